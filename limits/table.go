@@ -1,0 +1,208 @@
+package limits
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Inject says whether the account's access_token goes into a rule's calls.
+type Inject uint8
+
+const (
+	// InjectAccount replaces every access_token of the query by the account's own.
+	InjectAccount Inject = iota
+	// InjectNone leaves the query alone: the call carries a token of another kind, or a secret.
+	InjectNone
+)
+
+func (i Inject) String() string {
+	if i == InjectNone {
+		return "none"
+	}
+	return "account"
+}
+
+// ParseInject reads "account" or "none".
+func ParseInject(text string) (Inject, error) {
+	switch text {
+	case "account":
+		return InjectAccount, nil
+	case "none":
+		return InjectNone, nil
+	}
+	return 0, fmt.Errorf("inject %q: want account or none", text)
+}
+
+// OnStoreError says what becomes of a rule's calls while the store cannot be reached.
+type OnStoreError uint8
+
+const (
+	// StoreErrorDefault refuses rules of at most 1000 calls and lets the others go on locally.
+	StoreErrorDefault OnStoreError = iota
+	// StoreErrorRefuse answers -1 "system error".
+	StoreErrorRefuse
+	// StoreErrorLocal sends this gateway's share of what was left as last heard.
+	StoreErrorLocal
+)
+
+// ParseOnStoreError reads "refuse" or "local".
+func ParseOnStoreError(text string) (OnStoreError, error) {
+	switch text {
+	case "refuse":
+		return StoreErrorRefuse, nil
+	case "local":
+		return StoreErrorLocal, nil
+	}
+	return 0, fmt.Errorf("on_store_error %q: want refuse or local", text)
+}
+
+// Rule is one row of the table: some paths, one counter, its quotas.
+type Rule struct {
+	Name     string // as in menu.create; unique in a profile
+	Title    string // the row's title in WeChat's own table
+	Category string
+	Source   string // where the figure comes from
+	Paths    []string
+	Budget   Budget
+	Pace     Pace
+	Inject   Inject
+	OnError  OnStoreError
+	Shadow   bool              // would refuse, but sends
+	Shares   map[string]Budget // callers' parts of the quota
+	Reserve  map[string]int64  // calls kept back for a caller
+}
+
+var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// CheckRuleName tells what is wrong with a rule's or a profile's name: names become part of the
+// store's keys and of metric labels.
+func CheckRuleName(name string) error {
+	if !ruleName.MatchString(name) {
+		return fmt.Errorf("name %q: want 1 to 64 of [a-z0-9._-], the first a letter or digit", name)
+	}
+	return nil
+}
+
+// CheckPath tells what is wrong with a path of a rule: it must be canonical and may end in /* .
+func CheckPath(path string) error {
+	plain := strings.TrimSuffix(path, "/*")
+	if plain == "" {
+		return fmt.Errorf("path %q: want a family before the *, as in /cgi-bin/*", path)
+	}
+	if strings.Contains(plain, "*") {
+		return fmt.Errorf("path %q: a * may only stand at the end, as in /cgi-bin/*", path)
+	}
+	if strings.Contains(plain, "?") {
+		return fmt.Errorf("path %q: want a path without a query: the query never chooses a rule", path)
+	}
+	if got, err := Canonical(plain); err != nil {
+		return fmt.Errorf("path %q: want one that starts with / and has only [A-Za-z0-9._~/-]", path)
+	} else if got != plain || strings.HasSuffix(plain, "/") {
+		return fmt.Errorf("path %q: want %q", path, strings.TrimSuffix(got, "/"))
+	}
+	return nil
+}
+
+// Profile is a whole quota table for one type of account. Its rules stand in the order of the file.
+type Profile struct {
+	Name   string
+	Title  string
+	Source string
+	Rules  []*Rule
+}
+
+// Table is what limits.yaml says: the profiles and the zone whose midnight begins a day.
+type Table struct {
+	Zone     *time.Location
+	Profiles map[string]*Profile
+}
+
+// Ruleset is the rules of one app: its profile with the app's own quotas. It is immutable and may
+// be shared by apps that have no quotas of their own.
+type Ruleset struct {
+	Profile  string
+	Zone     *time.Location
+	Rules    []*Rule
+	exact    map[string]*Rule // by folded path
+	under    map[string]*Rule // by folded path before its /*
+	byName   map[string]*Rule
+	families map[string]bool
+}
+
+// Rules returns the rules of one app: those of the named profile, with the figures of quotas in
+// place of the profile's. It returns an error for a profile or rule that the table lacks.
+func (t *Table) Rules(profile string, quotas map[string]Budget) (*Ruleset, error) {
+	p, ok := t.Profiles[profile]
+	if !ok {
+		return nil, fmt.Errorf("profile %q: want one of %s", profile, strings.Join(slices.Sorted(maps.Keys(t.Profiles)), ", "))
+	}
+	s := &Ruleset{
+		Profile:  p.Name,
+		Zone:     t.Zone,
+		exact:    make(map[string]*Rule),
+		under:    make(map[string]*Rule),
+		byName:   make(map[string]*Rule, len(p.Rules)),
+		families: make(map[string]bool),
+	}
+	for _, r := range p.Rules {
+		if own, ok := quotas[r.Name]; ok {
+			changed := *r
+			changed.Budget = own
+			r = &changed
+		}
+		if s.byName[r.Name] != nil {
+			return nil, fmt.Errorf("profile %q: rule %q: named twice", profile, r.Name)
+		}
+		s.byName[r.Name] = r
+		s.Rules = append(s.Rules, r)
+		for _, path := range r.Paths {
+			if err := CheckPath(path); err != nil {
+				return nil, fmt.Errorf("profile %q: rule %q: %w", profile, r.Name, err)
+			}
+			into, key := s.exact, fold(path)
+			if before, ok := strings.CutSuffix(key, "/*"); ok {
+				into, key = s.under, before
+			}
+			if other := into[key]; other != nil {
+				return nil, fmt.Errorf("profile %q: rule %q: path %q: already in rule %q", profile, r.Name, path, other.Name)
+			}
+			into[key] = r
+			s.families[family(key)] = true
+		}
+	}
+	for name := range quotas {
+		if s.byName[name] == nil {
+			return nil, fmt.Errorf("quotas: rule %q: not in profile %q", name, profile)
+		}
+	}
+	return s, nil
+}
+
+// Rule returns the rule of that name, or nil.
+func (s *Ruleset) Rule(name string) *Rule { return s.byName[name] }
+
+// Match is what a path was matched to.
+type Match struct {
+	Rule    *Rule  // nil: no rule names the path
+	Counter string // the rule's name; for a path inside a /* the path's own counter, as in other:/cgi-bin/x
+	Family  bool   // the path lies in a family of the table
+}
+
+// Match finds the rule of a canonical path. The most exact path wins; letter case and a trailing
+// slash make no difference.
+func (s *Ruleset) Match(path string) Match {
+	folded := fold(path)
+	if r := s.exact[folded]; r != nil {
+		return Match{Rule: r, Counter: r.Name, Family: true}
+	}
+	for end := strings.LastIndexByte(folded, '/'); end > 0; end = strings.LastIndexByte(folded[:end], '/') {
+		if r := s.under[folded[:end]]; r != nil {
+			return Match{Rule: r, Counter: r.Name + ":" + folded, Family: true}
+		}
+	}
+	return Match{Family: s.families[family(folded)]}
+}
