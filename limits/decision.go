@@ -50,5 +50,4 @@ type Decision struct {
 
 	meter *meter
 	held  []*counter // the counters that the call was counted in
-	epoch []int64    // their generations then
 }

@@ -2,86 +2,474 @@
 // paths to rules, works out the windows and keeps the counters, in Redis or in a bbolt file.
 //
 // A gateway never adds to a counter or takes off it. It states what it holds, and the store moves
-// its sum by the difference; see exchange.go.
+// its sum by the difference; see [Counters].
 package limits
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// Times of the protocol.
+const (
+	storeBudget  = 250 * time.Millisecond // no call waits longer for a store
+	flightBudget = 2 * attempt            // two attempts
+	fullLife     = time.Second            // how long a full counter refuses from memory
+	quietLife    = time.Second            // how long a statement that nobody waits for may wait
+	maxAsks      = 3                      // requests of one flight: the store may know another day or generation
+	maxPaths     = 512                    // paths inside /* that are counted one by one, for each app
+)
+
+// Options of New.
+type Options struct {
+	Counters Counters         // where the counters live: NewRedis or NewBolt
+	Now      func() time.Time // default time.Now
+	Observe  func(Event)      // told of the store going away and coming back; may be nil
+}
+
+// Event is something that an operator should hear of, once for each change.
+type Event struct {
+	Kind EventKind
+	Err  error // of StoreDown
+}
+
+// EventKind says what an event is about.
+type EventKind uint8
+
+// The kinds of event.
+const (
+	StoreDown EventKind = iota // a request to the store had no answer
+	StoreUp                    // the store answers again
+	StoreLost                  // the store has lost writes, which are being restored
+)
+
+func (k EventKind) String() string {
+	return [...]string{"store down", "store up", "store lost writes"}[k]
+}
+
+// Limiter decides calls. It is safe for concurrent use.
+type Limiter struct {
+	counters Counters
+	now      func() time.Time
+	observe  func(Event)
+
+	apps   atomic.Pointer[map[string]*Ruleset]
+	cal    atomic.Pointer[calendar]
+	offset atomic.Int64 // the store's clock less ours, ns
+	down   atomic.Bool  // the last request to the store had no answer
+
+	mu     sync.Mutex
+	meters map[meterKey]*meter
+	paths  map[string]int // meters of paths inside /*, by app
+	due    map[*meter][]time.Time
+	closed bool
+
+	wake    chan struct{} // of one; tells the settler of due
+	stop    chan struct{}
+	flights sync.WaitGroup // the settler, and flights that no call leads
+}
+
+type meterKey struct{ app, name string }
+
+// New returns a limiter that counts in o.Counters. Close it when no call runs any more.
+func New(o Options) *Limiter {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Observe == nil {
+		o.Observe = func(Event) {}
+	}
+	l := &Limiter{
+		counters: o.Counters,
+		now:      o.Now,
+		observe:  o.Observe,
+		meters:   make(map[meterKey]*meter),
+		paths:    make(map[string]int),
+		due:      make(map[*meter][]time.Time),
+		wake:     make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+	}
+	l.apps.Store(&map[string]*Ruleset{})
+	l.flights.Go(l.settler)
+	return l
+}
+
+// Configure sets the rules of each app, by appid, at start and on reload. Counters go on; new
+// figures hold from the next call. All rulesets must have the same zone.
+func (l *Limiter) Configure(apps map[string]*Ruleset) { l.apps.Store(&apps) }
+
+// Rules returns the rules of an app, or nil when it is not configured.
+func (l *Limiter) Rules(app string) *Ruleset { return (*l.apps.Load())[app] }
+
+// Family reports whether a canonical path lies in a family of any app's table.
+func (l *Limiter) Family(path string) bool {
+	name := family(fold(path))
+	for _, rules := range *l.apps.Load() {
+		if rules.families[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// storeNow is the store's clock, as far as it is known.
+func (l *Limiter) storeNow() time.Time { return l.now().Add(time.Duration(l.offset.Load())) }
+
+// calendar returns the windows of now, by the store's clock.
+func (l *Limiter) calendar() *calendar {
+	now := l.storeNow()
+	zone := time.UTC
+	for _, rules := range *l.apps.Load() {
+		zone = rules.Zone
+		break
+	}
+	cal := l.cal.Load()
+	if !cal.holds(now, zone) {
+		cal = newCalendar(now, zone)
+		l.cal.Store(cal)
+	}
+	return cal
+}
 
 // Call names what is counted: who calls what for which app.
 type Call struct {
 	App    string // appid
 	Caller string // "" when nobody is known
-	Match  Match
+	Match  Match  // with a rule
 }
 
-// Options of New.
-type Options struct {
-	Counters Counters         // where the counters live: NewRedis or NewBolt
-	Gateway  string           // a random id of this process life, 6 to 8 of [a-z0-9]
-	Now      func() time.Time // default time.Now
-	Observe  func(Event)      // told of the store going down and coming back; may be nil
+// Take counts one call, or refuses it. A refused call changes no count. Take never waits longer
+// than 250 ms, and a caller that goes away does not cut it short. A call that may be sent must be
+// ended by Done or GiveBack. A rule that is only a shadow refuses nothing: its verdict is Shadow
+// where it would have, Degraded where nobody could tell.
+func (l *Limiter) Take(ctx context.Context, call Call) Decision {
+	d := Decision{Rule: call.Match.Rule, Counter: call.Match.Counter}
+	if d.Rule.Budget.Kind == Denied {
+		d.Verdict = RefusedDenied
+		return d
+	}
+	if d.Rule.Pace.Rate > 0 {
+		l.pace(ctx, call, &d)
+	}
+	if d.Verdict.Sent() {
+		l.takeQuota(ctx, call, &d)
+	}
+	if d.Rule.Shadow && !d.Verdict.Sent() {
+		verdict := Shadow
+		if d.Verdict == RefusedStore {
+			verdict = Degraded
+		}
+		l.count(call, &d, true)
+		d.Verdict, d.RetryAfter = verdict, 0
+	}
+	return d
 }
 
-// Limiter decides calls. It is safe for concurrent use.
-type Limiter struct{}
+func (l *Limiter) pace(ctx context.Context, call Call, d *Decision) {
+	wait, err := l.counters.Pace(context.WithoutCancel(ctx), call.App, d.Rule.Name, d.Rule.Pace)
+	switch {
+	case err != nil:
+		l.answered(err)
+		d.Verdict, d.RetryAfter = RefusedStore, time.Second
+	case wait > 0:
+		d.Verdict, d.RetryAfter = RefusedPace, max(wait, time.Second)
+	}
+}
 
-// New returns a limiter that counts in o.Counters. Close it when no call runs any more.
-func New(o Options) *Limiter { panic("limits: under way") }
+// takeQuota takes one call of every counter that has a figure, all or none. Without a figure
+// nothing can be refused: the call is counted and the store hears of it later.
+func (l *Limiter) takeQuota(ctx context.Context, call Call, d *Decision) {
+	if _, limited := wantsOf(d.Rule, call.Match.Counter, call.Caller); !limited {
+		l.count(call, d, false)
+		return
+	}
+	l.ask(ctx, call, d)
+}
 
-// Configure sets the rules of each app, by appid, at start and on reload. Counters go on; new
-// figures hold from the next call.
-func (l *Limiter) Configure(apps map[string]*Ruleset) {}
+// wantsOf returns the counters of a call, and whether any of them has a figure.
+func wantsOf(rule *Rule, name, caller string) ([]want, bool) {
+	wants := make([]want, 0, 4)
+	for _, q := range rule.Budget.Quotas {
+		wants = append(wants, want{name: name, period: q.Period, limit: q.Limit})
+	}
+	limited := len(wants) > 0
+	if !limited {
+		wants = append(wants, want{name: name, period: Day, limit: noLimit})
+	}
+	if share, ok := rule.Shares[caller]; ok && caller != "" {
+		for _, q := range share.Quotas {
+			wants = append(wants, want{name: name + "@" + caller, period: q.Period, limit: q.Limit})
+			limited = true
+		}
+	}
+	return wants, limited
+}
 
-// Rules returns the rules of an app, or nil when it is not configured.
-func (l *Limiter) Rules(app string) *Ruleset { return nil }
+// count counts a call that is sent whatever the figures are; the store hears of it within a
+// second, and nobody waits for it. Only a latch holds it back, unless the call is forced.
+func (l *Limiter) count(call Call, d *Decision, forced bool) {
+	cal := l.calendar()
+	m := l.lock(call.App, call.Match)
+	defer l.settle(m, quietLife)
+	defer m.mu.Unlock()
+	d.Counter = m.name
+	wants, _ := wantsOf(d.Rule, m.name, call.Caller)
+	counters := make([]*counter, len(wants))
+	for i, w := range wants {
+		counters[i] = m.counter(w, cal)
+		if !forced && l.storeNow().UnixMilli() < counters[i].latch {
+			l.refused(d, m, counters[i])
+			return
+		}
+	}
+	for _, c := range counters {
+		c.count()
+	}
+	d.Verdict, d.meter, d.held = Pass, m, counters
+	l.figures(d, counters)
+}
 
-// Family reports whether a canonical path lies in a family of any app's table.
-func (l *Limiter) Family(path string) bool { return false }
+// ask has the store decide a call, alone or in one flight with others.
+func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
+	cal := l.calendar()
+	m := l.lock(call.App, call.Match)
+	d.Counter = m.name
+	wants, _ := wantsOf(d.Rule, m.name, call.Caller)
+	for _, w := range wants {
+		c := m.counters[counterKey{cal.of[w.period].Name, w.name}]
+		if c != nil && c.fullLimit == w.limit && l.now().Before(c.fullUntil) {
+			l.refused(d, m, c)
+			m.mu.Unlock()
+			return
+		}
+	}
+	w := &waiter{caller: call.Caller, wants: wants, since: l.now(), signal: make(chan bool, 1), decision: *d}
+	m.queue = append(m.queue, w)
+	lead := !m.flying
+	m.flying = true
+	m.mu.Unlock()
 
-// Take matches nothing and sends nothing: it counts one call of call.Match.Rule, or refuses it.
-func (l *Limiter) Take(ctx context.Context, call Call) Decision { return Decision{} }
+	if lead { // alone: its own round trip, without a hand-off
+		l.fly(ctx, m)
+		<-w.signal
+		*d = w.decision
+		return
+	}
+	timer := time.NewTimer(storeBudget)
+	defer timer.Stop()
+	for {
+		select {
+		case lead := <-w.signal:
+			switch {
+			case !lead:
+				*d = w.decision
+				return
+			case l.now().Sub(w.since) > storeBudget-flightBudget:
+				l.flights.Go(func() { l.fly(ctx, m) })
+			default:
+				l.fly(ctx, m)
+			}
+		case <-timer.C:
+			if l.giveUp(m, w) {
+				d.Verdict, d.RetryAfter = RefusedStore, time.Second
+			} else {
+				*d = w.decision
+			}
+			return
+		}
+	}
+}
 
-// Done ends a call that was answered or whose fate is unknown: it stays counted.
-func (l *Limiter) Done(d *Decision, errcode int) {}
+// giveUp ends the wait of a call whose time is up. It reports false when the call was decided at
+// the same moment.
+func (l *Limiter) giveUp(m *meter, w *waiter) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case lead := <-w.signal:
+		if !lead {
+			return false
+		}
+		m.withdraw(w)
+		m.land()
+	default:
+		m.withdraw(w)
+	}
+	return true
+}
+
+// exchange sends a request and keeps watch over the store's state and clock.
+func (l *Limiter) exchange(ctx context.Context, r *Request) (*Answer, error) {
+	a, err := l.counters.Exchange(ctx, r)
+	l.answered(err)
+	if err != nil {
+		return nil, err
+	}
+	if skew := time.UnixMilli(a.Now).Sub(l.storeNow()); a.Status == Outside || skew > time.Second || skew < -time.Second {
+		l.offset.Store(int64(time.UnixMilli(a.Now).Sub(l.now())))
+	}
+	if a.Lost {
+		l.observe(Event{Kind: StoreLost})
+		l.restate()
+	}
+	return a, nil
+}
+
+func (l *Limiter) answered(err error) {
+	if failed := err != nil; l.down.CompareAndSwap(!failed, failed) {
+		if failed {
+			l.observe(Event{Kind: StoreDown, Err: err})
+		} else {
+			l.observe(Event{Kind: StoreUp})
+		}
+	}
+}
+
+// Degraded reports whether the last request to the store had no answer.
+func (l *Limiter) Degraded() bool { return l.down.Load() }
+
+// Done ends a call that was answered or whose fate is unknown: it stays counted. errcode is
+// WeChat's, 0 when none was seen. A path inside a /* that WeChat does not know (40066) is
+// forgotten, so that guessed paths do not use up the places of real ones.
+func (l *Limiter) Done(d *Decision, errcode int) {
+	m := d.meter
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	for _, c := range d.held {
+		c.inFlight--
+	}
+	m.mu.Unlock()
+	d.meter, d.held = nil, nil
+	if errcode == errcodeInvalidURL && m.name != d.Rule.Name {
+		l.forget(m)
+	}
+}
+
+const errcodeInvalidURL = 40066
 
 // GiveBack ends a call that provably never left: it is not counted.
-func (l *Limiter) GiveBack(d *Decision) {}
+func (l *Limiter) GiveBack(d *Decision) {
+	m := d.meter
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	for _, c := range d.held {
+		c.inFlight--
+		if c.held > 0 {
+			c.held--
+		}
+		c.dirty = true
+		c.fullUntil = time.Time{}
+	}
+	m.mu.Unlock()
+	d.meter, d.held = nil, nil
+	l.settle(m, 0)
+}
 
-// Count counts a call that cannot be refused.
-func (l *Limiter) Count(app, path string) {}
+// Count counts a call that is never refused, whatever its rule says: the gateway's own.
+func (l *Limiter) Count(app, path string) {
+	rules := l.Rules(app)
+	if rules == nil {
+		return
+	}
+	match := rules.Match(path)
+	if match.Rule == nil || match.Rule.Budget.Kind == Denied {
+		return
+	}
+	d := Decision{Rule: match.Rule}
+	l.count(Call{App: app, Match: match}, &d, true)
+	l.Done(&d, 0)
+}
 
-// Usage returns what an app has used.
-func (l *Limiter) Usage(ctx context.Context, app string) ([]Usage, error) { return nil, nil }
+// lock returns the meter of a match, locked.
+func (l *Limiter) lock(app string, match Match) *meter {
+	for {
+		m := l.meter(app, match)
+		m.mu.Lock()
+		if !m.gone {
+			return m
+		}
+		m.mu.Unlock()
+	}
+}
 
-// Close states what is unsaid.
-func (l *Limiter) Close(ctx context.Context) error { return nil }
+// meter returns the meter of a match, new if need be. Past maxPaths paths inside /*, the rest of
+// a rule share one.
+func (l *Limiter) meter(app string, match Match) *meter {
+	key := meterKey{app, match.Counter}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.meters[key]; m != nil {
+		return m
+	}
+	if match.Counter != match.Rule.Name {
+		if l.paths[app] >= maxPaths {
+			key.name = match.Rule.Name + ":*"
+			if m := l.meters[key]; m != nil {
+				return m
+			}
+		} else {
+			l.paths[app]++
+		}
+	}
+	m := &meter{app: app, name: key.name, counters: make(map[counterKey]*counter), generations: make(map[string]int64)}
+	l.meters[key] = m
+	return m
+}
 
-// Usage is one line of the usage table.
+// forget drops the meter of a path, unless somebody still uses it. What it has not said to the
+// store is never said: the path does not exist.
+func (l *Limiter) forget(m *meter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.flying || len(m.queue) > 0 || l.meters[meterKey{m.app, m.name}] != m {
+		return
+	}
+	for _, c := range m.counters {
+		if c.inFlight > 0 || c.version > 0 {
+			return
+		}
+	}
+	m.gone = true
+	delete(l.meters, meterKey{m.app, m.name})
+	delete(l.due, m)
+	if !strings.HasSuffix(m.name, ":*") {
+		l.paths[m.app]--
+	}
+}
+
+// Usage is what an app has used of one counter in one window.
 type Usage struct {
 	Rule      *Rule
-	Counter   string
+	Counter   string // the rule's name, or that of one path inside a /*
 	Period    Period
-	Limit     int64 // 0: none
+	Limit     int64 // 0: the rule has no figure
 	Used      int64
-	Remaining int64
+	Remaining int64 // 0 where there is no figure
 	Reset     time.Time
-	Latched   bool
+	Latched   bool // WeChat itself has said 45009
 }
 
-// Event is something an operator should hear of.
-type Event struct {
-	Kind   string
-	App    string
-	Detail string
+// Usage returns what an app has used in the windows of now: a line for each quota of each rule in
+// the table's order, and one for each path inside a /* that was called.
+func (l *Limiter) Usage(ctx context.Context, app string) ([]Usage, error) {
+	rules := l.Rules(app)
+	if rules == nil {
+		return nil, fmt.Errorf("app %s: not configured", app)
+	}
+	cal := l.calendar()
+	stored, err := l.counters.Read(ctx, app, cal.of[:])
+	if err != nil {
+		return nil, err
+	}
+	return l.usage(app, rules, cal, stored), nil
 }
-
-// Counters is a store of counters.
-type Counters interface{}
-
-type (
-	meter   struct{}
-	counter struct{}
-)

@@ -76,10 +76,7 @@ func dotSegment(path string, i int) bool {
 	if i > 0 && path[i-1] != '/' {
 		return false
 	}
-	rest := path[i+1:]
-	if strings.HasPrefix(rest, ".") {
-		rest = rest[1:]
-	}
+	rest := strings.TrimPrefix(path[i+1:], ".")
 	return rest == "" || rest[0] == '/'
 }
 

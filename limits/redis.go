@@ -1,0 +1,155 @@
+package limits
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed redis.lua
+var redisScript string
+
+// attempt bounds one round trip to Redis. A call has 250 ms for its store, so one lost packet is
+// survived by a second attempt.
+const attempt = 100 * time.Millisecond
+
+// Redis keeps counters in Redis 5 or newer, one hash for each app and window. Its clock decides
+// which window it is.
+type Redis struct {
+	client  redis.UniversalClient
+	prefix  string
+	gateway string
+	sha     string
+	rate    *redis_rate.Limiter
+	q       atomic.Int64 // number of the last request; a later request has a higher one
+}
+
+// NewRedis returns counters in client under keys that start with prefix. The gateway is a random
+// id of this process life, 6 to 8 of [a-z0-9]: two processes with the same id would take each
+// other's calls for their own. The client must not retry on its own (MaxRetries: -1).
+func NewRedis(client redis.UniversalClient, prefix, gateway string) *Redis {
+	return &Redis{
+		client:  client,
+		prefix:  prefix,
+		gateway: gateway,
+		sha:     redis.NewScript(redisScript).Hash(),
+		rate:    redis_rate.NewLimiter(client),
+	}
+}
+
+func (s *Redis) key(app, window string) string {
+	return s.prefix + "{" + app + "}:" + window
+}
+
+// Exchange makes up to two attempts. The second is a request of its own with a higher number, so
+// it does not matter whether the first was heard.
+func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
+	keys := make([]string, len(r.Windows))
+	args := make([]any, 0, 4+3*len(r.Windows)+10*len(r.Counters))
+	args = append(args, s.gateway, int64(0), r.Want, r.Block)
+	for i, w := range r.Windows {
+		keys[i] = s.key(r.App, w.Name)
+		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
+	}
+	for _, c := range r.Counters {
+		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
+	}
+	var err error
+	for range 2 {
+		args[1] = s.q.Add(1)
+		var a *Answer
+		if a, err = s.try(ctx, keys, args, r); err == nil {
+			return a, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("counters of %s: %w", r.App, err)
+}
+
+func (s *Redis) try(ctx context.Context, keys []string, args []any, r *Request) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	figures, err := s.client.EvalSha(ctx, s.sha, keys, args...).Int64Slice()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		figures, err = s.client.Eval(ctx, redisScript, keys, args...).Int64Slice()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(figures) >= 6 && Status(figures[0]) == Stale {
+		return nil, errStale
+	}
+	if want := 6 + len(r.Windows) + 5*len(r.Counters); len(figures) != want {
+		return nil, fmt.Errorf("an answer of %d figures: want %d", len(figures), want)
+	}
+	a := &Answer{
+		Status:  Status(figures[0]),
+		Granted: figures[1],
+		Block:   figures[2],
+		Which:   int(figures[3]) - 1,
+		Now:     figures[4],
+		Lost:    figures[5] != 0,
+	}
+	a.Generations = figures[6 : 6+len(r.Windows)]
+	a.Counters = make([]Heard, len(r.Counters))
+	for i := range a.Counters {
+		f := figures[6+len(r.Windows)+5*i:]
+		a.Counters[i] = Heard{Generation: f[0], Used: f[1], Version: f[2], Latch: f[3], Grant: f[4]}
+	}
+	return a, nil
+}
+
+var errStale = errors.New("a later request was heard before")
+
+// Read reads the whole hash of each window.
+func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error) {
+	found := make([]map[string]Heard, len(windows))
+	for i, w := range windows {
+		fields, err := s.client.HGetAll(ctx, s.key(app, w.Name)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("counters of %s: %w", app, err)
+		}
+		generation, _ := strconv.ParseInt(fields["g"], 10, 64) // absent: 0
+		delete(fields, "g")
+		found[i] = make(map[string]Heard, len(fields))
+		for name, text := range fields {
+			if strings.Contains(name, "|") {
+				continue
+			}
+			var h Heard
+			var lost int64
+			if n, err := fmt.Sscan(text, &h.Generation, &h.Used, &h.Version, &lost, &h.Latch, &h.Grant); n < 3 {
+				return nil, fmt.Errorf("counters of %s: %s: %q: %w", app, name, text, err)
+			}
+			if h.Generation < generation {
+				h = Heard{Generation: generation, Grant: h.Grant}
+			}
+			found[i][name] = h
+		}
+	}
+	return found, nil
+}
+
+// Pace asks redis_rate, which is GCRA by Redis's own clock.
+func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	got, err := s.rate.Allow(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst})
+	if err != nil {
+		return 0, fmt.Errorf("pace of %s: %w", app, err)
+	}
+	if got.Allowed > 0 {
+		return 0, nil
+	}
+	return max(got.RetryAfter, time.Millisecond), nil
+}

@@ -1,0 +1,70 @@
+package limits
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// usage joins what the store holds with what this gateway has not said yet.
+func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[string]Heard) []Usage {
+	l.mu.Lock()
+	var meters []*meter
+	for key, m := range l.meters {
+		if key.app == app {
+			meters = append(meters, m)
+		}
+	}
+	l.mu.Unlock()
+	for _, m := range meters {
+		m.mu.Lock()
+		for key, c := range m.counters {
+			for period, w := range cal.of {
+				if key.window != w.Name || c.held == c.confirmed {
+					continue
+				}
+				h := stored[period][key.name]
+				if h.Generation <= c.generation {
+					h.Used += c.held - c.confirmed
+					stored[period][key.name] = h
+				}
+			}
+		}
+		m.mu.Unlock()
+	}
+
+	now := l.storeNow().UnixMilli()
+	var lines []Usage
+	line := func(rule *Rule, counter string, p Period, limit int64) {
+		h := stored[p][counter]
+		u := Usage{Rule: rule, Counter: counter, Period: p, Used: max(0, h.Used), Reset: cal.of[p].End, Latched: now < h.Latch}
+		if limit < noLimit {
+			u.Limit = limit + h.Grant
+			u.Remaining = max(0, u.Limit-u.Used)
+		}
+		lines = append(lines, u)
+	}
+	for _, rule := range rules.Rules {
+		counters := []string{rule.Name}
+		exact := slices.ContainsFunc(rule.Paths, func(p string) bool { return !strings.HasSuffix(p, "/*") })
+		if !exact {
+			counters = nil
+		}
+		paths := make(map[string]bool)
+		for _, in := range stored {
+			for name := range in {
+				if strings.HasPrefix(name, rule.Name+":") && !strings.Contains(name, "@") {
+					paths[name] = true
+				}
+			}
+		}
+		counters = append(counters, slices.Sorted(maps.Keys(paths))...)
+		for _, counter := range counters {
+			wants, _ := wantsOf(rule, counter, "")
+			for _, w := range wants {
+				line(rule, counter, w.period, w.limit)
+			}
+		}
+	}
+	return lines
+}
