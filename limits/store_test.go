@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 type stand struct {
 	name  string
 	fleet bool // several gateways may share it
-	open  func(t testing.TB) Counters
+	open  func(t *testing.T) Counters
 }
 
 // stands returns every kind of store. Each passes the whole suite.
@@ -38,37 +38,37 @@ func stands(t *testing.T) []stand {
 
 var gateways atomic.Int64
 
-func redisStand(server *redistest.Server) func(t testing.TB) Counters {
-	return func(tb testing.TB) Counters {
-		tb.Helper()
+func redisStand(server *redistest.Server) func(t *testing.T) Counters {
+	return func(t *testing.T) Counters {
+		t.Helper()
 		client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true})
-		tb.Cleanup(func() { _ = client.Close() })
+		t.Cleanup(func() { _ = client.Close() })
 		return NewRedis(client, "wxp:00000000:", fmt.Sprintf("gw%04d", gateways.Add(1)))
 	}
 }
 
 // boltStand opens the store anew each time, as a restart after a clean stop does.
-func boltStand(db *bbolt.DB, now func() time.Time) func(t testing.TB) Counters {
+func boltStand(db *bbolt.DB, now func() time.Time) func(t *testing.T) Counters {
 	var last *Bolt
-	return func(tb testing.TB) Counters {
-		tb.Helper()
+	return func(t *testing.T) Counters {
+		t.Helper()
 		if last != nil {
 			if err := last.Close(); err != nil {
-				tb.Errorf("Close() = %v", err)
+				t.Errorf("Close() = %v", err)
 			}
 		}
 		s := NewBolt(db, "wxp", now)
 		last = s
-		tb.Cleanup(func() {
+		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
-				tb.Errorf("Close() = %v", err)
+				t.Errorf("Close() = %v", err)
 			}
 		})
 		return s
 	}
 }
 
-func openBolt(t testing.TB, file string) *bbolt.DB {
+func openBolt(t *testing.T, file string) *bbolt.DB {
 	t.Helper()
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
@@ -78,7 +78,7 @@ func openBolt(t testing.TB, file string) *bbolt.DB {
 	return db
 }
 
-func shanghai(t testing.TB) *time.Location {
+func shanghai(t *testing.T) *time.Location {
 	t.Helper()
 	zone, err := time.LoadLocation("Asia/Shanghai")
 	if err != nil {
@@ -88,7 +88,7 @@ func shanghai(t testing.TB) *time.Location {
 }
 
 // rules returns a ruleset of rules, in Asia/Shanghai.
-func rules(t testing.TB, rs ...*Rule) *Ruleset {
+func rules(t *testing.T, rs ...*Rule) *Ruleset {
 	t.Helper()
 	table := &Table{Zone: shanghai(t), Profiles: map[string]*Profile{"p": {Name: "p", Rules: rs}}}
 	set, err := table.Rules("p", nil)
@@ -107,7 +107,7 @@ func rule(name, path string, quotas ...string) *Rule {
 }
 
 // gateway returns a limiter on counters that is closed with the test.
-func gateway(t testing.TB, counters Counters, apps map[string]*Ruleset) *Limiter {
+func gateway(t *testing.T, counters Counters, apps map[string]*Ruleset) *Limiter {
 	t.Helper()
 	l := New(Options{Counters: counters})
 	l.Configure(apps)
@@ -115,7 +115,7 @@ func gateway(t testing.TB, counters Counters, apps map[string]*Ruleset) *Limiter
 	return l
 }
 
-func closeLimiter(t testing.TB, l *Limiter) {
+func closeLimiter(t *testing.T, l *Limiter) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 	defer cancel()
@@ -124,23 +124,23 @@ func closeLimiter(t testing.TB, l *Limiter) {
 	}
 }
 
-func take(t testing.TB, l *Limiter, app, path string) Decision {
+func take(t *testing.T, l *Limiter, app, path string) Decision {
 	t.Helper()
 	return takeAs(t, l, app, "", path)
 }
 
-func takeAs(t testing.TB, l *Limiter, app, caller, path string) Decision {
+func takeAs(t *testing.T, l *Limiter, app, caller, path string) Decision {
 	t.Helper()
 	return l.Take(t.Context(), Call{App: app, Caller: caller, Match: l.Rules(app).Match(path)})
 }
 
 // used returns what a counter's usage line of the day says.
-func used(t testing.TB, l *Limiter, app, counter string) int64 {
+func used(t *testing.T, l *Limiter, app, counter string) int64 {
 	t.Helper()
 	return usage(t, l, app, counter, Day).Used
 }
 
-func usage(t testing.TB, l *Limiter, app, counter string, p Period) Usage {
+func usage(t *testing.T, l *Limiter, app, counter string, p Period) Usage {
 	t.Helper()
 	lines, err := l.Usage(t.Context(), app)
 	if err != nil {
@@ -155,7 +155,7 @@ func usage(t testing.TB, l *Limiter, app, counter string, p Period) Usage {
 }
 
 // eventually polls until got() is want, for at most five seconds.
-func eventually(t testing.TB, what string, want int64, got func() int64) {
+func eventually(t *testing.T, what string, want int64, got func() int64) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for got() != want {
