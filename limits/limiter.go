@@ -34,7 +34,9 @@ type Options struct {
 // Event is something that an operator should hear of, once for each change.
 type Event struct {
 	Kind EventKind
-	Err  error // of StoreDown
+	Err  error  // of StoreDown
+	App  string // appid, of NoFigure
+	Rule string // of NoFigure
 }
 
 // EventKind says what an event is about.
@@ -45,10 +47,11 @@ const (
 	StoreDown EventKind = iota // a request to the store had no answer
 	StoreUp                    // the store answers again
 	StoreLost                  // the store has lost writes, which are being restored
+	NoFigure                   // the first call of a rule without a published figure: counted, never refused
 )
 
 func (k EventKind) String() string {
-	return [...]string{"store down", "store up", "store lost writes"}[k]
+	return [...]string{"store down", "store up", "store lost writes", "no figure"}[k]
 }
 
 // Limiter decides calls. It is safe for concurrent use.
@@ -66,6 +69,7 @@ type Limiter struct {
 	meters map[meterKey]*meter
 	paths  map[string]int // meters of paths inside /*, by app
 	due    map[*meter][]time.Time
+	warned map[meterKey]bool // rules without a figure that NoFigure was said of
 	closed bool
 
 	wake    chan struct{} // of one; tells the settler of due
@@ -90,6 +94,7 @@ func New(o Options) *Limiter {
 		meters:   make(map[meterKey]*meter),
 		paths:    make(map[string]int),
 		due:      make(map[*meter][]time.Time),
+		warned:   make(map[meterKey]bool),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
@@ -405,10 +410,16 @@ func (l *Limiter) lock(app string, match Match) *meter {
 func (l *Limiter) meter(app string, match Match) *meter {
 	key := meterKey{app, match.Counter}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if m := l.meters[key]; m != nil {
+		l.mu.Unlock()
 		return m
 	}
+	rule := meterKey{app, match.Rule.Name}
+	if match.Rule.Budget.Kind == Unknown && !l.warned[rule] {
+		l.warned[rule] = true
+		defer l.observe(Event{Kind: NoFigure, App: app, Rule: rule.name})
+	}
+	defer l.mu.Unlock()
 	if match.Counter != match.Rule.Name {
 		if l.paths[app] >= maxPaths {
 			key.name = match.Rule.Name + ":*"

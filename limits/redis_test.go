@@ -283,7 +283,7 @@ func TestStoreDown(t *testing.T) {
 	eventually(t, "b used", 1, func() int64 { return used(t, l, "wx1", "b") })
 	mu.Lock()
 	defer mu.Unlock()
-	if diff := cmp.Diff([]EventKind{StoreDown, StoreUp}, events); diff != "" {
+	if diff := cmp.Diff([]EventKind{StoreDown, NoFigure, StoreUp}, events); diff != "" {
 		t.Errorf("events, each change once (-want +got):\n%s", diff)
 	}
 }

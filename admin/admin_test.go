@@ -1,0 +1,244 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wxproxy/limits"
+)
+
+// fakeLimiter is a table of three rules, the first of which is used up.
+type fakeLimiter struct {
+	rules    *limits.Ruleset
+	err      error
+	degraded bool
+}
+
+func newFakeLimiter(t *testing.T) *fakeLimiter {
+	t.Helper()
+	quota := limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 2, Period: limits.Day}}}
+	table := limits.Table{Zone: time.UTC, Profiles: map[string]*limits.Profile{"p": {Name: "p", Rules: []*limits.Rule{
+		{Name: "menu.create", Title: "自定义菜单创建", Category: "自定义菜单", Source: "seeds", Paths: []string{"/cgi-bin/menu/create"}, Budget: quota},
+		{Name: "card", Title: "微信卡包", Paths: []string{"/card/create"}, Budget: limits.Budget{Kind: limits.Denied}},
+		{Name: "other", Title: "其他接口", Paths: []string{"/cgi-bin/*"}},
+	}}}}
+	rules, err := table.Rules("p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeLimiter{rules: rules}
+}
+
+func (f *fakeLimiter) Rules(appid string) *limits.Ruleset {
+	if appid != "wx1" {
+		return nil
+	}
+	return f.rules
+}
+
+func (f *fakeLimiter) Usage(context.Context, string) ([]limits.Usage, error) {
+	reset := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	return []limits.Usage{
+		{Rule: f.rules.Rules[0], Counter: "menu.create", Limit: 2, Used: 2, Reset: reset},
+		{Rule: f.rules.Rules[1], Counter: "card", Reset: reset},
+		{Rule: f.rules.Rules[2], Counter: "other:/cgi-bin/a", Used: 3, Reset: reset},
+		{Rule: f.rules.Rules[2], Counter: "other:/cgi-bin/b", Used: 4, Reset: reset},
+	}, f.err
+}
+
+func (f *fakeLimiter) Degraded() bool { return f.degraded }
+
+type stand struct {
+	limiter  *fakeLimiter
+	reload   error
+	stopping bool
+	server   *httptest.Server
+}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	s := &stand{limiter: newFakeLimiter(t)}
+	metrics := NewMetrics("test")
+	apps := func() []App { return []App{{Name: "shop", AppID: "wx1"}} }
+	metrics.Watch(apps, s.limiter)
+	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 40007, Sent: 2, Duration: time.Millisecond})
+	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "refused-quota", Errcode: 45009})
+	s.server = httptest.NewServer(New(Options{
+		Token: "correct", Apps: apps, Limiter: s.limiter, Metrics: metrics,
+		Stop:   func() bool { return s.stopping },
+		Reload: func() error { return s.reload },
+	}))
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *stand) do(t *testing.T, method, target string, header ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.server.URL+target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	response, err := s.server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestWhoMayAsk(t *testing.T) {
+	s := newStand(t)
+	token := []string{"Authorization", "Bearer correct"}
+	tests := []struct {
+		name, method, target string
+		header               []string
+		want                 int
+	}{
+		{"healthy", "GET", "/-/healthy", nil, 200},
+		{"ready", "GET", "/-/ready", nil, 200},
+		{"metrics from this machine", "GET", "/metrics", nil, 200},
+		{"usage without a token", "GET", "/api/v1/usage", nil, 401},
+		{"usage with a wrong token", "GET", "/api/v1/usage", []string{"Authorization", "Bearer wrong"}, 401},
+		{"usage with an empty token", "GET", "/api/v1/usage", []string{"Authorization", "Bearer "}, 401},
+		{"usage with another scheme", "GET", "/api/v1/usage", []string{"Authorization", "correct"}, 401},
+		{"usage", "GET", "/api/v1/usage", token, 200},
+		{"usage of an unknown app", "GET", "/api/v1/usage?app=wx2", token, 404},
+		{"explain without a token", "GET", "/api/v1/explain?app=shop&path=/cgi-bin/a", nil, 401},
+		{"reload without a token", "POST", "/-/reload", nil, 401},
+		{"reload by GET", "GET", "/-/reload", token, 405},
+		{"reload", "POST", "/-/reload", token, 200},
+		{"a page of another site", "POST", "/-/reload", append([]string{"Origin", "https://evil.example"}, token...), 403},
+		{"a page's image", "GET", "/metrics", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"elsewhere", "GET", "/", token, 404},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, body := s.do(t, tt.method, tt.target, tt.header...); got != tt.want {
+				t.Errorf("%s %s = %d %s, want %d", tt.method, tt.target, got, body, tt.want)
+			}
+		})
+	}
+}
+
+func TestNoTokenMeansNobodyMayAsk(t *testing.T) {
+	a := New(Options{Metrics: NewMetrics("test")})
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/api/v1/usage", nil)
+	r.Header.Set("Authorization", "Bearer ")
+	a.ServeHTTP(w, r)
+	if w.Code != http.StatusUnauthorized {
+		t.Errorf("with no token configured: %d, want 401", w.Code)
+	}
+	w, r = httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil) // from 192.0.2.1
+	a.ServeHTTP(w, r)
+	if w.Code != http.StatusUnauthorized {
+		t.Errorf("metrics from another machine without a token: %d, want 401", w.Code)
+	}
+}
+
+func TestReady(t *testing.T) {
+	s := newStand(t)
+	for _, tt := range []struct {
+		degraded, stopping bool
+		status             int
+		body               string
+	}{
+		{false, false, 200, `{"status":"ready","store":"ok"}`},
+		{true, false, 200, `{"status":"ready","store":"degraded"}`},
+		{false, true, 503, `{"status":"stopping","store":"ok"}`},
+	} {
+		s.limiter.degraded, s.stopping = tt.degraded, tt.stopping
+		if status, body := s.do(t, "GET", "/-/ready"); status != tt.status || strings.TrimSpace(body) != tt.body {
+			t.Errorf("ready = %d %s, want %d %s", status, body, tt.status, tt.body)
+		}
+	}
+}
+
+func TestReloadTellsWhatIsWrong(t *testing.T) {
+	s := newStand(t)
+	s.reload = errors.New("wxproxy.yaml:3:1: lisen: unknown key")
+	if status, body := s.do(t, "POST", "/-/reload", "Authorization", "Bearer correct"); status != 422 || !strings.Contains(body, "wxproxy.yaml:3:1") {
+		t.Errorf("reload = %d %s, want 422 with the fault", status, body)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	s := newStand(t)
+	status, body := s.do(t, "GET", "/api/v1/usage?app=shop", "Authorization", "Bearer correct")
+	var got Usage
+	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
+		t.Fatalf("usage = %d %s: %v", status, body, err)
+	}
+	reset := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	want := []AppUsage{{App: "shop", AppID: "wx1", Profile: "p", Rows: []Row{
+		{Category: "自定义菜单", Title: "自定义菜单创建", Rule: "menu.create", Period: "day", Quota: "2/day", Limit: 2, Used: 2, Reset: reset, State: "full"},
+		{Title: "微信卡包", Rule: "card", Period: "day", Quota: "denied", Reset: reset, State: "denied"},
+		{Title: "其他接口", Rule: "other", Path: "/cgi-bin/a", Period: "day", Quota: "unknown", Used: 3, Reset: reset, State: "open"},
+		{Title: "其他接口", Rule: "other", Path: "/cgi-bin/b", Period: "day", Quota: "unknown", Used: 4, Reset: reset, State: "open"},
+	}}}
+	if diff := cmp.Diff(want, got.Apps); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+	s.limiter.err = errors.New("redis: connection refused at 10.0.0.7")
+	if _, body := s.do(t, "GET", "/api/v1/usage", "Authorization", "Bearer correct"); strings.Contains(body, "10.0.0.7") || !strings.Contains(body, "the store does not answer") {
+		t.Errorf("usage without a store = %s, want its failure in words and no internals", body)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	s := newStand(t)
+	for _, tt := range []struct{ method, path, rule, statement string }{
+		{"POST", "//cgi-bin/Menu/create/", "menu.create", "refused-quota: errcode 45009, the quota is used up"},
+		{"", "/card/create", "card", "refused-denied: errcode 48001, the account lacks the API"},
+		{"GET", "/cgi-bin/a", "other", "pass: counted and never refused, because no figure is published"},
+		{"GET", "/card/other", "", "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"},
+		{"GET", "/favicon.ico", "", "HTTP 404 with errcode 40066: the path is outside of every family of the table"},
+		{"GET", "/cgi-bin/../x", "", "refused-request: path: a . or .. segment"},
+		{"PUT", "/cgi-bin/a", "other", "HTTP 405: only GET, HEAD and POST are sent"},
+	} {
+		_, body := s.do(t, "GET", "/api/v1/explain?app=wx1&method="+tt.method+"&path="+tt.path, "Authorization", "Bearer correct")
+		var got Explanation
+		if err := json.Unmarshal([]byte(body), &got); err != nil || got.Rule != tt.rule || got.Statement != tt.statement {
+			t.Errorf("explain %s %s = %q, %q (%v), want %q, %q", tt.method, tt.path, got.Rule, got.Statement, err, tt.rule, tt.statement)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := newStand(t)
+	_, body := s.do(t, "GET", "/metrics")
+	for _, want := range []string{
+		`wxproxy_requests_total{app="shop",caller="",decision="pass",rule="menu.create"} 1`,
+		`wxproxy_requests_total{app="shop",caller="",decision="refused-quota",rule="menu.create"} 1`,
+		`wxproxy_upstream_requests_total{app="shop",outcome="errcode",rule="menu.create"} 2`,
+		`wxproxy_upstream_errcode_total{app="shop",errcode="40007"} 1`,
+		`wxproxy_quota_limit{app="shop",period="day",rule="menu.create"} 2`,
+		`wxproxy_quota_remaining{app="shop",period="day",rule="menu.create"} 0`,
+		`wxproxy_quota_used{app="shop",period="day",rule="other"} 7`,
+		`wxproxy_store_up 1`,
+		`wxproxy_build_info{version="test"} 1`,
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if strings.Contains(body, `errcode="45009"`) || strings.Contains(body, "/cgi-bin/") {
+		t.Error("metrics count our own 45009 as WeChat's, or have a path as a label")
+	}
+}
