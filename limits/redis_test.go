@@ -135,12 +135,13 @@ func TestStaleRequestsChangeNothing(t *testing.T) {
 	exchange(t, s, day, 0, statement{want: 4})
 	exchange(t, s, day, 0, statement{want: 2, state: State{Version: 1, Confirmed: 4, Held: 4}})
 
-	s.q.Store(0) // the first request once more, late
-	_, err := s.try(t.Context(), []string{s.key("wx1", day.Name)},
-		[]any{s.gateway, int64(1), 0, 0, day.Start.UnixMilli(), day.End.UnixMilli(), 0, 1, "a", 10, 0, 1, 0, 4, 4, 0, 0},
-		&Request{Windows: make([]WindowState, 1), Counters: make([]State, 1)})
-	if !errors.Is(err, errStale) {
-		t.Errorf("a late request: %v, want %v", err, errStale)
+	for _, q := range []int64{1, 2} { // the first request once more, late, and the second one doubled
+		_, err := s.try(t.Context(), []string{s.key("wx1", day.Name)},
+			[]any{s.gateway, q, 0, 0, day.Start.UnixMilli(), day.End.UnixMilli(), 0, 1, "a", 10, 0, 1, 0, 4, 4, 0, 0},
+			&Request{Windows: make([]WindowState, 1), Counters: make([]State, 1)})
+		if !errors.Is(err, errStale) {
+			t.Errorf("request %d once more: %v, want %v", q, err, errStale)
+		}
 	}
 	s.q.Store(100)
 	if got := exchange(t, s, day, 0, statement{state: State{Version: 2, Confirmed: 6, Held: 6}}); got.Used != 6 {
