@@ -93,6 +93,11 @@ func step(limit int64) int64 {
 	return max(1, limit/1000)
 }
 
+// Patience is two seconds. A disk that is busy, with bodies that this very process spools for
+// example, is not a store that is down: there is no other gateway to go to, and to refuse would
+// turn away calls whose budget is there. Clients of WeChat wait five seconds.
+func (*Bolt) Patience() time.Duration { return 2 * time.Second }
+
 // Exchange follows the script of Redis with a single part: in one process no request is late or
 // lost, so there are no versions.
 func (s *Bolt) Exchange(ctx context.Context, r *Request) (*Answer, error) {

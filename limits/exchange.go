@@ -17,6 +17,9 @@ type Counters interface {
 	// the statement was heard; nothing was granted.
 	Exchange(ctx context.Context, r *Request) (*Answer, error)
 
+	// Patience is how long a call may wait for the store before it is refused.
+	Patience() time.Duration
+
 	// Read returns what each of the windows holds of an app, by counter.
 	Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error)
 

@@ -16,12 +16,10 @@ import (
 
 // Times of the protocol.
 const (
-	storeBudget  = 250 * time.Millisecond // no call waits longer for a store
-	flightBudget = 2 * attempt            // two attempts
-	fullLife     = time.Second            // how long a full counter refuses from memory
-	quietLife    = time.Second            // how long a statement that nobody waits for may wait
-	maxAsks      = 3                      // requests of one flight: the store may know another day or generation
-	maxPaths     = 512                    // paths inside /* that are counted one by one, for each app
+	fullLife  = time.Second // how long a full counter refuses from memory
+	quietLife = time.Second // how long a statement that nobody waits for may wait
+	maxAsks   = 3           // requests of one flight: the store may know another day or generation
+	maxPaths  = 512         // paths inside /* that are counted one by one, for each app
 )
 
 // Options of New.
@@ -57,6 +55,7 @@ func (k EventKind) String() string {
 // Limiter decides calls. It is safe for concurrent use.
 type Limiter struct {
 	counters Counters
+	patience time.Duration // how long a call may wait for the store
 	now      func() time.Time
 	observe  func(Event)
 
@@ -89,6 +88,7 @@ func New(o Options) *Limiter {
 	}
 	l := &Limiter{
 		counters: o.Counters,
+		patience: o.Counters.Patience(),
 		now:      o.Now,
 		observe:  o.Observe,
 		meters:   make(map[meterKey]*meter),
@@ -148,7 +148,7 @@ type Call struct {
 }
 
 // Take counts one call, or refuses it. A refused call changes no count. Take never waits longer
-// than 250 ms, and a caller that goes away does not cut it short. A call that may be sent must be
+// than the store's Patience, and a caller that goes away does not cut it short. A call that may be sent must be
 // ended by Done or GiveBack. A rule that is only a shadow refuses nothing: its verdict is Shadow
 // where it would have, Degraded where nobody could tell.
 func (l *Limiter) Take(ctx context.Context, call Call) Decision {
@@ -264,7 +264,7 @@ func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
 		*d = w.decision
 		return
 	}
-	timer := time.NewTimer(storeBudget)
+	timer := time.NewTimer(l.patience)
 	defer timer.Stop()
 	for {
 		select {
@@ -273,7 +273,7 @@ func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
 			case !lead:
 				*d = w.decision
 				return
-			case l.now().Sub(w.since) > storeBudget-flightBudget:
+			case l.now().Sub(w.since) > l.patience-l.flightBudget():
 				l.flights.Go(func() { l.fly(ctx, m) })
 			default:
 				l.fly(ctx, m)
@@ -288,6 +288,10 @@ func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
 		}
 	}
 }
+
+// flightBudget is how long one flight may take: most of a call's patience, so that a call that had
+// to wait for its turn still has one.
+func (l *Limiter) flightBudget() time.Duration { return l.patience * 4 / 5 }
 
 // giveUp ends the wait of a call whose time is up. It reports false when the call was decided at
 // the same moment.

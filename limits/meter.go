@@ -228,7 +228,7 @@ func (m *meter) withdraw(w *waiter) {
 // fly runs one flight to its end: it states and asks until the store has decided or time is up,
 // decides the calls aboard, and lets the next lead. m.flying is held by the caller.
 func (l *Limiter) fly(ctx context.Context, m *meter) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightBudget)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.flightBudget())
 	defer cancel()
 
 	m.mu.Lock()

@@ -49,6 +49,9 @@ func (s *Redis) key(app, window string) string {
 	return s.prefix + "{" + app + "}:" + window
 }
 
+// Patience is 250 ms: two attempts and a little for waiting one's turn.
+func (*Redis) Patience() time.Duration { return 2*attempt + 50*time.Millisecond }
+
 // Exchange makes up to two attempts. The second is a request of its own with a higher number, so
 // it does not matter whether the first was heard.
 func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {

@@ -256,6 +256,8 @@ func (n *lossy) Exchange(_ context.Context, r *Request) (*Answer, error) {
 	return n.store.exchange(n.gateway, q, &copied), nil
 }
 
+func (n *lossy) Patience() time.Duration { return 250 * time.Millisecond }
+
 func (n *lossy) Read(context.Context, string, []Window) ([]map[string]Heard, error) {
 	return nil, errLost
 }

@@ -2,7 +2,6 @@ package limits
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -111,7 +110,7 @@ func (l *Limiter) state(ctx context.Context, m *meter) error {
 		return nil
 	}
 	m.flying = true
-	ctx, cancel := context.WithTimeout(ctx, flightBudget)
+	ctx, cancel := context.WithTimeout(ctx, l.flightBudget())
 	defer cancel()
 	var err error
 	for range maxAsks { // again when a newer generation was heard
@@ -156,18 +155,10 @@ func (l *Limiter) Close(ctx context.Context) error {
 	l.mu.Unlock()
 	close(l.stop)
 	l.flights.Wait()
-	var unsaid int
-	var last error
-	for _, m := range meters {
-		if err := l.state(ctx, m); err != nil {
-			unsaid, last = unsaid+1, err
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				break
-			}
+	for i, m := range meters {
+		if err := l.state(ctx, m); err != nil { // the store is away: the rest would only wait for it
+			return fmt.Errorf("stating the counts of %d rules: %w", len(meters)-i, err)
 		}
-	}
-	if last != nil {
-		return fmt.Errorf("stating the counts of %d rules: %w", unsaid, last)
 	}
 	return nil
 }

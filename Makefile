@@ -1,0 +1,42 @@
+# What `make test` needs beyond Go is installed by scripts/deps.sh, which says what it installs.
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME   ?= 10s
+GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Where scripts/deps.sh unpacks redis-server when it may not install it.
+export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
+
+.PHONY: build test check lint bench fuzz demo deps clean
+
+build:
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wxproxy ./cmd/wxproxy
+
+# The one test command: everything that has to hold before a change goes in.
+test: deps check lint
+	go test -race -shuffle=on -timeout 10m ./...
+
+check:
+	@unformatted=$$(gofmt -l .) && \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+
+# The linter reads only what is not newer than the Go it was built with, so it is built with the one
+# that builds this module.
+lint:
+	GOTOOLCHAIN=$$(go env GOVERSION | cut -d ' ' -f 1) go run $(GOLANGCI) run ./...
+
+bench: deps
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+demo:
+	go run ./cmd/wxproxy demo
+
+deps:
+	@scripts/deps.sh
+
+clean:
+	rm -rf bin .cache

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"wxproxy/config"
+)
+
+// prepareAdminToken returns the admin token: the configured one, or a random one that is written
+// where the commands on this machine find it.
+func prepareAdminToken(c *config.Config) (string, error) {
+	if c.Admin.Token != "" {
+		return c.Admin.Token, nil
+	}
+	path, err := adminTokenPath(c)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	token := rand.Text()
+	// A file of its own first: nobody reads half a token, and the mode of an old file does not stay.
+	fresh, err := os.CreateTemp(filepath.Dir(path), ".admin-token-*") // mode 0600
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	_, err = fresh.WriteString(token + "\n")
+	if err = errors.Join(err, fresh.Close()); err == nil {
+		err = os.Rename(fresh.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(fresh.Name()) // the error to tell is the first one
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	return token, nil
+}
+
+// readAdminToken returns the token that the gateway of this configuration asks for.
+func readAdminToken(c *config.Config) (string, error) {
+	if c.Admin.Token != "" {
+		return c.Admin.Token, nil
+	}
+	path, err := adminTokenPath(c)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(path) //nolint:gosec // the path is the configuration's
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("admin token: %s: no such file: is the gateway running, with the same configuration?", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// adminTokenPath is where a random admin token is kept: beside the embedded store, else in the
+// state folder. The admin address is part of the name, because several gateways may share a folder.
+func adminTokenPath(c *config.Config) (string, error) {
+	name := "admin-" + strings.Map(func(r rune) rune {
+		if r == '/' || r == ':' || r == '[' || r == ']' {
+			return '-'
+		}
+		return r
+	}, c.Admin.Listen) + ".token"
+	if file, ok := strings.CutPrefix(c.Store.URL, "file:"); ok {
+		return filepath.Join(filepath.Dir(file), name), nil
+	}
+	if folder := os.Getenv("STATE_DIRECTORY"); folder != "" { // set by systemd
+		return filepath.Join(folder, name), nil
+	}
+	if folder := os.Getenv("XDG_STATE_HOME"); folder != "" {
+		return filepath.Join(folder, "wxproxy", name), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w: set admin.token, or HOME to a folder that can be written", err)
+	}
+	return filepath.Join(home, ".local", "state", "wxproxy", name), nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wxproxy/config"
+)
+
+// askTimeout bounds a question to a running gateway.
+const askTimeout = 10 * time.Second
+
+// ask gets an answer from the admin listener of the gateway that runs with this command's
+// configuration.
+func ask(cmd *cobra.Command, path string, query url.Values, answer any) error {
+	file, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return err
+	}
+	c, err := config.Load(loadOptions(file))
+	if err != nil {
+		return err
+	}
+	token, err := readAdminToken(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+	defer cancel()
+	client, base := clientFor(c.Admin.Listen)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	response, err := client.Do(r)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("no gateway answers at %s (admin.listen): is it running?", c.Admin.Listen)
+	}
+	if err != nil {
+		return fmt.Errorf("asking the gateway at %s: %w", c.Admin.Listen, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it is only read
+	if response.StatusCode != http.StatusOK {
+		var problem struct {
+			Error string `json:"error"`
+		}
+		if err := json.NewDecoder(response.Body).Decode(&problem); err != nil || problem.Error == "" {
+			problem.Error = response.Status
+		}
+		return fmt.Errorf("the gateway at %s: %s", c.Admin.Listen, problem.Error)
+	}
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("the gateway at %s: %w", c.Admin.Listen, err)
+	}
+	return nil
+}
+
+// clientFor returns a client for a listen address and the URL to begin with. An address of every
+// interface is asked on this machine.
+func clientFor(listen string) (*http.Client, string) {
+	transport := &http.Transport{DisableKeepAlives: true} // no proxy: it is this machine, or close by
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}
+		return client, "http://localhost"
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		listen = net.JoinHostPort(host, port)
+	}
+	return client, "http://" + listen
+}
+
+func healthcheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask the running gateway whether it is healthy; exit 0 if so",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := cmd.Flags().GetString("config")
+			if err != nil {
+				return err
+			}
+			c, err := config.Load(loadOptions(file))
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			client, base := clientFor(c.Admin.Listen)
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/healthy", nil)
+			if err != nil {
+				return err
+			}
+			response, err := client.Do(r)
+			if err != nil {
+				return fmt.Errorf("unhealthy: %w", err)
+			}
+			defer response.Body.Close() //nolint:errcheck // it is only read
+			if body, err := io.ReadAll(io.LimitReader(response.Body, 16)); response.StatusCode != http.StatusOK || string(body) != "ok" {
+				return errors.Join(fmt.Errorf("unhealthy: %s", response.Status), err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
+			return err
+		},
+	}
+}

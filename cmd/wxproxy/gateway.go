@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"wxproxy"
+	"wxproxy/admin"
+	"wxproxy/config"
+	"wxproxy/limits"
+	"wxproxy/proxy"
+	"wxproxy/store"
+	"wxproxy/token"
+)
+
+// gateway is everything that runs, composed from one configuration.
+type gateway struct {
+	load    config.LoadOptions
+	log     *zap.Logger
+	metrics *admin.Metrics
+
+	store    *store.Store
+	counters io.Closer // of the embedded store; nil with Redis
+	limiter  *limits.Limiter
+	tokens   *token.Source
+	handler  *proxy.Handler
+	admin    *admin.Admin
+	access   *proxy.AccessLog
+
+	mu       sync.Mutex // one reload at a time
+	config   atomic.Pointer[config.Config]
+	stopping atomic.Bool
+}
+
+// gatewayID returns the random id of this process life: 8 of [a-z0-9].
+func gatewayID() string { return strings.ToLower(rand.Text()[:8]) }
+
+// openGateway opens the store and composes the gateway. The access log goes to stdout unless the
+// configuration names a file.
+func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
+	g := &gateway{load: load, log: log, metrics: admin.NewMetrics(version)}
+	var err error
+	g.store, err = store.Open(ctx, store.Options{
+		URL: c.Store.URL, Password: c.Store.Password, Prefix: c.Store.Prefix, Upstream: c.Upstream.URL.String(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range append(g.store.Warnings(), c.Warnings...) {
+		log.Warn(w)
+	}
+
+	var counters limits.Counters
+	if db := g.store.Bolt(); db != nil {
+		bolt := limits.NewBolt(db, g.store.Prefix(), nil)
+		counters, g.counters = bolt, bolt
+	} else {
+		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), gatewayID())
+	}
+	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits})
+	g.tokens = token.New(token.Options{
+		Store:    g.store,
+		Upstream: c.Upstream.URL.String(),
+		Endpoint: c.TokenEndpoint,
+		Count:    func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) },
+		Observe:  g.observeToken,
+	})
+	if c.AccessLog.Stdout {
+		// Only a Writer: a pipe or a terminal cannot be synced.
+		g.access = proxy.NewAccessLog(zapcore.AddSync(struct{ io.Writer }{stdout}))
+	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}); err != nil {
+		return nil, errors.Join(err, g.close(ctx))
+	}
+	g.handler, err = proxy.New(proxy.Options{
+		Config:  proxyConfig(c),
+		Limiter: g.limiter,
+		Tokens:  g.tokens,
+		Record:  g.record,
+		Log:     log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, g.close(ctx))
+	}
+	if err := g.configure(c); err != nil {
+		return nil, errors.Join(err, g.close(ctx))
+	}
+	g.admin = admin.New(admin.Options{
+		Token:   adminToken,
+		Apps:    g.apps,
+		Limiter: g.limiter,
+		Metrics: g.metrics,
+		Stop:    g.stopping.Load,
+		Reload:  g.reload,
+	})
+	g.metrics.Watch(g.apps, g.limiter)
+	return g, nil
+}
+
+// configure has everything that can change while calls run take over a configuration.
+func (g *gateway) configure(c *config.Config) error {
+	if err := g.handler.Configure(proxyConfig(c)); err != nil {
+		return err
+	}
+	rules := make(map[string]*limits.Ruleset, len(c.Apps))
+	apps := make([]token.App, len(c.Apps))
+	for i, app := range c.Apps {
+		rules[app.AppID] = app.Rules
+		apps[i] = token.App{AppID: app.AppID, Secret: app.Secrets[0]}
+	}
+	g.limiter.Configure(rules)
+	g.tokens.Configure(apps)
+	g.config.Store(c)
+	g.metrics.Reloaded(true)
+	return nil
+}
+
+func proxyConfig(c *config.Config) proxy.Config {
+	apps := make([]proxy.App, len(c.Apps))
+	for i, app := range c.Apps {
+		apps[i] = proxy.App{Name: app.Name, AppID: app.AppID}
+	}
+	return proxy.Config{
+		Apps:             apps,
+		Upstream:         c.Upstream.URL,
+		Anonymous:        anonymous(c.Anonymous),
+		LoopbackListener: !config.Reachable(c.Listen),
+		TrustedProxies:   c.TrustedProxies,
+		MaxBody:          c.MaxBody,
+		MaxInFlight:      c.MaxInFlight,
+		Timeout:          c.Upstream.Timeout,
+	}
+}
+
+func anonymous(t config.Tri) proxy.Anonymous {
+	switch t {
+	case config.Yes:
+		return proxy.AnonymousAlways
+	case config.No:
+		return proxy.AnonymousNever
+	default:
+		return proxy.AnonymousAuto
+	}
+}
+
+// reload reads the configuration again. What is wrong with it changes nothing: the last good one
+// stays in force.
+func (g *gateway) reload() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c, err := config.Load(g.load)
+	if err == nil && len(c.Apps) == 0 {
+		err = errNoApps
+	}
+	if err == nil {
+		err = g.configure(c)
+	}
+	if err != nil {
+		g.metrics.Reloaded(false)
+		g.log.Error("the configuration was not taken over; the last good one stays", zap.Error(err))
+		return err
+	}
+	g.log.Info("configuration taken over", zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
+	for _, w := range c.Warnings {
+		g.log.Warn(w)
+	}
+	return nil
+}
+
+// watch reloads when the content of a file changes, until ctx is done.
+func (g *gateway) watch(ctx context.Context) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	last := g.files()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := g.files(); now != last {
+			last = now
+			_ = g.reload() // said in the log
+		}
+	}
+}
+
+// files is a digest of the configuration's files, also of those that may appear.
+func (g *gateway) files() [sha256.Size]byte {
+	paths := g.config.Load().Paths
+	if g.load.Path == "" {
+		paths = append([]string{filepath.Join(g.load.Dir, config.MainFile), filepath.Join(g.load.Dir, config.LimitsFile)}, paths...)
+	}
+	sum := sha256.New()
+	for _, path := range paths {
+		data, err := os.ReadFile(path) //nolint:gosec // the paths are the configuration's
+		fmt.Fprintf(sum, "%q %v %x\n", path, err == nil, sha256.Sum256(data))
+	}
+	return [sha256.Size]byte(sum.Sum(nil))
+}
+
+// pollEvery is how often the files are looked at. Watching folders instead would miss the symlink
+// swaps by which container platforms change files.
+const pollEvery = 2 * time.Second
+
+func (g *gateway) apps() []admin.App {
+	c := g.config.Load()
+	apps := make([]admin.App, len(c.Apps))
+	for i, app := range c.Apps {
+		apps[i] = admin.App{Name: app.Name, AppID: app.AppID}
+	}
+	return apps
+}
+
+// name is the alias of an app, or its appid.
+func (g *gateway) name(appid string) string {
+	if c := g.config.Load(); c != nil {
+		for _, app := range c.Apps {
+			if app.AppID == appid {
+				return app.Name
+			}
+		}
+	}
+	return appid
+}
+
+// record hears of every call that is over.
+func (g *gateway) record(r *proxy.Record) {
+	g.access.Write(r)
+	g.metrics.Call(admin.Call{
+		App:      r.App,
+		Rule:     r.Rule,
+		Caller:   r.Caller,
+		Decision: r.Decision,
+		Outcome:  outcome(r),
+		Errcode:  r.ErrCode,
+		Sent:     r.Attempts,
+		Duration: r.Duration,
+		Upstream: r.Upstream,
+	})
+}
+
+func outcome(r *proxy.Record) string {
+	switch {
+	case r.Status == 502 || r.Status == 504 || r.Status == 499:
+		return "transport_error"
+	case r.Status >= 400:
+		return "http_error"
+	case r.ErrCode != 0:
+		return "errcode"
+	}
+	return "ok"
+}
+
+func (g *gateway) observeLimits(e limits.Event) {
+	switch e.Kind {
+	case limits.StoreDown:
+		g.log.Error("the store does not answer; calls of rules with a quota are refused until it does", zap.Error(e.Err))
+	case limits.StoreUp:
+		g.log.Info("the store answers again")
+	case limits.StoreLost:
+		g.log.Warn("the store has lost counts; this gateway restores what it knows")
+	case limits.NoFigure:
+		g.log.Warn("no figure is published for this rule: its calls are counted and never refused", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
+	}
+}
+
+func (g *gateway) observeToken(e token.Event) {
+	app := g.name(e.AppID)
+	fields := []zap.Field{zap.String("app", app)}
+	if e.ErrCode != 0 {
+		fields = append(fields, zap.Int("errcode", e.ErrCode))
+	}
+	if e.IP != "" { // what an operator must put on WeChat's IP whitelist
+		fields = append(fields, zap.String("ip", e.IP))
+	}
+	switch e.Kind {
+	case token.Fetched:
+		g.metrics.Token(app, "ok")
+		g.log.Info("access_token fetched", append(fields, zap.Time("expires", e.Expires), zap.Duration("took", e.Took))...)
+	case token.Failed:
+		result := "transport"
+		if e.ErrCode != 0 {
+			result = strconv.Itoa(e.ErrCode)
+		}
+		g.metrics.Token(app, result)
+		g.log.Warn("access_token not fetched", append(fields, zap.Error(e.Err))...)
+	case token.Opened:
+		g.log.Error("WeChat gives this app no access_token; it is not asked again until", append(fields, zap.Time("until", e.Until))...)
+	case token.Closed:
+		g.log.Info("WeChat gives this app an access_token again", fields...)
+	case token.Forced:
+		g.log.Warn("WeChat handed out a dead access_token again: forcing a new one", fields...)
+	case token.StoreFailed:
+		g.log.Warn("the store did not answer about an access_token; this gateway goes on alone", append(fields, zap.Error(e.Err))...)
+	case token.Adopted:
+		g.log.Info("access_token of another gateway taken over", append(fields, zap.Time("expires", e.Expires))...)
+	}
+}
+
+// close ends what has been opened, in the order in which one needs the other.
+func (g *gateway) close(ctx context.Context) error {
+	var errs []error
+	if g.handler != nil {
+		g.handler.Close()
+	}
+	if g.tokens != nil {
+		g.tokens.Close()
+	}
+	if g.limiter != nil {
+		errs = append(errs, g.limiter.Close(ctx))
+	}
+	if g.counters != nil {
+		errs = append(errs, g.counters.Close())
+	}
+	if g.access != nil {
+		if err := g.access.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("access log: %w", err))
+		}
+	}
+	return errors.Join(append(errs, g.store.Close())...)
+}
+
+// loadOptions are where the configuration of a command is.
+func loadOptions(path string) config.LoadOptions {
+	return config.LoadOptions{Path: path, Shipped: wxproxy.LimitsYAML}
+}

@@ -1,0 +1,98 @@
+// Command wxproxy is a gateway in front of api.weixin.qq.com: it counts the calls of WeChat
+// accounts against their quotas, injects the access_token, and refuses calls over budget itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	_ "time/tzdata" // midnight is Asia/Shanghai's, with or without a zone database on the machine
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run executes one command line and returns the exit code: 0, 1 for what went wrong, 2 for a
+// command line that makes no sense. It returns once ctx is done and all is closed.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, new(usageError)):
+		fmt.Fprintf(stderr, "wxproxy: %v\nRun 'wxproxy --help' for usage.\n", err)
+		return 2
+	default:
+		fmt.Fprintf(stderr, "wxproxy: %v\n", err)
+		return 1
+	}
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func rootCommand() *cobra.Command {
+	serve := serveCommand()
+	root := &cobra.Command{
+		Use:   "wxproxy",
+		Short: "A gateway in front of api.weixin.qq.com that keeps WeChat's quotas",
+		Long: `wxproxy stands between your services and api.weixin.qq.com. It counts every call
+against the quota of its account and API, injects the account's access_token, and
+answers calls over budget itself with WeChat's own 45009.
+
+With no command it serves, as "wxproxy serve" does.`,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          serve.RunE,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().String("config", "", "configuration file (default: ./wxproxy.yaml if it is there)")
+	root.Flags().AddFlagSet(serve.Flags())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		serve, validateCommand(), explainCommand(), usageCommand(), sandboxCommand(), demoCommand(), healthcheckCommand(), versionCommand(),
+	)
+	return root
+}
+
+// usageArgs has a wrong number of arguments reported as a command line that makes no sense.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+		}
+		return nil
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "wxproxy %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"wxproxy/config"
+)
+
+// errNoApps says what to do first.
+var errNoApps = errors.New(`no app is configured. Either name one account in the environment:
+
+    WX_APPID=wx... WX_SECRET=... wxproxy
+
+or write wxproxy.yaml:
+
+    apps:
+      - {appid: wx..., secret: "${WX_SECRET}"}
+
+To see it work without an account, run: wxproxy demo`)
+
+// shutdownGrace is how long calls that run may go on after the signal to stop.
+const shutdownGrace = 25 * time.Second
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the gateway",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := cmd.Flags().GetString("config")
+			if err != nil {
+				return err
+			}
+			load := loadOptions(path)
+			if load.Listen, err = cmd.Flags().GetString("listen"); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), load, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().String("listen", "", "address to listen on, in place of the configuration's")
+	return cmd
+}
+
+// newLog returns the program's own log: JSON lines.
+func newLog(w io.Writer) *zap.Logger {
+	encoder := zap.NewProductionEncoderConfig()
+	encoder.TimeKey, encoder.EncodeTime = "time", zapcore.RFC3339TimeEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
+}
+
+// serve runs the gateway until ctx is done.
+func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Writer) error {
+	c, err := config.Load(load)
+	if err != nil {
+		return err
+	}
+	if len(c.Apps) == 0 {
+		return errNoApps
+	}
+	return serveConfig(ctx, load, c, stdout, newLog(stderr), nil)
+}
+
+// serveConfig runs the gateway of a configuration until ctx is done. It calls started with the
+// addresses of both listeners once they listen.
+func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config, stdout io.Writer, log *zap.Logger, started func(main, admin net.Addr)) error {
+	listener, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() //nolint:errcheck // closed by its server; only early returns leave it open
+	adminListener, err := listen(ctx, c.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	defer adminListener.Close() //nolint:errcheck // as above
+	adminToken, err := prepareAdminToken(c)
+	if err != nil {
+		return err
+	}
+	g, err := openGateway(ctx, load, c, adminToken, stdout, log)
+	if err != nil {
+		return err
+	}
+
+	servers := map[*http.Server]net.Listener{
+		newServer(g.handler, log): listener,
+		newServer(g.admin, log):   adminListener,
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	group, failed := errgroup.WithContext(work)
+	for server, l := range servers {
+		group.Go(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("%s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { g.watch(work); return nil })
+	group.Go(func() error { g.reloadOnSignal(work); return nil })
+	log.Info("listening", zap.String("version", version), zap.Stringer("address", listener.Addr()), zap.Stringer("admin", adminListener.Addr()),
+		zap.String("upstream", c.Upstream.URL.String()), zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
+	if started != nil {
+		started(listener.Addr(), adminListener.Addr())
+	}
+
+	select {
+	case <-ctx.Done():
+	case <-failed.Done(): // a listener broke
+	}
+	g.stopping.Store(true)
+	log.Info("stopping: no new calls, those that run may finish", zap.Duration("at_most", shutdownGrace))
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer done()
+	var errs []error
+	for server, l := range servers {
+		if l == listener {
+			errs = append(errs, server.Shutdown(grace))
+		}
+	}
+	cancel()
+	for server := range servers {
+		errs = append(errs, server.Close())
+	}
+	errs = append(errs, group.Wait(), g.close(grace))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stopping: %w", err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// reloadOnSignal reloads at each SIGHUP until ctx is done.
+func (g *gateway) reloadOnSignal(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			_ = g.reload() // said in the log
+		}
+	}
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if err := removeSocket(ctx, path); err != nil {
+			return nil, err
+		}
+		return lc.Listen(ctx, "unix", path)
+	}
+	l, err := lc.Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: the port is in use by another process", address)
+	}
+	return l, err
+}
+
+// removeSocket removes a socket that a killed process has left. One that still answers is another
+// gateway's.
+func removeSocket(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil //nolint:nilerr // nothing there, or something that listening will complain about
+	}
+	var d net.Dialer
+	if conn, err := d.DialContext(ctx, "unix", path); err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("listen on %s: the socket is in use by another process", path)
+	}
+	return os.Remove(path)
+}
+
+// newServer returns a server without a ServeMux in front: that would redirect //cgi-bin/x and so
+// lose the body of a POST.
+func newServer(h http.Handler, log *zap.Logger) *http.Server {
+	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel) // what strangers send wrong is no news
+	if err != nil {
+		panic("wxproxy: " + err.Error())
+	}
+	return &http.Server{
+		Handler:                      h,
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               64 << 10,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     quiet,
+	}
+}

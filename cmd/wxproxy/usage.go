@@ -1,0 +1,207 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wxproxy/admin"
+)
+
+func usageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "usage [APPID]",
+		Short: "Print today's table of a running gateway, in the columns of WeChat's own console",
+		Long: `usage prints what each app has used, in the columns of WeChat's own console. It asks the
+admin listener of the running gateway. Rules that have no figure and were not called are left
+out; --all prints them too.`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{}
+			if len(args) > 0 {
+				query.Set("app", args[0])
+			}
+			var u admin.Usage
+			if err := ask(cmd, "/api/v1/usage", query, &u); err != nil {
+				return err
+			}
+			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
+				return encode(cmd.OutOrStdout(), u, err)
+			}
+			all, err := cmd.Flags().GetBool("all")
+			if err != nil {
+				return err
+			}
+			printUsage(cmd.OutOrStdout(), &u, all)
+			return nil
+		},
+	}
+	cmd.Flags().Bool("json", false, "print JSON")
+	cmd.Flags().Bool("all", false, "print rules without a figure that were not called, too")
+	return cmd
+}
+
+func encode(w io.Writer, value any, err error) error {
+	if err != nil {
+		return err
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(value)
+}
+
+func printUsage(w io.Writer, u *admin.Usage, all bool) {
+	for i, app := range u.Apps {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s  %s  profile %s\n", app.App, app.AppID, app.Profile)
+		if app.Error != "" {
+			fmt.Fprintf(w, "%s\n", app.Error)
+			continue
+		}
+		rows := [][]string{{"类目", "接口", "每日实时调用量/上限", "接口状态", "规则"}}
+		for _, r := range app.Rows {
+			if all || r.Limit > 0 || r.Used > 0 || r.State == "latched" {
+				rows = append(rows, []string{r.Category, title(r), amount(r), state(r), r.Rule})
+			}
+		}
+		printTable(w, rows)
+	}
+}
+
+func title(r admin.Row) string {
+	if r.Path != "" {
+		return r.Path
+	}
+	return r.Title
+}
+
+// amount is the console's "0/2000"; 无上限 and 未公布 are in its words what has no figure.
+func amount(r admin.Row) string {
+	text := strconv.FormatInt(r.Used, 10)
+	switch {
+	case r.State == "denied":
+		return ""
+	case r.Limit > 0:
+		text += "/" + strconv.FormatInt(r.Limit, 10)
+	case r.Quota == "unlimited":
+		text += "/无上限"
+	default:
+		text += "/未公布"
+	}
+	if r.Period == "month" {
+		text += " 每月"
+	}
+	return text
+}
+
+func state(r admin.Row) string {
+	switch r.State {
+	case "denied":
+		return "未获得"
+	case "full":
+		return "已用完"
+	case "latched":
+		return "微信已拒绝"
+	}
+	return "已获得"
+}
+
+// printTable prints rows in columns. Chinese characters are two cells wide, so text/tabwriter
+// would not line them up.
+func printTable(w io.Writer, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], cells(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			if i < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", widths[i]-cells(cell)+2))
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+	}
+}
+
+// cells is how many columns of a terminal a text takes.
+func cells(text string) int {
+	n := 0
+	for _, r := range text {
+		n++
+		if r >= 0x1100 && r <= 0x115f || r >= 0x2e80 && r <= 0xffe6 && (r < 0xff61 || r > 0xffdf) {
+			n++
+		}
+	}
+	return n
+}
+
+func explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain APPID METHOD PATH",
+		Short: "Tell which rule a path has on a running gateway, its quotas, what is used and left",
+		Example: `  wxproxy explain shop POST /cgi-bin/menu/create
+  wxproxy explain wx0123456789abcdef GET /cgi-bin/user/info`,
+		Args: usageArgs(cobra.ExactArgs(3)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var e admin.Explanation
+			err := ask(cmd, "/api/v1/explain", url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}}, &e)
+			if err != nil {
+				return err
+			}
+			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
+				return encode(cmd.OutOrStdout(), e, err)
+			}
+			printExplanation(cmd.OutOrStdout(), &e)
+			return nil
+		},
+	}
+	cmd.Flags().Bool("json", false, "print JSON")
+	return cmd
+}
+
+func printExplanation(w io.Writer, e *admin.Explanation) {
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "%-9s %s\n", label, text)
+		}
+	}
+	line("app", e.App+"  "+e.AppID)
+	line("profile", e.Profile)
+	line("call", e.Method+" "+e.Path)
+	rule := e.Rule
+	if e.Title != "" {
+		rule += "  " + e.Title
+	}
+	line("rule", rule)
+	line("source", e.Source)
+	line("quota", e.Quota)
+	line("pace", e.Pace)
+	line("inject", e.Inject)
+	if e.Shadow {
+		line("shadow", "yes: counts, and sends what it would refuse")
+	}
+	for _, r := range e.Rows {
+		text := fmt.Sprintf("%d used", r.Used)
+		if r.Limit > 0 {
+			text = fmt.Sprintf("%d of %d used, %d left", r.Used, r.Limit, r.Remaining)
+		}
+		line(r.Period, text+", until "+r.Reset.Format(time.RFC3339))
+	}
+	line("a call", e.Statement)
+}

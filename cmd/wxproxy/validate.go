@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"wxproxy/config"
+)
+
+func validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate",
+		Short: "Check the configuration: every fault at once, with file, line and column",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := cmd.Flags().GetString("config")
+			if err != nil {
+				return err
+			}
+			c, err := config.Load(loadOptions(file))
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			for _, w := range c.Warnings {
+				fmt.Fprintf(out, "warning: %s\n", w)
+			}
+			if len(c.Paths) == 0 {
+				fmt.Fprintln(out, "no file: the defaults hold")
+			}
+			for _, path := range c.Paths {
+				fmt.Fprintf(out, "%s: ok\n", path)
+			}
+			for _, app := range c.Apps {
+				fmt.Fprintf(out, "app %s: %s, profile %s, %d rules\n", app.Name, app.AppID, app.Profile, len(app.Rules.Rules))
+			}
+			if len(c.Apps) == 0 {
+				fmt.Fprintln(out, "warning: no app is configured, so serve will not start")
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,347 @@
+// Package config turns wxproxy.yaml, limits.yaml and the environment into checked values. It
+// reports everything that is wrong at once, each fault with its file, line and column, and never
+// quotes a secret.
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"wxproxy/limits"
+)
+
+// The names of the files that are read from LoadOptions.Dir when no other is named.
+const (
+	MainFile   = "wxproxy.yaml"
+	LimitsFile = "limits.yaml"
+)
+
+// DefaultProfile is the profile of an app that names none.
+const DefaultProfile = "production"
+
+// Config is the whole configuration, checked. It is not changed after Load and may be read by
+// many at once.
+type Config struct {
+	Listen         string // host:port or unix:/path
+	AllowOpen      bool   // anonymous and learn may be true on a listener that others can reach
+	TLS            TLS
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Admin          Admin
+	Upstream       Upstream
+	Store          Store
+	TokenEndpoint  string // "stable_token" or "token"
+	Apps           []App  // none: nobody has said yet what to serve
+	Callers        []Caller
+	Anonymous      Tri // may a call without proof be sent?
+	Learn          Tri // is an app that is not configured learned?
+	AccessLog      AccessLog
+	MaxBody        int64 // bytes
+	MaxInFlight    int   // calls at once
+
+	Table      *limits.Table // all profiles, the shipped ones and the user's
+	LimitsFile string        // the file that Table comes from; "" when only from the binary
+
+	// Warnings are worth an operator's look but stop nothing, as a secret file that others can read.
+	Warnings []string
+	// Paths are the files that were read, the two named ones first.
+	Paths []string
+	// Digest changes when the name or the content of a file of Paths does.
+	Digest string
+}
+
+// TLS is the certificate of the listener. No file means plain HTTP.
+type TLS struct {
+	CertFile, KeyFile string
+}
+
+// Admin is the operators' listener.
+type Admin struct {
+	Listen string
+	Token  string // "" means that a random one is made
+}
+
+// Upstream is where calls are sent. The URLs have a scheme and a host, nothing else.
+type Upstream struct {
+	URL       *url.URL
+	Fallbacks []*url.URL
+	Timeout   time.Duration
+}
+
+// Store is where counters and tokens live.
+type Store struct {
+	URL      string // its scheme is known, the rest is for package store to read
+	Password string // of password_file; "" when there is none
+	Prefix   string // of every key
+}
+
+// App is one WeChat account.
+type App struct {
+	Name    string // its alias in logs; the appid when none is given
+	AppID   string
+	Secrets []string // the newest first; one or two
+	Profile string
+	Quotas  map[string]limits.Budget // the account's own figures, by rule name
+	Rules   *limits.Ruleset          // the profile with Quotas in it
+}
+
+// Caller is a service that sends calls.
+type Caller struct {
+	Name string
+	Keys []string // the newest first; one or two
+	Apps []string // the appids that it may call for
+}
+
+// AccessLog is where the access log goes: to stdout, or to a file that is rotated.
+type AccessLog struct {
+	Stdout    bool
+	File      string
+	MaxSizeMB int // the file is rotated when it is that large
+	Keep      int // rotated files that are kept
+}
+
+// LoadOptions say where the configuration is.
+type LoadOptions struct {
+	Path    string                      // --config; "" means wxproxy.yaml in Dir, if it is there
+	Shipped []byte                      // the limits.yaml of the binary
+	Env     func(string) (string, bool) // default os.LookupEnv
+	Dir     string                      // where wxproxy.yaml and limits.yaml are looked for; default "."
+	Listen  string                      // --listen, in place of the file's listen; "" leaves that
+}
+
+// Load reads the configuration. What is wrong with it comes back as Faults, all at once.
+//
+// With no Path, wxproxy.yaml and limits.yaml are read from Dir, each if it is there; with none of
+// them the defaults hold and Apps is empty. With a Path and no limits key the shipped table is
+// used. Files that are named in wxproxy.yaml and read here are looked for beside it.
+//
+// WX_APPID, WX_SECRET and WX_PROFILE name the one app where the file names none. A file with apps
+// of its own wins: then they name no app, and may still be used in it as ${WX_APPID}.
+func Load(o LoadOptions) (*Config, error) {
+	if o.Env == nil {
+		o.Env = os.LookupEnv
+	}
+	shipped, err := ParseTable("the built-in "+LimitsFile, o.Shipped, nil)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New()}
+	path, optional := o.Path, o.Path == ""
+	if optional {
+		path = filepath.Join(o.Dir, MainFile)
+	}
+	l.folder = filepath.Dir(path)
+	doc := &document{name: path, env: o.Env}
+	var m *mainFile
+	data, mode, err := l.read(path)
+	switch {
+	case err == nil:
+		if top, ok := doc.parse(data); ok {
+			m = l.mainFile(top)
+		}
+		if doc.literal && mode&0o077 != 0 && runtime.GOOS != "windows" {
+			l.warn("%s: mode %04o and secrets in it: other users may read them: want 0600, or ${NAME}", path, mode)
+		}
+	case !optional || !errors.Is(err, fs.ErrNotExist):
+		return nil, Faults{{File: path, Text: reason(err)}}
+	default:
+		m = &mainFile{}
+	}
+	if m == nil {
+		m = &mainFile{unreadable: true}
+	}
+	flag := &document{name: "--listen"}
+	if o.Listen != "" {
+		if a := (value{doc: flag, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: o.Listen}}).address(); a != "" {
+			l.config.Listen = a
+		}
+	}
+
+	table, limitFaults := l.table(m, shipped, optional)
+	envFaults := l.apps(m, table, len(limitFaults) > 0)
+	l.callers(m)
+	l.checkOpen(m)
+
+	doc.faults.sort()
+	if faults := slices.Concat(flag.faults, envFaults, doc.faults, limitFaults); len(faults) > 0 {
+		return nil, faults
+	}
+	l.config.Table = table
+	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
+	return l.config, nil
+}
+
+// defaults is what holds for everything that is left out.
+func defaults(env func(string) (string, bool)) *Config {
+	token, _ := env("WXPROXY_ADMIN_TOKEN")
+	return &Config{
+		Listen:        "127.0.0.1:8080",
+		Admin:         Admin{Listen: "127.0.0.1:8081", Token: token},
+		Upstream:      Upstream{URL: &url.URL{Scheme: "https", Host: "api.weixin.qq.com"}, Timeout: 30 * time.Second},
+		Store:         Store{URL: "file:wxproxy.db", Prefix: "wxp"},
+		TokenEndpoint: "stable_token",
+		AccessLog:     AccessLog{Stdout: true, MaxSizeMB: 100, Keep: 7},
+		MaxBody:       32 << 20,
+		MaxInFlight:   2000,
+	}
+}
+
+// loader is one Load under way.
+type loader struct {
+	env    func(string) (string, bool)
+	folder string // of wxproxy.yaml
+	config *Config
+	digest hash.Hash
+}
+
+func (l *loader) warn(format string, args ...any) {
+	l.config.Warnings = append(l.config.Warnings, fmt.Sprintf(format, args...))
+}
+
+// read returns a file's content and mode, and notes that it was read. A byte too many comes back
+// of a file that is too large.
+func (l *loader) read(path string) ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() { // a pipe or a device may never end
+		return nil, 0, errors.New("not a regular file")
+	}
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, 0, err
+	}
+	l.config.Paths = append(l.config.Paths, path)
+	fmt.Fprintf(l.digest, "%d %s %d ", len(path), path, len(data))
+	l.digest.Write(data)
+	return data, info.Mode().Perm(), nil
+}
+
+// reason is why a file cannot be read, without the path that stands before it anyway.
+func reason(err error) string {
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return err.Error()
+}
+
+// beside returns the path of a file that wxproxy.yaml names.
+func (l *loader) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(l.folder, path)
+}
+
+// secretFile reads the lines of a file of secrets: one, or the new one and the old one.
+func (l *loader) secretFile(v value) []string {
+	name, ok := v.text()
+	if !ok {
+		return nil
+	}
+	if name == "" {
+		v.fault("empty: want the path of a file")
+		return nil
+	}
+	path, shown := l.beside(name), v.quoted(name)
+	data, mode, err := l.read(path)
+	if err != nil {
+		v.fault("%s: %s", shown, reason(err))
+		return nil
+	}
+	if mode&0o077 != 0 && runtime.GOOS != "windows" {
+		l.warn("%s: mode %04o: other users may read the secret: want 0600", path, mode)
+	}
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(data), "\r\n", "\n")), "\n")
+	if len(lines) > 2 {
+		v.fault("%s: %d lines: want one secret, or the new one and the old one", shown, len(lines))
+		return nil
+	}
+	for _, line := range lines {
+		if fault := checkSecret(line); fault != "" {
+			v.fault("%s: %s: want the secret and nothing else", shown, fault)
+			return nil
+		}
+	}
+	return lines
+}
+
+// table reads limits.yaml, or returns the shipped table when there is none. Of a file with faults
+// it returns what could be read, or nil when that is nothing.
+func (l *loader) table(m *mainFile, shipped *limits.Table, optional bool) (*limits.Table, Faults) {
+	var path, shown string
+	switch {
+	case m.limits.doc != nil:
+		name, ok := m.limits.text()
+		if !ok {
+			return nil, nil
+		}
+		if name == "" {
+			return shipped, nil
+		}
+		path, shown = l.beside(name), m.limits.quoted(name)
+	case optional && !m.unreadable:
+		path = filepath.Join(l.folder, LimitsFile)
+	default:
+		return shipped, nil
+	}
+	data, _, err := l.read(path)
+	switch {
+	case err != nil && m.limits.doc != nil:
+		m.limits.fault("%s: %s", shown, reason(err))
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return shipped, nil
+	case err != nil:
+		return nil, Faults{{File: path, Text: reason(err)}}
+	}
+	l.config.LimitsFile = path
+	return parseTable(path, data, shipped)
+}
+
+// checkOpen refuses what would let strangers in.
+func (l *loader) checkOpen(m *mainFile) {
+	c := l.config
+	if Reachable(c.Listen) && !c.AllowOpen {
+		for _, s := range []struct {
+			at  value
+			tri Tri
+		}{{m.anonymous, c.Anonymous}, {m.learn, c.Learn}} {
+			if s.tri == Yes {
+				s.at.fault("true while others can reach listen %s: want auto or false, or listen on 127.0.0.1, or allow_open: true", c.Listen)
+			}
+		}
+	}
+	if Reachable(c.Admin.Listen) && c.Admin.Token == "" && m.adminListen.doc != nil && !m.badToken {
+		m.adminListen.fault("others can reach %s and admin.token is not set: set it, or listen on 127.0.0.1", c.Admin.Listen)
+	}
+	if l.config.Listen == c.Admin.Listen && !strings.HasSuffix(c.Listen, ":0") {
+		at := m.adminListen
+		if at.doc == nil {
+			at = m.listen
+		}
+		if at.doc != nil {
+			at.fault("%s is both listen and admin.listen: want two addresses", c.Listen)
+		}
+	}
+}

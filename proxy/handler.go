@@ -1,0 +1,388 @@
+// Package proxy takes one call from a service to WeChat and the answer back: who calls, which rule,
+// may it be sent, send it, answer, log.
+//
+// To follow a call read ServeHTTP, then who.go, body.go, send.go, answer.go and accesslog.go in
+// this order. Nothing calls back up except ReverseProxy's hooks.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"wxproxy/limits"
+)
+
+// Limiter decides which calls may be sent. *limits.Limiter is the one in use. Its methods are
+// called by many goroutines at once.
+type Limiter interface {
+	// Rules returns the rules of an app, or nil when the limiter does not know it.
+	Rules(appid string) *limits.Ruleset
+	// Family reports whether a canonical path lies in a family of any app's table.
+	Family(path string) bool
+	// Take counts one call, or refuses it.
+	Take(ctx context.Context, call limits.Call) limits.Decision
+	// Done ends a call that Take let through and that stays counted. errcode is what WeChat
+	// answered, or unknownErrcode for a call whose fate is not known.
+	Done(d *limits.Decision, errcode int)
+	// GiveBack ends a call that Take let through and that provably never left.
+	GiveBack(d *limits.Decision)
+}
+
+// Tokens knows the live access_token of each app. Its methods are called by many goroutines at once.
+type Tokens interface {
+	// Token returns the access_token of an app. When WeChat would not issue one, errors.As finds
+	// an interface{ Answer() []byte } in the error: the body WeChat answered with.
+	Token(ctx context.Context, appid string) (string, error)
+	// Renew returns another token than failed, which WeChat called dead.
+	Renew(ctx context.Context, appid, failed string) (string, error)
+}
+
+// App is one WeChat account.
+type App struct {
+	Name  string // its alias in logs and metrics
+	AppID string
+}
+
+// Config is the part of Options that a reload may change.
+type Config struct {
+	Apps             []App
+	Upstream         *url.URL // http or https, a host and perhaps a path before every call's own
+	Anonymous        Anonymous
+	LoopbackListener bool           // only this machine can reach the listener; a unix socket counts as such
+	TrustedProxies   []netip.Prefix // peers whose X-Forwarded-For is believed
+	MaxBody          int64          // bytes of a request body; default 32 MiB
+	MaxInFlight      int            // calls at once; default 2000
+	Timeout          time.Duration  // how long WeChat may take to move a call on by one step; default 30 s
+}
+
+// Options of New.
+type Options struct {
+	Config
+	Limiter   Limiter
+	Tokens    Tokens
+	Transport http.RoundTripper // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
+	TempDir   string            // for bodies over 64 KiB; default os.TempDir()
+	Record    func(*Record)     // told of each call when it is over; must not keep the Record
+	Log       *zap.Logger       // the program's own log; default none
+}
+
+// Handler is the gateway's http.Handler. It is safe for concurrent use.
+type Handler struct {
+	limiter   Limiter
+	tokens    Tokens
+	reverse   *httputil.ReverseProxy
+	transport http.RoundTripper
+	traced    bool // transport tells through httptrace what became of a call
+	tempDir   string
+	record    func(*Record)
+	log       *zap.Logger
+	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
+	settings  atomic.Pointer[settings]
+	inFlight  atomic.Int64
+	scratch   sync.Pool // *[scratchBytes]byte
+	copies    copyBuffers
+	keyShown  sync.Once
+	wecom     sync.Once
+}
+
+// settings is a Config made ready for calls. A call keeps the one it began with.
+type settings struct {
+	Config
+	byID   map[string]*App
+	byName map[string]*App
+	only   *App   // the app, if there is but one
+	base   string // Upstream's path without its trailing slash
+}
+
+// New returns a handler. It returns an error that names each fault of o.
+func New(o Options) (*Handler, error) {
+	var faults []error
+	if o.Limiter == nil {
+		faults = append(faults, errors.New("proxy: Limiter is missing"))
+	}
+	if o.Tokens == nil {
+		faults = append(faults, errors.New("proxy: Tokens is missing"))
+	}
+	h := &Handler{
+		limiter:   o.Limiter,
+		tokens:    o.Tokens,
+		transport: o.Transport,
+		tempDir:   o.TempDir,
+		record:    o.Record,
+		log:       o.Log,
+	}
+	if err := h.Configure(o.Config); err != nil {
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if h.log == nil {
+		h.log = zap.NewNop()
+	}
+	h.outages = h.log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
+	}))
+	if h.tempDir == "" {
+		h.tempDir = os.TempDir()
+	}
+	if h.transport == nil {
+		h.transport = NewTransport(h.settings.Load().Timeout)
+	}
+	_, h.traced = h.transport.(*http.Transport)
+	h.scratch.New = func() any { return new([scratchBytes]byte) }
+	quiet, err := zap.NewStdLogAt(h.outages, zap.WarnLevel)
+	if err != nil {
+		quiet = log.Default()
+	}
+	h.reverse = &httputil.ReverseProxy{
+		Rewrite:        h.rewrite,
+		Transport:      roundTripper(h.roundTrip),
+		ModifyResponse: h.modifyResponse,
+		ErrorHandler:   h.handleError,
+		BufferPool:     &h.copies,
+		ErrorLog:       quiet,
+	}
+	return h, nil
+}
+
+// Configure changes the settings of all calls that come from now on. It returns an error that names
+// each fault of c, and then changes nothing.
+func (h *Handler) Configure(c Config) error {
+	s := &settings{Config: c, byID: make(map[string]*App, len(c.Apps)), byName: make(map[string]*App, len(c.Apps))}
+	var faults []error
+	switch u := c.Upstream; {
+	case u == nil:
+		faults = append(faults, errors.New("upstream: missing"))
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.Opaque != "":
+		faults = append(faults, fmt.Errorf("upstream %q: want http://host or https://host", u.Redacted()))
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		faults = append(faults, fmt.Errorf("upstream %q: want no user, query or fragment", u.Redacted()))
+	default:
+		s.base = strings.TrimRight(u.Path, "/")
+	}
+	for i := range c.Apps {
+		app := &c.Apps[i]
+		if app.AppID == "" {
+			faults = append(faults, fmt.Errorf("app %q: appid: missing", app.Name))
+			continue
+		}
+		if s.byID[app.AppID] != nil {
+			faults = append(faults, fmt.Errorf("app %q: appid %q: configured twice", app.Name, app.AppID))
+		}
+		if app.Name != "" && s.byName[app.Name] != nil {
+			faults = append(faults, fmt.Errorf("app %q: name: used twice", app.Name))
+		}
+		s.byID[app.AppID], s.byName[app.Name] = app, app
+	}
+	delete(s.byName, "")
+	if len(c.Apps) == 1 {
+		s.only = &c.Apps[0]
+	}
+	if s.MaxBody <= 0 {
+		s.MaxBody = 32 << 20
+	}
+	if s.MaxInFlight <= 0 {
+		s.MaxInFlight = 2000
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = 30 * time.Second
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	h.settings.Store(s)
+	return nil
+}
+
+// Close closes the idle connections to WeChat. Calls under way go on.
+func (h *Handler) Close() {
+	if t, ok := h.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP. It is not pooled:
+// the transport may still hold its context after the answer is out.
+type call struct {
+	h     *Handler
+	s     *settings
+	w     http.ResponseWriter
+	r     *http.Request
+	began time.Time
+
+	app   *App
+	path  string // canonical, without an appid before it: matched, counted and sent
+	match limits.Match
+	body  body
+	token string
+
+	decision limits.Decision
+	granted  bool // decision was granted and neither Done nor given back
+
+	in       *http.Request // r as ReverseProxy sees it; its context ends the call
+	dog      watchdog
+	upstream time.Duration // spent on waiting for WeChat
+	answer   answer
+	rec      Record
+}
+
+// callKey is the one key under which a call's context holds the call, for ReverseProxy's hooks.
+type callKey struct{}
+
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{h: h, s: h.settings.Load(), w: w, r: r, began: time.Now()}
+	c.rec.Time = c.began
+	c.rec.RequestID = requestID(r.Header)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
+		defer c.end()
+		h.inFlight.Add(1)
+		c.refuseMethod()
+		return
+	}
+	if r.URL.Path == "/-/healthy" && r.Method != http.MethodPost {
+		c.healthy() // no call: it is neither logged nor held up by an overload
+		return
+	}
+	defer c.end()
+	if h.inFlight.Add(1) > int64(c.s.MaxInFlight) {
+		c.refuse(refusedOverload, codeSystemError)
+		return
+	}
+	if !c.route() || c.local() || !c.who() || !c.choose() || !c.readBody() || !c.fetchToken() {
+		return // answered
+	}
+	if !c.take() {
+		c.refuseDecision()
+		return
+	}
+	h.reverse.ServeHTTP(w, c.inbound())
+}
+
+// route works out the one path of the call, takes an appid off its front, and refuses what no app's
+// table could name. Nobody need say who they are for that.
+func (c *call) route() bool {
+	escaped := c.r.URL.EscapedPath()
+	if !strings.HasPrefix(escaped, "/") { // "" of an absolute-form target, or *
+		c.rec.Path = noPath
+		return c.refuseUnknown()
+	}
+	path, err := limits.Canonical(escaped)
+	if err != nil {
+		c.rec.Path = noPath // any bytes at all, a secret among them
+		return c.refuse(refusedRequest, codeInvalidURL)
+	}
+	c.path = path
+	first, rest := path[1:], ""
+	if i := strings.IndexByte(first, '/'); i >= 0 {
+		first, rest = first[:i], first[i:]
+	}
+	configured := c.s.byID[first]
+	if configured != nil || looksLikeAppID(first) {
+		c.path = rest
+	}
+	c.rec.Path = scrub(c.path)
+	if c.path == "" || !c.h.limiter.Family(c.path) {
+		return c.refuseUnknown()
+	}
+	if c.path != path {
+		if configured == nil {
+			return c.refuse(refusedAuth, codeInvalidAppID)
+		}
+		c.app = configured
+	}
+	return true
+}
+
+// choose finds the rule that the call is counted by.
+func (c *call) choose() bool {
+	if rules := c.h.limiter.Rules(c.app.AppID); rules != nil {
+		c.match = rules.Match(c.path)
+	}
+	rule := c.match.Rule
+	if rule == nil {
+		return c.refuse(refusedRequest, codeInvalidURL)
+	}
+	c.rec.Rule = rule.Name
+	if c.match.Counter == rule.Name {
+		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
+	}
+	if !queryParses(c.r.URL.RawQuery) {
+		return c.refuse(refusedRequest, codeInvalidParameter)
+	}
+	return true
+}
+
+// fetchToken gets the account's token before the call is counted, so that a call without one never
+// is. Of the fixed list of decisions refused-overload fits best: we cannot serve now, nothing was
+// sent or counted, and the same call may work in a while. The caller did nothing wrong.
+func (c *call) fetchToken() bool {
+	if c.match.Rule.Inject != limits.InjectAccount {
+		return true
+	}
+	token, err := c.h.tokens.Token(c.r.Context(), c.app.AppID)
+	if err == nil && token != "" {
+		c.token = token
+		return true
+	}
+	c.h.outages.Warn("no access_token", zap.String("app", c.app.Name), zap.Error(err))
+	var own interface{ Answer() []byte }
+	if errors.As(err, &own) && len(own.Answer()) > 0 {
+		return c.refuseWith(refusedOverload, own.Answer())
+	}
+	return c.refuse(refusedOverload, codeSystemError)
+}
+
+// take asks the limiter and reports whether the call may be sent.
+func (c *call) take() bool {
+	c.decision = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
+	c.granted = c.decision.Verdict.Sent()
+	c.rec.Decision = c.decision.Verdict.String()
+	return c.granted
+}
+
+// done ends a granted call that stays counted.
+func (c *call) done(errcode int) {
+	if c.granted {
+		c.granted = false
+		c.h.limiter.Done(&c.decision, errcode)
+	}
+}
+
+// giveBack ends a granted call that provably never left.
+func (c *call) giveBack() {
+	if c.granted {
+		c.granted = false
+		c.h.limiter.GiveBack(&c.decision)
+	}
+}
+
+// end runs when the call is over, after a panic too.
+func (c *call) end() {
+	c.done(unknownErrcode) // nothing to do unless a panic came between
+	c.dog.end()
+	c.body.close()
+	c.h.inFlight.Add(-1)
+	if c.h.record == nil {
+		return
+	}
+	c.fill()
+	c.h.record(&c.rec)
+}

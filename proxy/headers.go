@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// stripRequest takes out of a request to WeChat what speaks of the caller or of us, what could make
+// a server read the request differently, and what would make net/http send it twice. ReverseProxy
+// has taken out the hop-by-hop headers. Signatures (Wechatmp-*) stay.
+func stripRequest(h http.Header) {
+	for name := range h {
+		switch name {
+		case "Authorization", "Cookie", "Referer", "Origin", "Via", "Forwarded", "X-Real-Ip", "X-Request-Id",
+			"Expect", "Te", "Upgrade", "Connection", "Http2-Settings",
+			"Idempotency-Key", "X-Idempotency-Key",
+			"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+			"X-Original-Url", "X-Rewrite-Url":
+			delete(h, name)
+		default:
+			if ours(name) || strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") {
+				delete(h, name)
+			}
+		}
+	}
+}
+
+// stripAnswer takes out of WeChat's answer the headers that are ours to set.
+func stripAnswer(h http.Header) {
+	for name := range h {
+		if name == "X-Request-Id" || name == "Retry-After" || ours(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// ours reports whether a header, by its canonical name, is one of the gateway's.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "X-Wxproxy-") || strings.HasPrefix(name, "X-Ratelimit") || strings.HasPrefix(name, "Ratelimit")
+}
+
+// setOurs sets the gateway's headers on an answer.
+func (c *call) setOurs(h http.Header) {
+	values := make([]string, 0, 6)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set("X-Request-Id", c.rec.RequestID)
+	set("X-Wxproxy-Decision", c.rec.Decision)
+	if c.rec.Rule != "" {
+		set("X-Wxproxy-Rule", c.rec.Rule)
+	}
+	if d := &c.decision; d.Quota > 0 {
+		set("X-Ratelimit-Limit", strconv.FormatInt(d.Quota, 10))
+		set("X-Ratelimit-Remaining", strconv.FormatInt(d.Remaining, 10))
+		set("X-Ratelimit-Reset", strconv.FormatInt(wholeSeconds(d.Reset), 10))
+	}
+}
+
+// wholeSeconds rounds up: a caller that waits as long as it was told must not be early.
+func wholeSeconds(d time.Duration) int64 {
+	return int64((max(d, 0) + time.Second - 1) / time.Second)
+}
+
+// requestID returns the caller's id of the call if it is well formed, else a new one.
+func requestID(h http.Header) string {
+	if ids := h["X-Request-Id"]; len(ids) == 1 && wellFormedID(ids[0]) {
+		return ids[0]
+	}
+	return rand.Text()
+}
+
+func wellFormedID(id string) bool {
+	for _, c := range []byte(id) {
+		if !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 64
+}
+
+func alphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

@@ -1,0 +1,318 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"go.uber.org/zap"
+
+	"wxproxy/limits"
+)
+
+// maxTries bounds how often a call that provably never left is tried.
+const maxTries = 3
+
+// unknownErrcode is told to the limiter for a call that left but whose answer was not seen.
+const unknownErrcode = codeSystemError
+
+var (
+	errRefused         = errors.New("refused")                     // by the limiter, after the first sending
+	errLate            = errors.New("the call's window has ended") // before it left
+	errUpstreamTimeout = errors.New("upstream: no progress")       // the watchdog's
+	errSwitching       = errors.New("upstream switches protocols") // nobody asked for it
+	errCallOver        = errors.New("proxy: the call is over")     // cause of a context's end, never seen
+)
+
+// unsentError is of a call that provably never left.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return "not sent: " + e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
+// inbound returns the client's request as ReverseProxy shall see it: without the body, which was
+// read, and with the call in its context.
+func (c *call) inbound() *http.Request {
+	ctx, cancel := context.WithCancelCause(context.WithValue(c.r.Context(), callKey{}, c))
+	c.dog = watchdog{cancel: cancel, timeout: c.s.Timeout}
+	c.in = c.r.WithContext(ctx)
+	c.in.Body = http.NoBody
+	c.in.ContentLength = 0
+	return c.in
+}
+
+// rewrite makes the request to WeChat out of a copy of the client's. Path and query are the ones
+// that were matched, and neither the Host nor the authority of the client's target reaches WeChat.
+func (h *Handler) rewrite(p *httputil.ProxyRequest) {
+	c := callOf(p.In.Context())
+	to := c.s.Upstream
+	p.Out.URL = &url.URL{
+		Scheme:     to.Scheme,
+		Host:       to.Host,
+		Path:       c.s.base + c.path,
+		RawQuery:   c.r.URL.RawQuery,
+		ForceQuery: c.r.URL.ForceQuery,
+	}
+	p.Out.Host = ""
+	p.Out.Trailer = nil
+	stripRequest(p.Out.Header)
+}
+
+// roundTripper makes a function an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// roundTrip sends a granted call. If WeChat says the token is dead it renews the token once, counts
+// again and sends once more. Nothing else is ever repeated: the call may have been executed.
+func (h *Handler) roundTrip(out *http.Request) (*http.Response, error) {
+	c := callOf(out.Context())
+	res, err := c.send(out)
+	if err != nil || !c.tokenDied() {
+		return res, err
+	}
+	fresh, err := h.tokens.Renew(c.r.Context(), c.app.AppID, c.token)
+	if err != nil || fresh == "" || fresh == c.token {
+		h.outages.Warn("access_token not renewed", zap.String("app", c.app.Name), zap.Error(err))
+		return res, nil // WeChat's own answer
+	}
+	c.answer.discard()
+	c.token = fresh
+	if !c.take() {
+		return nil, errRefused
+	}
+	return c.send(out)
+}
+
+// tokenDied reports whether WeChat's answer says that the token we put in is dead.
+func (c *call) tokenDied() bool {
+	if c.match.Rule.Inject != limits.InjectAccount {
+		return false
+	}
+	switch c.answer.errcode {
+	case codeInvalidCredential, codeInvalidToken, codeTokenExpired:
+		return true
+	}
+	return false
+}
+
+// send sends the granted call, once. It tries again only while the call provably never left: its
+// window ended first, in which case it is counted anew, or a kept-alive connection turned out to
+// be dead. On return the grant is ended: the call is done or given back.
+func (c *call) send(out *http.Request) (*http.Response, error) {
+	for try := 1; ; try++ {
+		a := attempt{traced: c.h.traced, deadline: c.decision.Deadline}
+		res, err := a.do(c, out)
+		if err == nil {
+			c.rec.Attempts++
+			c.rec.ErrCode, c.rec.RID = c.answer.errcode, c.answer.rid
+			c.done(c.answer.verdict(res.StatusCode))
+			return res, nil
+		}
+		if a.left() {
+			c.rec.Attempts++
+			c.done(unknownErrcode)
+			return nil, err
+		}
+		again := c.in.Context().Err() == nil && try < maxTries
+		switch {
+		case again && a.late:
+			c.giveBack()
+			if !c.take() {
+				return nil, errRefused
+			}
+		case again && a.got:
+		default:
+			c.giveBack()
+			return nil, &unsentError{err}
+		}
+	}
+}
+
+// attempt is one try at sending a call. All but the connection belongs to the call's goroutine:
+// the transport calls GotConn there.
+type attempt struct {
+	traced   bool      // GotConn is called for every connection
+	deadline time.Time // past which the call must not be sent
+	begun    bool      // the transport has the call
+	got      bool      // a connection was had
+	late     bool      // the deadline was past
+	wire     *wire     // the connection, nil if it is not one of NewTransport's
+	mark     int64     // of wire, before the call
+}
+
+// do sends out, with the token and the body, and reads the first bytes of the answer.
+func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
+	if a.past() {
+		a.late = true
+		return nil, errLate
+	}
+	// The context is in's, not out's, so that ReverseProxy's own trace is not in it: it
+	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
+	ctx := httptrace.WithClientTrace(c.in.Context(), &httptrace.ClientTrace{GotConn: a.gotConn})
+	req := out.WithContext(ctx)
+	if c.match.Rule.Inject == limits.InjectAccount {
+		u := *out.URL
+		u.RawQuery = withToken(u.RawQuery, c.token)
+		req.URL = &u
+	}
+	file := c.body.attach(req, &c.dog)
+
+	began := time.Now()
+	a.begun = true
+	c.dog.start()
+	res, err := c.h.transport.RoundTrip(req)
+	file.answered()
+	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body.Close()
+		err = errSwitching
+	}
+	if err == nil {
+		c.answer.begin(c, res)
+	}
+	c.dog.rest()
+	c.upstream += time.Since(began)
+	return res, err
+}
+
+// gotConn is called when the transport has a connection and is about to write. The time it took to
+// make one may have taken the call past its deadline.
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	a.got = true
+	a.wire, _ = info.Conn.(*wire)
+	if a.wire == nil {
+		return
+	}
+	a.mark = a.wire.begun.Load()
+	if a.past() {
+		a.late = true
+		a.wire.seal(a.mark)
+	}
+}
+
+func (a *attempt) past() bool { return !a.deadline.IsZero() && time.Now().After(a.deadline) }
+
+// left reports whether a failed attempt may have reached WeChat. From here on it cannot any more.
+func (a *attempt) left() bool {
+	if !a.traced {
+		return a.begun
+	}
+	if !a.got {
+		return false
+	}
+	return a.wire == nil || !a.wire.seal(a.mark)
+}
+
+// watchdog ends a call that WeChat does not move on: no connection, no byte of the body taken, no
+// byte of the answer come for its timeout. A large answer may take as long as it likes as long as
+// it comes, and a slow client is not WeChat's fault.
+type watchdog struct {
+	cancel  context.CancelCauseFunc // of the call's context
+	timeout time.Duration
+	timer   *time.Timer
+}
+
+// start begins the timeout anew.
+func (d *watchdog) start() {
+	if d.timer == nil {
+		d.timer = time.AfterFunc(d.timeout, func() { d.cancel(errUpstreamTimeout) })
+		return
+	}
+	d.timer.Reset(d.timeout)
+}
+
+// rest stops the timeout.
+func (d *watchdog) rest() { d.timer.Stop() }
+
+func (d *watchdog) end() {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	if d.cancel != nil {
+		d.cancel(errCallOver)
+	}
+}
+
+// handleError answers a call that has no answer of WeChat's.
+func (h *Handler) handleError(_ http.ResponseWriter, r *http.Request, err error) {
+	c := callOf(r.Context())
+	var unsent *unsentError
+	switch {
+	case errors.Is(err, errRefused):
+		c.refuseDecision()
+	case c.r.Context().Err() != nil:
+		c.giveBack()
+		c.rec.Status = statusClientGone
+		panic(http.ErrAbortHandler)
+	case errors.As(err, &unsent), c.granted:
+		// Nothing left, so the caller may repeat the call: -1 is what SDKs repeat on. See
+		// fetchToken for the decision. c.granted is of a request that ReverseProxy would not send.
+		c.giveBack()
+		c.decision = limits.Decision{Rule: c.decision.Rule}
+		h.outages.Warn("WeChat cannot be reached", zap.String("reason", reason(c.cause(err))))
+		c.refuse(refusedOverload, codeSystemError)
+	default:
+		// The one answer below a family that is not HTTP 200. WeChat may have executed the call,
+		// and some SDKs repeat it on errcode -1 by themselves; none reads an errcode at another
+		// status, so this one reaches the service as the transport failure that it is.
+		err = c.cause(err)
+		h.outages.Warn("no answer from WeChat", zap.String("reason", reason(err)))
+		status := http.StatusBadGateway
+		if errors.Is(err, errUpstreamTimeout) {
+			status = http.StatusGatewayTimeout
+		}
+		c.reply(status, codeSystemError, systemError, 0)
+	}
+}
+
+// cause returns the reason a call's context ended for, or err if it has not.
+func (c *call) cause(err error) error {
+	if cause := context.Cause(c.in.Context()); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// reason describes a transport's error for the log. The texts of most errors quote what the other
+// side sent, so only those that cannot are used.
+func reason(err error) string {
+	var (
+		unsent  *unsentError
+		op      *net.OpError
+		dns     *net.DNSError
+		host    x509.HostnameError
+		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+		alert   tls.AlertError
+	)
+	if errors.As(err, &unsent) {
+		err = unsent.err
+	}
+	switch {
+	case errors.Is(err, errUpstreamTimeout), errors.Is(err, errLate), errors.Is(err, errSwitching), errors.Is(err, errSealed):
+		return err.Error()
+	case errors.As(err, &dns):
+		return dns.Error()
+	case errors.As(err, &host):
+		return "the certificate is for another name"
+	case errors.As(err, &unknown):
+		return "the certificate's issuer is unknown"
+	case errors.As(err, &invalid):
+		return "the certificate is not valid"
+	case errors.As(err, &alert):
+		return alert.Error()
+	case errors.As(err, &op):
+		return op.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed before an answer"
+	}
+	return "no HTTP, or a connection that broke"
+}

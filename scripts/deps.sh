@@ -1,0 +1,89 @@
+#!/bin/sh
+# Provides what the tests need beyond Go: redis-server, libfaketime and, on Linux, a C compiler for
+# the race detector. It says what it installs, and nothing when all is there.
+#
+# On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
+# libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
+# to install.
+set -eu
+cd "$(dirname "$0")/.."
+deps=$PWD/.cache/deps
+PATH=$deps/usr/bin:$PATH
+
+# Where internal/redistest looks for it: beside redis-server, and in the system's own place.
+faketime() {
+    for lib in "$deps"/usr/lib/*/faketime/libfaketime.so.1 /usr/lib/*/faketime/libfaketime.so.1; do
+        [ -e "$lib" ] && return
+    done
+    return 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+say() { echo "deps: $*" >&2; }
+
+die() {
+    say "$@"
+    exit 1
+}
+
+have go || die "no go on PATH: install Go 1.26 or newer from https://go.dev/dl/"
+
+missing=
+have redis-server || missing="$missing redis-server"
+if [ "$(uname -s)" = Linux ]; then
+    faketime || missing="$missing libfaketime"
+    # It knows the compiler that cgo will use: CC, or gcc.
+    have "$(go env CC | cut -d ' ' -f 1)" || missing="$missing gcc libc6-dev"
+fi
+[ -n "$missing" ] || exit 0
+
+if [ "$(uname -s)" = Darwin ]; then
+    die "the tests need redis-server: brew install redis"
+fi
+have apt-get || die "the tests need these, by the names of Debian's packages:$missing. Install them and run this again"
+
+if [ "$(id -u)" = 0 ]; then
+    say "installing with apt-get:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    # shellcheck disable=SC2086 # a list
+    apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends $missing >&2
+    exit 0
+fi
+
+case $missing in
+*gcc*) die "the race detector needs a C compiler: run as root: apt-get install gcc libc6-dev" ;;
+esac
+
+say "not root: unpacking into .cache/deps:$missing"
+apt=$PWD/.cache/apt
+mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$deps"
+# Lists and archives of our own, since those of the system are root's.
+own="-qq -o Dir::State::Lists=$apt/lists -o Dir::Cache=$apt -o Debug::NoLocking=1"
+# shellcheck disable=SC2086 # options
+apt-get $own update
+# What an installation would add, so that libraries come along.
+# shellcheck disable=SC2086 # options and a list
+packages=$(apt-get $own --simulate install --no-install-recommends $missing | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+# shellcheck disable=SC2086 # options and a list
+(cd "$apt/archives" && apt-get $own download $packages >&2)
+for package in "$apt"/archives/*.deb; do
+    dpkg -x "$package" "$deps"
+done
+rm -rf "$apt"
+
+# Its libraries lie where the loader does not look, so it is started by a script that says where.
+if [ -e "$deps/usr/bin/redis-server" ]; then
+    mkdir -p "$deps/usr/libexec"
+    cp -L "$deps/usr/bin/redis-server" "$deps/usr/libexec/redis-server" # in Debian a symlink to redis-check-rdb
+    rm "$deps/usr/bin/redis-server"
+    libs=$(find "$deps/usr/lib" "$deps/lib" -name '*.so.*' -exec dirname {} \; 2>/dev/null | sort -u | grep -v /faketime | paste -sd : -)
+    cat >"$deps/usr/bin/redis-server" <<SCRIPT
+#!/bin/sh
+export LD_LIBRARY_PATH="$libs"
+exec "$deps/usr/libexec/redis-server" "\$@"
+SCRIPT
+    chmod +x "$deps/usr/bin/redis-server"
+fi
+have redis-server && redis-server --version >/dev/null || die "the unpacked redis-server does not start"

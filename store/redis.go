@@ -1,0 +1,228 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// oldest is the oldest version of Redis that will do: before 5.0 a script that had asked for the
+// TIME could not write.
+const oldest = 5
+
+func (s *Store) openRedis(ctx context.Context, o Options) error {
+	at, err := parseURL(o)
+	if err != nil {
+		return err
+	}
+	b := &redisBackend{prefix: s.prefix, masters: func(ctx context.Context, do func(context.Context, redis.Cmdable) error) error {
+		return do(ctx, s.redis)
+	}}
+	switch {
+	case at.cluster != nil:
+		c := redis.NewClusterClient(at.cluster)
+		c.AddHook(tryOnce{})
+		b.masters = func(ctx context.Context, do func(context.Context, redis.Cmdable) error) error {
+			return c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return do(ctx, c) })
+		}
+		s.redis = c
+	case at.failover != nil:
+		s.redis = redis.NewFailoverClient(at.failover)
+	default:
+		s.redis = redis.NewClient(at.single)
+	}
+	b.redis, s.backend = s.redis, b
+
+	if err = s.redis.Ping(ctx).Err(); err == nil {
+		var mu sync.Mutex // the masters of a cluster are looked at side by side
+		err = b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
+			warnings, err := inspect(ctx, c)
+			mu.Lock()
+			defer mu.Unlock()
+			s.warnings = append(s.warnings, warnings...)
+			return err
+		})
+	}
+	if err != nil {
+		if !errors.Is(err, errUnfit) && !isReply(err) { // it may be NOAUTH or LOADING
+			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return errors.Join(fmt.Errorf("store %s: %w", at.name, err), s.redis.Close())
+	}
+	slices.Sort(s.warnings)
+	s.warnings = slices.Compact(s.warnings) // the same of each master
+	if !at.password && !at.private {
+		s.warnings = append(s.warnings, "no password: whoever reaches it can read the tokens and change the counts")
+	}
+	if at.unsafe {
+		s.warnings = append(s.warnings, "skip_verify is on: its certificate is not checked")
+	}
+	for i, w := range s.warnings {
+		s.warnings[i] = "store " + at.name + ": " + w
+	}
+	return nil
+}
+
+// errUnfit is wrapped by what inspect says of a server that answers.
+var errUnfit = errors.New("it will not do")
+
+// inspect looks at one server.
+func inspect(ctx context.Context, c redis.Cmdable) (warnings []string, err error) {
+	text, err := c.Info(ctx).Result()
+	switch {
+	case err != nil && !isReply(err):
+		return nil, fmt.Errorf("INFO: %w", err)
+	case err != nil:
+		warnings = append(warnings, "INFO is not allowed, so neither its version nor maxmemory-policy is known")
+	default:
+		info := parseInfo(text)
+		version := info["redis_version"]
+		major, _, _ := strings.Cut(version, ".")
+		if n, err := strconv.Atoi(major); err != nil || n < oldest {
+			return nil, fmt.Errorf("%w: redis_version is %q: want %d.0 or newer", errUnfit, version, oldest)
+		}
+		if role := info["role"]; role != "" && role != "master" {
+			return nil, fmt.Errorf("%w: role is %q: want the master", errUnfit, role)
+		}
+		if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
+			warnings = append(warnings, "maxmemory-policy is "+policy+", which throws counts away when memory is short: want noeviction")
+		}
+	}
+	if err := c.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil {
+		return nil, fmt.Errorf("EVAL, which every count needs: %w", err)
+	}
+	return warnings, nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+// isReply reports whether a server sent the error, so that nothing happened and nothing was lost.
+func isReply(err error) bool {
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
+}
+
+type redisBackend struct {
+	redis   redis.UniversalClient
+	prefix  string
+	masters func(ctx context.Context, do func(context.Context, redis.Cmdable) error) error
+}
+
+// key names an app's key. The braces are the hash tag of Redis Cluster.
+func (b *redisBackend) key(app, rest string) string { return b.prefix + "{" + app + "}:" + rest }
+
+// An expiry of 0 keeps the value; an argument of "" stands for no value.
+var (
+	compareAndSetScript = redis.NewScript(`
+		if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+		if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
+		else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+		return 1`)
+	leaseScript = redis.NewScript(`
+		local holder = redis.call('GET', KEYS[1])
+		if holder and holder ~= ARGV[1] then return 0 end
+		redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+		return 1`)
+	releaseScript = redis.NewScript(`
+		if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+		return redis.call('DEL', KEYS[1])`)
+)
+
+func (b *redisBackend) get(ctx context.Context, app, key string) ([]byte, error) {
+	value, err := b.redis.Get(ctx, b.key(app, key)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	return value, err
+}
+
+func (b *redisBackend) set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error {
+	return b.redis.Set(ctx, b.key(app, key), value, max(expiry, 0)).Err()
+}
+
+func (b *redisBackend) compareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error) {
+	return b.run(ctx, compareAndSetScript, app, key, was, value, milliseconds(expiry))
+}
+
+func (b *redisBackend) lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {
+	return b.run(ctx, leaseScript, app, key, holder, milliseconds(expiry))
+}
+
+func (b *redisBackend) release(ctx context.Context, app, key, holder string) error {
+	_, err := b.run(ctx, releaseScript, app, key, holder)
+	return err
+}
+
+// run sends EVALSHA, and EVAL if the server does not know the script.
+func (b *redisBackend) run(ctx context.Context, s *redis.Script, app, key string, args ...any) (bool, error) {
+	n, err := s.Run(ctx, b.redis, []string{b.key(app, key)}, args...).Int()
+	return n == 1, err
+}
+
+func (b *redisBackend) forget(ctx context.Context, app string) error {
+	return b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		var cursor uint64
+		for {
+			keys, next, err := c.Scan(ctx, cursor, b.key(app, "*"), 1000).Result()
+			if err != nil {
+				return err
+			}
+			if len(keys) > 0 {
+				if err := c.Unlink(ctx, keys...).Err(); err != nil {
+					return err
+				}
+			}
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+		}
+	})
+}
+
+func (b *redisBackend) ping(ctx context.Context) error { return b.redis.Ping(ctx).Err() }
+
+func (b *redisBackend) close() error { return b.redis.Close() }
+
+// milliseconds rounds up, for 0 means never.
+func milliseconds(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+// tryOnce keeps a cluster client from sending a command again when its answer did not come:
+// MaxRetries does not reach it, it goes by MaxRedirects, which redirections need. Pipelines are
+// not covered.
+type tryOnce struct{}
+
+func (tryOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (tryOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return next(ctx, once{cmd}) }
+}
+
+func (tryOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// once is a command that go-redis does not retry.
+type once struct{ redis.Cmder }
+
+// NoRetry overrides that of the command.
+func (once) NoRetry() bool { return true }

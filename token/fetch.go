@@ -1,0 +1,219 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxBody   = 64 << 10
+	maxAnswer = 4 << 10
+	maxToken  = 2048
+)
+
+// newClient returns a client that sends each request once, to where it was meant to go.
+func newClient(rt http.RoundTripper) *http.Client {
+	if rt == nil {
+		rt = &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: fetchTimeout,
+			DisableKeepAlives:   true,
+		}
+	}
+	return &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// fetch asks WeChat for a token. Its error is a *Rejected without Until, or wraps ErrUnavailable,
+// and holds nothing of the request or of the answer but errcode and address.
+func (s *Source) fetch(ctx context.Context, a *app, force bool) (*live, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	began := s.now().Round(0) // wall time: a token ages while the machine sleeps
+	token, lifetime, err := s.ask(ctx, a.App, force)
+	e := Event{Kind: Failed, AppID: a.AppID, Took: s.now().Sub(began)}
+	if err == nil {
+		l := &live{token: token, fetched: began, ends: began.Add(lifetime)}
+		e.Kind, e.Expires = Fetched, l.ends
+		s.observe(e)
+		return l, nil
+	}
+	if r, ok := errors.AsType[*Rejected](err); ok {
+		e.ErrCode, e.IP = r.ErrCode, r.IP
+	} else {
+		err = fmt.Errorf("token of %s: %w: %w", a.AppID, ErrUnavailable, err)
+	}
+	e.Err = err
+	s.observe(e)
+	return nil, err
+}
+
+// ask sends one request. No error of net/http gets out with the URL, which may hold the secret.
+func (s *Source) ask(ctx context.Context, a App, force bool) (token string, lifetime time.Duration, err error) {
+	req, err := s.request(ctx, a, force)
+	if err != nil {
+		return "", 0, redact(err, a.Secret)
+	}
+	s.count(ctx, a.AppID, s.path)
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return "", 0, redact(err, a.Secret)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return "", 0, redact(err, a.Secret)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", 0, fmt.Errorf("HTTP status %d: want 200", resp.StatusCode)
+	}
+	return parseAnswer(a, body)
+}
+
+// request makes one that net/http sends at most once: it repeats what has a GetBody or no body at
+// all when a connection turns out to be dead. A GET is given a body it cannot look into, which is
+// empty and leaves no trace on the wire. A POST must have a length: WeChat refuses chunks.
+func (s *Source) request(ctx context.Context, a App, force bool) (*http.Request, error) {
+	if !s.stable {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.upstream+s.path, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.URL.RawQuery = url.Values{
+			"grant_type": {"client_credential"}, "appid": {a.AppID}, "secret": {a.Secret},
+		}.Encode()
+		req.Body = io.NopCloser(strings.NewReader(""))
+		return req, nil
+	}
+	body, err := json.Marshal(map[string]any{
+		"grant_type": "client_credential", "appid": a.AppID, "secret": a.Secret, "force_refresh": force,
+	})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.upstream+s.path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.GetBody = nil
+	req.Header.Set("Content-Type", "application/json")
+	return req, nil
+}
+
+// redact takes the URL off an error of net/http, and all of it if the secret is still in it.
+func redact(err error, secret string) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if text := err.Error(); secret != "" && (strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret))) {
+		return errors.New("the request failed")
+	}
+	return err
+}
+
+// number is a JSON number that may be written as a string.
+type number int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *number) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	v, err := strconv.ParseInt(string(bytes.Trim(b, `"`)), 10, 64)
+	if err != nil {
+		return errors.New("not a number")
+	}
+	*n = number(v)
+	return nil
+}
+
+// parseAnswer reads WeChat's answer. Only a *Rejected quotes it.
+func parseAnswer(a App, body []byte) (token string, lifetime time.Duration, err error) {
+	if len(body) > maxBody {
+		return "", 0, fmt.Errorf("the answer is longer than %d bytes", maxBody)
+	}
+	var answer struct {
+		Token   string `json:"access_token"`
+		Expires number `json:"expires_in"`
+		ErrCode number `json:"errcode"`
+		ErrMsg  string `json:"errmsg"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return "", 0, errors.New("the answer is not the JSON object that was expected")
+	}
+	switch {
+	case answer.ErrCode == -1:
+		return "", 0, errors.New("errcode -1, WeChat is busy")
+	case answer.ErrCode != 0:
+		return "", 0, &Rejected{
+			AppID: a.AppID, ErrCode: int(answer.ErrCode), answer: quote(a, int(answer.ErrCode), body),
+			IP: addressIn(int(answer.ErrCode), answer.ErrMsg),
+		}
+	case !validToken(answer.Token):
+		return "", 0, fmt.Errorf("access_token of %d bytes: want 1 to %d of A-Z a-z 0-9 - . _ ~ =", len(answer.Token), maxToken)
+	case answer.Expires <= 0:
+		return "", 0, fmt.Errorf("expires_in %d: want more than 0", answer.Expires)
+	}
+	return answer.Token, min(time.Duration(min(answer.Expires, 1<<30))*time.Second, longest), nil
+}
+
+// quote returns what a caller may see of a refusal: the body, unless it is longer than any of
+// WeChat's or repeats the secret.
+func quote(a App, errcode int, body []byte) []byte {
+	if len(body) > maxAnswer || a.Secret != "" && bytes.Contains(body, []byte(a.Secret)) {
+		return fmt.Appendf(nil, `{"errcode":%d,"errmsg":"refused"}`, errcode)
+	}
+	return body
+}
+
+// 40164: invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: ...
+var addressPattern = regexp.MustCompile(`\bip ([0-9A-Fa-f.:]+)`)
+
+// addressIn returns the address that WeChat has seen and does not like, if it says so.
+func addressIn(errcode int, errmsg string) string {
+	if errcode != 40164 {
+		return ""
+	}
+	m := addressPattern.FindStringSubmatch(errmsg)
+	if m == nil {
+		return ""
+	}
+	ip, err := netip.ParseAddr(strings.TrimRight(m[1], ".:"))
+	if err != nil {
+		return ""
+	}
+	return ip.String()
+}
+
+// validToken reports whether a token can go into a query as it is: RFC 3986's unreserved
+// characters, and the padding of base64.
+func validToken(token string) bool {
+	if token == "" || len(token) > maxToken {
+		return false
+	}
+	for _, c := range []byte(token) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '.', c == '_', c == '~', c == '=':
+		default:
+			return false
+		}
+	}
+	return true
+}

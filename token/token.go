@@ -1,0 +1,322 @@
+// Package token holds the live access_token of each app, renewed once per fleet.
+//
+// WeChat gives an app one access_token at a time, good for two hours. A Source hands it out from
+// memory. Before it ends, or when WeChat says that it is dead, one goroutine of one gateway
+// fetches the next, and everybody else who shares the Store takes it from there:
+//
+//	Token, Renew  -> one flight per app and process: everybody waits for the same one
+//	 flight       -> one lease per app and fleet; look into the store again; adopt what is there
+//	  fetch       -> one request to WeChat, never repeated by net/http
+//	   record     -> what the fleet knows, written by compare-and-set
+//
+// Without the store a Source goes on with what is in its memory, and fetches for itself what is
+// not. What fails never replaces a token that is still good.
+package token
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of Token and Renew, besides *Rejected and those of contexts.
+var (
+	// ErrUnknownApp means that the app is not configured.
+	ErrUnknownApp = errors.New("app is not configured")
+
+	// ErrStillDead means that WeChat gives out the very token that it refuses, and that no
+	// new one may be forced now: the caller had better hand on WeChat's own answer.
+	ErrStillDead = errors.New("WeChat still gives out the token that it refused")
+
+	// ErrUnavailable means that WeChat did not answer, or with nothing that can be used.
+	// It is worth another try a second later.
+	ErrUnavailable = errors.New("token endpoint unavailable")
+
+	// ErrClosed means that the Source is closed.
+	ErrClosed = errors.New("token source is closed")
+)
+
+// Rejected is the error of Token and Renew while WeChat refuses to give a token: a wrong secret,
+// an IP address that is not in the account's whitelist, and the like. Until Until nobody asks
+// WeChat again.
+//
+//nolint:errname // token.Rejected says it; token.RejectedError would say it twice
+type Rejected struct {
+	AppID   string
+	ErrCode int
+	IP      string    // the address that WeChat saw, if it told: errcode 40164
+	Until   time.Time // when WeChat is asked again
+
+	answer []byte
+}
+
+// Answer returns WeChat's own body, at most 4 KiB, for the caller who waits for one.
+func (r *Rejected) Answer() []byte { return r.answer }
+
+func (r *Rejected) Error() string {
+	return fmt.Sprintf("token of %s: WeChat refuses it with errcode %d", r.AppID, r.ErrCode)
+}
+
+// A Store is shared by the gateways of a fleet. Its methods are those of store.Store, with the
+// same promises; Get returns nil for a key that is not there.
+type Store interface {
+	Get(ctx context.Context, app, key string) ([]byte, error)
+	CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error)
+	Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error)
+	Release(ctx context.Context, app, key, holder string) error
+}
+
+// App is one WeChat account. However it is printed, its secret is not.
+type App struct {
+	AppID  string
+	Secret string // the current AppSecret
+}
+
+// Format implements fmt.Formatter.
+func (a App) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{%s}", a.AppID) }
+
+// Paths of the endpoints, as they are counted.
+const (
+	stablePath  = "/cgi-bin/stable_token"
+	classicPath = "/cgi-bin/token"
+)
+
+// Options configure a Source.
+type Options struct {
+	// Store is shared with the other gateways. Without one every gateway is on its own.
+	Store Store
+
+	// Transport sends the requests to WeChat. It should keep no connections, for a request
+	// that meets a dead one fails here. The default does not, nor does it use a proxy.
+	Transport http.RoundTripper
+
+	// Upstream is WeChat's base URL; the default is https://api.weixin.qq.com.
+	Upstream string
+
+	// Endpoint is "stable_token", the default, or "token". A token of the first does not end
+	// that of the second, nor the other way round; each fetch of the second ends the one before.
+	Endpoint string
+
+	// Count is called once before every request to WeChat, with the path that it goes to.
+	Count func(ctx context.Context, appid, path string)
+
+	// Observe is told what happens, by the goroutine that it happens to: it must be quick,
+	// and safe for concurrent use.
+	Observe func(Event)
+
+	// Now is the wall clock; the default is time.Now.
+	Now func() time.Time
+}
+
+// How long things take. Two fetches and the words with the store between them fit into a lease
+// that is taken anew in between.
+const (
+	// early is how long before its end a token is renewed. stable_token never answers less than
+	// 300 s (developers.weixin.qq.com, getStableAccessToken) and gives the same token again
+	// before that, so it must stay under 300 s.
+	early = 240 * time.Second
+
+	leaseExpiry   = 10 * time.Second
+	fetchTimeout  = 5 * time.Second
+	storeTimeout  = 250 * time.Millisecond
+	flightTimeout = 30 * time.Second // waiting for somebody else's lease included
+	pollEvery     = 25 * time.Millisecond
+	retryAfter    = time.Second // after what may be over in a moment
+)
+
+// Source hands out tokens. Its methods are safe for concurrent use.
+type Source struct {
+	store    Store
+	client   *http.Client
+	upstream string
+	stable   bool
+	path     string
+	count    func(ctx context.Context, appid, path string)
+	observe  func(Event)
+	now      func() time.Time
+	id       string // of this Source among those that share the store
+
+	apps atomic.Pointer[map[string]*app] // replaced as a whole by Configure
+
+	mu      sync.Mutex // covers what follows, and the fields of app that say so
+	closed  bool
+	flights map[*flight]struct{}
+	wg      sync.WaitGroup // one for each of flights; nothing is added once closed is set
+}
+
+// app is one configuration of an app. A new secret makes a new one.
+type app struct {
+	App
+	secretID string
+	live     atomic.Pointer[live] // what Token hands out; stored by the flight and by Configure
+
+	// Under Source.mu.
+	flight *flight // the one that is under way
+	pause  pause
+	last   outcome
+
+	// Owned by the flight.
+	record record   // what the fleet knows, as far as we know
+	raw    []byte   // the record as the store has it
+	dead   []string // digests of the last tokens that WeChat has refused to this process
+}
+
+// live is a token that is good until ends, as far as we know.
+type live struct {
+	token   string
+	fetched time.Time
+	ends    time.Time
+}
+
+// renewAt is when the next one should be fetched. A token that is short-lived from the start, as
+// none of WeChat's is, is used for half of its time.
+func (l *live) renewAt() time.Time { return l.ends.Add(-min(early, l.ends.Sub(l.fetched)/2)) }
+
+// outcome is what Status tells of the last flight.
+type outcome struct {
+	err      error
+	rejected *Rejected // err, if it is one
+}
+
+// New returns a Source without apps.
+func New(o Options) *Source {
+	s := &Source{
+		store:    o.Store,
+		upstream: strings.TrimRight(o.Upstream, "/"),
+		stable:   o.Endpoint != "token",
+		path:     stablePath,
+		count:    o.Count,
+		observe:  o.Observe,
+		now:      o.Now,
+		id:       rand.Text()[:8],
+		flights:  map[*flight]struct{}{},
+	}
+	if !s.stable {
+		s.path = classicPath
+	}
+	if s.upstream == "" {
+		s.upstream = "https://api.weixin.qq.com"
+	}
+	if s.count == nil {
+		s.count = func(context.Context, string, string) {}
+	}
+	if s.observe == nil {
+		s.observe = func(Event) {}
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.client = newClient(o.Transport)
+	s.apps.Store(&map[string]*app{})
+	return s
+}
+
+// Configure replaces the apps, at the start and at each reload. An app whose secret has changed
+// keeps its token, which goes on working, but not WeChat's refusals of the old secret.
+func (s *Source) Configure(apps []App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := *s.apps.Load()
+	next := make(map[string]*app, len(apps))
+	for _, c := range apps {
+		was := old[c.AppID]
+		if was != nil && was.Secret == c.Secret {
+			next[c.AppID] = was
+			continue
+		}
+		a := &app{App: c, secretID: secretID(c)}
+		if was != nil {
+			a.live.Store(was.live.Load())
+		}
+		next[c.AppID] = a
+	}
+	s.apps.Store(&next)
+}
+
+// Token returns the app's token, from memory unless there is none or it has ended: then it waits
+// until one is fetched. It starts a fetch in the background when the token is about to end.
+func (s *Source) Token(ctx context.Context, appid string) (string, error) {
+	a := (*s.apps.Load())[appid]
+	if a == nil {
+		return "", fmt.Errorf("token of %s: %w", appid, ErrUnknownApp)
+	}
+	if l := a.live.Load(); l != nil {
+		now := s.now()
+		if now.Before(l.renewAt()) {
+			return l.token, nil
+		}
+		if now.Before(l.ends) {
+			s.renewInBackground(ctx, a)
+			return l.token, nil
+		}
+	}
+	return s.await(ctx, a, "")
+}
+
+// Renew returns a token other than failed, which WeChat has refused with 40001, 40014 or 42001:
+// the one that somebody else has fetched meanwhile, or a new one. Its error wraps ErrStillDead if
+// WeChat has no other.
+func (s *Source) Renew(ctx context.Context, appid, failed string) (string, error) {
+	a := (*s.apps.Load())[appid]
+	if a == nil {
+		return "", fmt.Errorf("token of %s: %w", appid, ErrUnknownApp)
+	}
+	if l := a.live.Load(); l != nil && l.token != failed && s.now().Before(l.ends) {
+		return l.token, nil
+	}
+	return s.await(ctx, a, failed)
+}
+
+// Status is what is known of an app's token, without the token.
+type Status struct {
+	Fetched time.Time // zero if there is no token
+	Expires time.Time
+	Err     string    // what came of the last attempt to renew it, or "" if that went well
+	ErrCode int       // WeChat's, if it refused
+	IP      string    // the address that WeChat saw, if it refused that: errcode 40164
+	Blocked bool      // WeChat refuses, and nobody asks it until Until
+	Until   time.Time // zero unless Blocked
+}
+
+// Status returns the state of an app's token; all is zero for an app that is not configured.
+func (s *Source) Status(appid string) Status {
+	a := (*s.apps.Load())[appid]
+	if a == nil {
+		return Status{}
+	}
+	var st Status
+	if l := a.live.Load(); l != nil {
+		st.Fetched, st.Expires = l.fetched, l.ends
+	}
+	s.mu.Lock()
+	last := a.last
+	s.mu.Unlock()
+	if last.err != nil {
+		st.Err = last.err.Error()
+	}
+	if r := last.rejected; r != nil {
+		st.ErrCode, st.IP = r.ErrCode, r.IP
+		if s.now().Before(r.Until) {
+			st.Blocked, st.Until = true, r.Until
+		}
+	}
+	return st
+}
+
+// Close ends the fetches that are under way and waits for them. Token goes on with what is in
+// memory.
+func (s *Source) Close() {
+	s.mu.Lock()
+	s.closed = true
+	for f := range s.flights {
+		f.cancel()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
