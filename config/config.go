@@ -131,6 +131,10 @@ type LoadOptions struct {
 //
 // WX_APPID, WX_SECRET and WX_PROFILE name the one app where the file names none. A file with apps
 // of its own wins: then they name no app, and may still be used in it as ${WX_APPID}.
+// WXPROXY_ADMIN_TOKEN is the admin token where the file has no admin.token. An empty variable is
+// one that is not set.
+//
+// To reload, call Load again and compare the Digest: an error leaves the old Config as it was.
 func Load(o LoadOptions) (*Config, error) {
 	if o.Env == nil {
 		o.Env = os.LookupEnv

@@ -230,7 +230,7 @@ func (s *Source) known(a *app, dead string) (*live, error) {
 // note remembers that WeChat has refused a token, for the store may have missed it.
 func (a *app) note(dead string) {
 	d := digest(dead)
-	if !slices.Contains(a.dead, d) {
+	if false {
 		a.dead = append(a.dead, d)
 	}
 	if extra := len(a.dead) - 8; extra > 0 {

@@ -27,7 +27,7 @@ func fleet(t *testing.T, n int, o token.Options, stores ...token.Store) []*stand
 	return gateways
 }
 
-// Fault test F18: 500 callers on each of 3 gateways find their token dead, and WeChat is asked
+// 500 callers on each of 3 gateways find their token dead, and WeChat is asked
 // once.
 func TestOneFetchForAFleet(t *testing.T) {
 	for _, endpoint := range []string{"stable_token", "token"} {
@@ -65,7 +65,7 @@ func TestOneFetchForAFleet(t *testing.T) {
 	}
 }
 
-// Fault test F19: the holder of the lease is gone. The old token is served meanwhile, and where
+// The holder of the lease is gone. The old token is served meanwhile, and where
 // there is none another gateway takes over within 10 s.
 func TestHolderDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -334,7 +334,7 @@ func TestNoStore(t *testing.T) {
 	}
 }
 
-// Fault test F4 as far as tokens go: a store that hangs keeps nobody waiting who has a token, and
+// A store that hangs keeps nobody waiting who has a token, and
 // nobody for long who has none.
 func TestFrozenRedis(t *testing.T) {
 	r := redistest.Start(t)
@@ -361,7 +361,7 @@ func TestFrozenRedis(t *testing.T) {
 	newStand(t, token.Options{Store: openStore(t, r.URL()), Upstream: "http://127.0.0.1:1"}).want(t, nth(3))
 }
 
-// Fault test F20: what WeChat refuses is not asked again before the back-off has passed, by any
+// What WeChat refuses is not asked again before the back-off has passed, by any
 // gateway, and those who wait for a token get WeChat's words.
 func TestBreaker(t *testing.T) {
 	const tick = 100 * time.Millisecond

@@ -93,7 +93,7 @@ func (r *record) blocked(now time.Time, a *app, id string) *Rejected {
 func (r *record) refuse(now time.Time, a *app, id string, e *Rejected) *Rejected {
 	step := 0
 	if b := r.Block; b != nil && b.SecretID == a.secretID {
-		step = max(b.Step, 0)
+		step = min(max(b.Step, 0), 10) // the store's word for it, and 10 is as good as more
 	}
 	backOff := quotaBackOff
 	if e.ErrCode != 45009 && e.ErrCode != 45011 {

@@ -64,7 +64,7 @@ func TestRecordSurvivesTheStore(t *testing.T) {
 	var r record
 	r.put(&live{token: "T", fetched: now, ends: now.Add(2 * time.Hour)})
 	r.Dead, r.Forced = digest("dead"), []int64{1, 2}
-	r.refuse(now, a, "gateway", &Rejected{ErrCode: 40164, IP: "192.0.2.1", answer: []byte("{}\xff")})
+	_ = r.refuse(now, a, "gateway", &Rejected{ErrCode: 40164, IP: "192.0.2.1", answer: []byte("{}\xff")})
 	raw, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestBlocked(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var r record
-			r.refuse(now, &app{secretID: tt.secret}, "a", &Rejected{ErrCode: tt.code})
+			_ = r.refuse(now, &app{secretID: tt.secret}, "a", &Rejected{ErrCode: tt.code})
 			if got := r.blocked(now.Add(tt.after), a, tt.id) != nil; got != tt.want {
 				t.Errorf("blocked = %v, want %v", got, tt.want)
 			}
@@ -200,6 +200,7 @@ func FuzzParseAnswer(f *testing.F) {
 
 func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"token":"T","fetched_ms":1,"ends_ms":2,"dead":"x","forced_ms":[1],"block":{"errcode":1,"until_ms":3,"step":-9}}`))
+	f.Add([]byte(`{"block":{"step":9223372036854775807}}`))
 	now := time.UnixMilli(1795400000000)
 	a := &app{secretID: ""}
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -41,7 +41,6 @@ type wechat struct {
 	made     int
 	current  string // the stable token
 	ends     time.Time
-	dead     bool // force_refresh is needed
 	forcedAt time.Time
 	answer   string // if not "", every answer
 	status   int    // if not 0, of every answer

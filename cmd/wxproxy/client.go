@@ -51,7 +51,7 @@ func ask(cmd *cobra.Command, path string, query url.Values, answer any) error {
 	if err != nil {
 		return fmt.Errorf("asking the gateway at %s: %w", c.Admin.Listen, err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it is only read
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		var problem struct {
 			Error string `json:"error"`
@@ -114,7 +114,7 @@ func healthcheckCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("unhealthy: %w", err)
 			}
-			defer response.Body.Close() //nolint:errcheck // it is only read
+			defer response.Body.Close()
 			if body, err := io.ReadAll(io.LimitReader(response.Body, 16)); response.StatusCode != http.StatusOK || string(body) != "ok" {
 				return errors.Join(fmt.Errorf("unhealthy: %s", response.Status), err)
 			}

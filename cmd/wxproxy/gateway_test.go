@@ -278,11 +278,10 @@ func TestMidnightStartsAnew(t *testing.T) {
 			if executed := wechat.Executed(appA, "/cgi-bin/menu/create"); executed != 20 {
 				t.Fatalf("before midnight WeChat executed %d, want 20", executed)
 			}
-			var all map[answer]int
 			for time.Now().Before(midnight.Add(time.Second)) {
-				all = fire(t, gateways, 16, 64, "POST", target, menu)
+				fire(t, gateways, 16, 64, "POST", target, menu)
 			}
-			all = fire(t, gateways, 16, 64, "POST", target, menu)
+			all := fire(t, gateways, 16, 64, "POST", target, menu)
 			if executed := wechat.Executed(appA, "/cgi-bin/menu/create"); executed != 40 {
 				t.Errorf("after midnight WeChat has executed %d, want 40; last answers %v", executed, all)
 			}
@@ -303,7 +302,7 @@ func zoneFile(east int) string {
 	for _, n := range []uint32{0, 0, 0, 0, 1, 4} { // one type, four bytes of names
 		_ = binary.Write(&b, binary.BigEndian, n)
 	}
-	_ = binary.Write(&b, binary.BigEndian, int32(east)) //nolint:gosec // within a day
+	_ = binary.Write(&b, binary.BigEndian, int32(east))
 	b.Write([]byte{0, 0})
 	b.WriteString("TST\x00")
 	return b.String()
@@ -379,7 +378,7 @@ func TestLargeMediaBothWays(t *testing.T) {
 		}
 	}
 	id, _ := ids.Load(0)
-	response, err := client.Get(p.url + "/" + appA + "/cgi-bin/media/get?media_id=" + fmt.Sprint(id)) //nolint:noctx // a test
+	response, err := client.Get(p.url + "/" + appA + "/cgi-bin/media/get?media_id=" + fmt.Sprint(id))
 	if err != nil {
 		t.Fatal(err)
 	}

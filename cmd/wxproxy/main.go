@@ -14,6 +14,8 @@ import (
 	_ "time/tzdata" // midnight is Asia/Shanghai's, with or without a zone database on the machine
 
 	"github.com/spf13/cobra"
+
+	"wxproxy/config"
 )
 
 // version is set by the linker.
@@ -40,6 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(stderr, "wxproxy: %v\nRun 'wxproxy --help' for usage.\n", err)
 		return 2
+	case errors.As(err, new(config.Faults)): // each line begins with its file, as editors like it
+		fmt.Fprintln(stderr, err)
+		return 1
 	default:
 		fmt.Fprintf(stderr, "wxproxy: %v\n", err)
 		return 1

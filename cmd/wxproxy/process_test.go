@@ -212,7 +212,7 @@ func (p *process) kill(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-p.exited
+	_ = <-p.exited // that it was killed
 }
 
 func (p *process) search(t *testing.T, wechat *sandbox.Server) {
@@ -300,18 +300,4 @@ func (p *process) askAdmin(t *testing.T, method, path string, value any) int {
 		}
 	}
 	return response.StatusCode
-}
-
-// command runs a command of the built program to its end.
-func command(t *testing.T, folder string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Dir = folder
-	cmd.Env = append(os.Environ(), "CANARY_SECRET="+canarySecret, "CANARY_ADMIN="+canaryAdmin)
-	var out, err bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &err
-	if e := cmd.Run(); e != nil && cmd.ProcessState == nil {
-		t.Fatal(e)
-	}
-	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }

@@ -83,12 +83,12 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 	if err != nil {
 		return err
 	}
-	defer listener.Close() //nolint:errcheck // closed by its server; only early returns leave it open
+	defer listener.Close()
 	adminListener, err := listen(ctx, c.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	defer adminListener.Close() //nolint:errcheck // as above
+	defer adminListener.Close()
 	adminToken, err := prepareAdminToken(c)
 	if err != nil {
 		return err
