@@ -212,7 +212,9 @@ func (p *process) kill(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = <-p.exited // that it was killed
+	if err := <-p.exited; err == nil {
+		t.Error("wxproxy ended by itself, before it was killed")
+	}
 }
 
 func (p *process) search(t *testing.T, wechat *sandbox.Server) {
