@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -351,6 +352,7 @@ func TestUploadsInBoundedMemory(t *testing.T) {
 	})
 	dir := t.TempDir()
 	g := newGateway(t, u.URL, func(o *Options) { o.TempDir = dir })
+	debug.FreeOSMemory()
 	idle := inUse()
 	var done sync.WaitGroup
 	for range uploads {
@@ -383,10 +385,9 @@ func TestUploadsInBoundedMemory(t *testing.T) {
 	done.Wait()
 }
 
-// inUse is the memory that the process holds and has not given back: of this test's one process,
-// the client and the upstream are part of it.
+// inUse is the memory that the process holds and has not given back. The client and the upstream
+// are part of it.
 func inUse() int64 {
-	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.Sys - m.HeapReleased)

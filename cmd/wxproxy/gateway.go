@@ -166,6 +166,7 @@ func (g *gateway) reload() error {
 		err = errNoApps
 	}
 	if err == nil {
+		g.keepStarted(c)
 		err = g.configure(c)
 	}
 	if err != nil {
@@ -178,6 +179,25 @@ func (g *gateway) reload() error {
 		g.log.Warn(w)
 	}
 	return nil
+}
+
+// keepStarted puts back into a new configuration what only a restart changes. Half of it must not
+// change alone: an account's token would go to an upstream that it was not fetched from.
+func (g *gateway) keepStarted(c *config.Config) {
+	started := g.config.Load()
+	keep := func(key string, same bool) {
+		if !same {
+			g.log.Warn("changed in the file, and needs a restart", zap.String("key", key))
+		}
+	}
+	keep("listen", c.Listen == started.Listen)
+	keep("admin", c.Admin == started.Admin)
+	keep("upstream", c.Upstream.URL.String() == started.Upstream.URL.String() && c.Upstream.Timeout == started.Upstream.Timeout)
+	keep("store", c.Store == started.Store)
+	keep("token", c.TokenEndpoint == started.TokenEndpoint)
+	keep("access_log", c.AccessLog == started.AccessLog)
+	c.Listen, c.Admin, c.Upstream, c.Store = started.Listen, started.Admin, started.Upstream, started.Store
+	c.TokenEndpoint, c.AccessLog = started.TokenEndpoint, started.AccessLog
 }
 
 // watch reloads when the content of a file changes, until ctx is done.

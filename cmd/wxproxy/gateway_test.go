@@ -478,6 +478,19 @@ func TestReload(t *testing.T) {
 	if n := executed(); n != 5 {
 		t.Errorf("executed %d, want 5", n)
 	}
+
+	// What needs a restart stays as it was, and the log says so.
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, config, strings.Replace(string(text), wechat.URL, "http://127.0.0.1:1", 1))
+	if line := p.stderr.await(t, "line that a restart is needed", message("needs a restart")); line["key"] != "upstream" {
+		t.Errorf("the log names %v, want upstream", line["key"])
+	}
+	if a := do(t, "GET", p.url+"/"+appA+"/cgi-bin/get_api_domain_ip", nil); !strings.Contains(a.body, "ip_list") {
+		t.Errorf("after a change of upstream.url without a restart: %v, want an answer of the old one", a)
+	}
 }
 
 func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
