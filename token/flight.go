@@ -94,6 +94,9 @@ func (s *Source) launch(ctx context.Context, a *app, dead string) *flight {
 		defer f.cancel()
 		had := a.live.Load()
 		l, err := s.renew(ctx, a, f)
+		if err == nil && l.token == dead {
+			err = s.stillDead(a)
+		}
 		s.land(a, f, had, l, err)
 	})
 	return f
@@ -217,7 +220,7 @@ func (s *Source) known(a *app, dead string) (*live, error) {
 	now := s.now()
 	l, ours := a.record.live(now), a.live.Load()
 	needed := dead != "" || ours == nil || !now.Before(ours.ends)
-	if l != nil && !slices.Contains(a.dead, digest(l.token)) && (needed || now.Before(l.renewAt())) {
+	if l != nil && l.token != dead && !slices.Contains(a.dead, digest(l.token)) && (needed || now.Before(l.renewAt())) {
 		s.observe(Event{Kind: Adopted, AppID: a.AppID, Expires: l.ends})
 		return l, nil
 	}
@@ -230,7 +233,7 @@ func (s *Source) known(a *app, dead string) (*live, error) {
 // note remembers that WeChat has refused a token, for the store may have missed it.
 func (a *app) note(dead string) {
 	d := digest(dead)
-	if false {
+	if !slices.Contains(a.dead, d) {
 		a.dead = append(a.dead, d)
 	}
 	if extra := len(a.dead) - 8; extra > 0 {

@@ -191,12 +191,13 @@ func (g *gateway) keepStarted(c *config.Config) {
 		}
 	}
 	keep("listen", c.Listen == started.Listen)
+	keep("tls", c.TLS == started.TLS)
 	keep("admin", c.Admin == started.Admin)
 	keep("upstream", c.Upstream.URL.String() == started.Upstream.URL.String() && c.Upstream.Timeout == started.Upstream.Timeout)
 	keep("store", c.Store == started.Store)
 	keep("token", c.TokenEndpoint == started.TokenEndpoint)
 	keep("access_log", c.AccessLog == started.AccessLog)
-	c.Listen, c.Admin, c.Upstream, c.Store = started.Listen, started.Admin, started.Upstream, started.Store
+	c.Listen, c.TLS, c.Admin, c.Upstream, c.Store = started.Listen, started.TLS, started.Admin, started.Upstream, started.Store
 	c.TokenEndpoint, c.AccessLog = started.TokenEndpoint, started.AccessLog
 }
 

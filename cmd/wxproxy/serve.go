@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -64,6 +66,14 @@ func newLog(w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
 }
 
+// redisLog takes what the Redis client would print in a form of its own. Each failed dial is no
+// news: that the store is away is said once, elsewhere.
+type redisLog struct{ log *zap.Logger }
+
+func (l redisLog) Printf(_ context.Context, format string, v ...any) {
+	l.log.Debug("redis client", zap.String("says", fmt.Sprintf(format, v...)))
+}
+
 // serve runs the gateway until ctx is done.
 func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Writer) error {
 	c, err := config.Load(load)
@@ -79,11 +89,16 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 // serveConfig runs the gateway of a configuration until ctx is done. It calls started with the
 // addresses of both listeners once they listen.
 func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config, stdout io.Writer, log *zap.Logger, started func(main, admin net.Addr)) error {
+	redis.SetLogger(redisLog{log})
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	cert, err := loadCertificate(c.TLS)
+	if err != nil {
+		return err
+	}
 	adminListener, err := listen(ctx, c.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
@@ -98,6 +113,9 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 		return err
 	}
 
+	if cert != nil {
+		listener = tls.NewListener(listener, cert.config())
+	}
 	servers := map[*http.Server]net.Listener{
 		newServer(g.handler, log): listener,
 		newServer(g.admin, log):   adminListener,
@@ -115,6 +133,9 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 	}
 	group.Go(func() error { g.watch(work); return nil })
 	group.Go(func() error { g.reloadOnSignal(work); return nil })
+	if cert != nil {
+		group.Go(func() error { cert.watch(work, log); return nil })
+	}
 	log.Info("listening", zap.String("version", version), zap.Stringer("address", listener.Addr()), zap.Stringer("admin", adminListener.Addr()),
 		zap.String("upstream", c.Upstream.URL.String()), zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
 	if started != nil {

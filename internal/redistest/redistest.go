@@ -52,14 +52,14 @@ func Start(tb testing.TB, args ...string) *Server {
 // once more.
 func StartAt(tb testing.TB, now time.Time, args ...string) *Server {
 	tb.Helper()
-	libs, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
-	if len(libs) == 0 {
+	lib := faketime()
+	if lib == "" {
 		missing(tb, "libfaketime (Debian package libfaketime)")
 	}
 	s := start(tb, []string{
 		// Debian's redis-server links jemalloc, which asks for the time while libfaketime is
 		// still starting; glibc's own malloc, put in front, does not.
-		"LD_PRELOAD=" + libs[0] + " libc_malloc_debug.so.0",
+		"LD_PRELOAD=" + lib + " libc_malloc_debug.so.0",
 		"FAKETIME=@" + now.UTC().Format(time.DateTime),
 		"FAKETIME_DONT_FAKE_MONOTONIC=1", // timers and timeouts stay real
 		"TZ=UTC",
@@ -72,6 +72,21 @@ func StartAt(tb testing.TB, now time.Time, args ...string) *Server {
 		missing(tb, fmt.Sprintf("libfaketime that works: TIME is %s, want %s", got.UTC(), now.UTC()))
 	}
 	return s
+}
+
+// faketime returns the path of libfaketime, or "". scripts/deps.sh unpacks it beside redis-server
+// where it may not install it.
+func faketime() string {
+	roots := []string{"/usr"}
+	if server, err := exec.LookPath("redis-server"); err == nil {
+		roots = append(roots, filepath.Dir(filepath.Dir(server)))
+	}
+	for _, root := range roots {
+		if libs, _ := filepath.Glob(filepath.Join(root, "lib/*/faketime/libfaketime.so.1")); len(libs) > 0 {
+			return libs[0]
+		}
+	}
+	return ""
 }
 
 // StartCluster runs three masters that share the slots of one cluster, and no replica.
