@@ -133,9 +133,6 @@ func (l *loader) tls(v value) TLS {
 	case t.CertFile != "" && t.KeyFile == "":
 		v.fault("cert_file without key_file: want both or none")
 	}
-	if t != (TLS{}) {
-		v.notYet("TLS of its own: put a web server in front")
-	}
 	return t
 }
 
