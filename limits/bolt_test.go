@@ -66,7 +66,7 @@ func TestBoltCleanStopKeepsTheExactCount(t *testing.T) {
 	apps := map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "100000/day"))}
 	for life := range 4 {
 		l := New(Options{Counters: open(t)})
-		l.Configure(apps)
+		l.Configure(apps, nil)
 		for range 11 {
 			d := take(t, l, "wx1", "/cgi-bin/a")
 			l.Done(&d, 0)
@@ -83,7 +83,7 @@ func TestBoltMidnightAndAClockThatGoesBack(t *testing.T) {
 	c := &clock{at: midnight.Add(-time.Second)}
 	counters := boltStand(openBolt(t, filepath.Join(t.TempDir(), "wxproxy.db")), c.now)(t)
 	l := New(Options{Counters: counters, Now: c.now})
-	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day", "5/month"))})
+	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day", "5/month"))}, nil)
 	defer closeLimiter(t, l)
 	pass := func(n int) (sent int) {
 		for range n {
@@ -113,7 +113,7 @@ func TestBoltDropsOldWindows(t *testing.T) {
 	c := &clock{at: start}
 	db := openBolt(t, filepath.Join(t.TempDir(), "wxproxy.db"))
 	l := New(Options{Counters: boltStand(db, c.now)(t), Now: c.now})
-	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day"))})
+	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day"))}, nil)
 	defer closeLimiter(t, l)
 	for day := range 10 {
 		c.set(start.AddDate(0, 0, day))
@@ -140,7 +140,7 @@ func TestBoltThatCannotBeWritten(t *testing.T) {
 	}
 	s := NewBolt(db, "wxp", nil)
 	l := New(Options{Counters: s})
-	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day"))})
+	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day"))}, nil)
 	d := take(t, l, "wx1", "/cgi-bin/a")
 	l.Done(&d, 0)
 	if err := db.Close(); err != nil {

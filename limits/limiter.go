@@ -59,7 +59,7 @@ type Limiter struct {
 	now      func() time.Time
 	observe  func(Event)
 
-	apps   atomic.Pointer[map[string]*Ruleset]
+	apps   atomic.Pointer[rulesets]
 	cal    atomic.Pointer[calendar]
 	offset atomic.Int64 // the store's clock less ours, ns
 	down   atomic.Bool  // the last request to the store had no answer
@@ -77,6 +77,12 @@ type Limiter struct {
 }
 
 type meterKey struct{ app, name string }
+
+// rulesets are the rules of each app by appid, and those of the apps that are not configured.
+type rulesets struct {
+	of     map[string]*Ruleset
+	others *Ruleset // nil: there are no others
+}
 
 // New returns a limiter that counts in o.Counters. Close it when no call runs any more.
 func New(o Options) *Limiter {
@@ -98,27 +104,37 @@ func New(o Options) *Limiter {
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
-	l.apps.Store(&map[string]*Ruleset{})
+	l.apps.Store(&rulesets{})
 	l.flights.Go(l.settler)
 	return l
 }
 
-// Configure sets the rules of each app, by appid, at start and on reload. Counters go on; new
-// figures hold from the next call. All rulesets must have the same zone.
-func (l *Limiter) Configure(apps map[string]*Ruleset) { l.apps.Store(&apps) }
+// Configure sets the rules of each app, by appid, at start and on reload, and those of the apps
+// that are learned while calls run; others may be nil. Counters go on; new figures hold from the
+// next call. All rulesets must have the same zone.
+func (l *Limiter) Configure(apps map[string]*Ruleset, others *Ruleset) {
+	l.apps.Store(&rulesets{of: apps, others: others})
+}
 
-// Rules returns the rules of an app, or nil when it is not configured.
-func (l *Limiter) Rules(app string) *Ruleset { return (*l.apps.Load())[app] }
+// Rules returns the rules of an app, or nil when it has none.
+func (l *Limiter) Rules(app string) *Ruleset {
+	s := l.apps.Load()
+	if rules := s.of[app]; rules != nil {
+		return rules
+	}
+	return s.others
+}
 
 // Family reports whether a canonical path lies in a family of any app's table.
 func (l *Limiter) Family(path string) bool {
 	name := family(fold(path))
-	for _, rules := range *l.apps.Load() {
+	s := l.apps.Load()
+	for _, rules := range s.of {
 		if rules.families[name] {
 			return true
 		}
 	}
-	return false
+	return s.others != nil && s.others.families[name]
 }
 
 // storeNow is the store's clock, as far as it is known.
@@ -128,7 +144,11 @@ func (l *Limiter) storeNow() time.Time { return l.now().Add(time.Duration(l.offs
 func (l *Limiter) calendar() *calendar {
 	now := l.storeNow()
 	zone := time.UTC
-	for _, rules := range *l.apps.Load() {
+	s := l.apps.Load()
+	if s.others != nil {
+		zone = s.others.Zone
+	}
+	for _, rules := range s.of {
 		zone = rules.Zone
 		break
 	}

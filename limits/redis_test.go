@@ -201,7 +201,7 @@ func TestMidnightByTheStoresClock(t *testing.T) {
 	for _, skew := range []time.Duration{0, -90 * time.Second, 90 * time.Second} {
 		app := fmt.Sprintf("wx%d", skew/time.Second)
 		l := New(Options{Counters: redisStand(server)(t), Now: func() time.Time { return time.Now().Add(skew) }})
-		l.Configure(map[string]*Ruleset{app: rules(t, rule("a", "/cgi-bin/a", "20/day"))})
+		l.Configure(map[string]*Ruleset{app: rules(t, rule("a", "/cgi-bin/a", "20/day"))}, nil)
 		defer closeLimiter(t, l)
 		wg.Go(func() {
 			sent := map[bool]int{}
@@ -237,7 +237,7 @@ func TestStoreDown(t *testing.T) {
 		defer mu.Unlock()
 		events = append(events, e.Kind)
 	}})
-	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "30/day"), rule("b", "/cgi-bin/b", "unknown"))})
+	l.Configure(map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "30/day"), rule("b", "/cgi-bin/b", "unknown"))}, nil)
 	defer closeLimiter(t, l)
 	pass := func(n int) (sent int) {
 		for range n {

@@ -288,7 +288,7 @@ func TestNoInterleavingPassesALimit(t *testing.T) {
 			for i := range 3 {
 				ways = append(ways, &lossy{store: store, gateway: fmt.Sprint("g", i), fate: fate})
 				l := New(Options{Counters: ways[i]})
-				l.Configure(map[string]*Ruleset{"wx1": set})
+				l.Configure(map[string]*Ruleset{"wx1": set}, nil)
 				limiters = append(limiters, l)
 			}
 			var executed atomic.Int64

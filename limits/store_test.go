@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,7 +111,7 @@ func rule(name, path string, quotas ...string) *Rule {
 func gateway(t *testing.T, counters Counters, apps map[string]*Ruleset) *Limiter {
 	t.Helper()
 	l := New(Options{Counters: counters})
-	l.Configure(apps)
+	l.Configure(apps, nil)
 	t.Cleanup(func() { closeLimiter(t, l) })
 	return l
 }
@@ -251,6 +252,34 @@ func TestGiveBack(t *testing.T) {
 			l.Done(&again, 0)
 			l.Done(&again, 0)
 			eventually(t, "used", 1, func() int64 { return used(t, l, "wx1", "a") })
+		})
+	}
+}
+
+func TestAppsThatAreNotConfigured(t *testing.T) {
+	for _, s := range stands(t) {
+		t.Run(s.name, func(t *testing.T) {
+			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "2/day"))})
+			if l.Rules("wx2") != nil || l.Family("/sns/x") {
+				t.Fatal("an app that nobody has said anything of has rules")
+			}
+			l.Configure(map[string]*Ruleset{"wx1": l.Rules("wx1")}, rules(t, rule("a", "/cgi-bin/a", "1/day"), rule("s", "/sns/x", "unknown")))
+			sent := map[string]int{}
+			for range 3 {
+				for _, app := range []string{"wx1", "wx2", "wx3"} {
+					d := take(t, l, app, "/cgi-bin/a")
+					if d.Verdict == Pass {
+						sent[app]++
+						l.Done(&d, 0)
+					}
+				}
+			}
+			if sent["wx1"] != 2 || sent["wx2"] != 1 || sent["wx3"] != 1 || !l.Family("/sns/x") {
+				t.Errorf("sent %v, want 2 of wx1 by its own table, 1 each of the others", sent)
+			}
+			if got := strings.Join(l.Seen(), " "); got != "wx1 wx2 wx3" {
+				t.Errorf("Seen() = %s, want all three", got)
+			}
 		})
 	}
 }
@@ -444,15 +473,15 @@ func TestLimitsRaisedAndLoweredByReload(t *testing.T) {
 			if got := verdicts(5); got != 2 {
 				t.Fatalf("2/day: sent %d, want 2", got)
 			}
-			l.Configure(set("5/day"))
+			l.Configure(set("5/day"), nil)
 			if got := verdicts(5); got != 3 {
 				t.Errorf("raised to 5/day at the next call: sent %d more, want 3", got)
 			}
-			l.Configure(set("3/day"))
+			l.Configure(set("3/day"), nil)
 			if got := verdicts(3); got != 0 {
 				t.Errorf("lowered to 3/day: sent %d more, want 0", got)
 			}
-			l.Configure(set("6/day"))
+			l.Configure(set("6/day"), nil)
 			if got := verdicts(3); got != 1 {
 				t.Errorf("raised to 6/day: sent %d more, want 1", got)
 			}

@@ -6,6 +6,18 @@ import (
 	"strings"
 )
 
+// Seen returns the appids that this gateway has counted calls of, those that are not configured
+// among them, in alphabetical order.
+func (l *Limiter) Seen() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	apps := make(map[string]bool)
+	for key := range l.meters {
+		apps[key.app] = true
+	}
+	return slices.Sorted(maps.Keys(apps))
+}
+
 // usage joins what the store holds with what this gateway has not said yet.
 func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[string]Heard) []Usage {
 	l.mu.Lock()

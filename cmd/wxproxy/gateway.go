@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,7 +101,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	}
 	g.admin = admin.New(admin.Options{
 		Token:   adminToken,
-		Apps:    g.apps,
+		Apps:    g.allApps,
 		Limiter: g.limiter,
 		Metrics: g.metrics,
 		Stop:    g.stopping.Load,
@@ -121,7 +122,11 @@ func (g *gateway) configure(c *config.Config) error {
 		rules[app.AppID] = app.Rules
 		apps[i] = token.App{AppID: app.AppID, Secret: app.Secrets[0]}
 	}
-	g.limiter.Configure(rules)
+	others, err := c.Table.Rules(config.DefaultProfile, nil)
+	if err != nil {
+		return err
+	}
+	g.limiter.Configure(rules, others)
 	g.tokens.Configure(apps)
 	g.config.Store(c)
 	g.metrics.Reloaded(true)
@@ -242,6 +247,17 @@ func (g *gateway) apps() []admin.App {
 	apps := make([]admin.App, len(c.Apps))
 	for i, app := range c.Apps {
 		apps[i] = admin.App{Name: app.Name, AppID: app.AppID}
+	}
+	return apps
+}
+
+// allApps are the configured apps and those that were learned.
+func (g *gateway) allApps() []admin.App {
+	apps := g.apps()
+	for _, appid := range g.limiter.Seen() {
+		if !slices.ContainsFunc(apps, func(a admin.App) bool { return a.AppID == appid }) {
+			apps = append(apps, admin.App{Name: appid, AppID: appid})
+		}
 	}
 	return apps
 }
