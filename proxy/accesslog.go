@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -187,10 +189,18 @@ func OpenAccessLog(f LogFile) (*AccessLog, error) {
 	if f.Path == "" {
 		return nil, errors.New("access log: no file")
 	}
-	file := &lumberjack.Logger{Filename: f.Path, MaxSize: f.MaxSizeMB, MaxBackups: f.Keep}
-	if _, err := file.Write(nil); err != nil { // opens it, so that a wrong path shows at start
+	// A wrong path must show at start, and lumberjack would move away whatever it cannot open.
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o750); err != nil {
 		return nil, fmt.Errorf("access log: %w", err)
 	}
+	trial, err := os.OpenFile(f.Path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	if err := trial.Close(); err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	file := &lumberjack.Logger{Filename: f.Path, MaxSize: f.MaxSizeMB, MaxBackups: f.Keep}
 	l := NewAccessLog(zapcore.AddSync(file))
 	l.file = file
 	return l, nil

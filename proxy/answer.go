@@ -146,6 +146,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	c.rec.Status = res.StatusCode
 	stripAnswer(res.Header)
+	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
 	if c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {
 		delete(res.Header, "Location") // a redirect of the call we sent would hand out the account's token
 	}
@@ -174,15 +175,15 @@ type answer struct {
 	rid     string
 }
 
-// begin takes the place of res's body and peeks at it if it may be JSON.
-func (a *answer) begin(c *call, res *http.Response) {
+// begin takes the place of res's body and peeks at it if it may be JSON. It returns an error if
+// the body breaks off in the bytes that are peeked at.
+func (a *answer) begin(c *call, res *http.Response) error {
 	a.c, a.res, a.body = c, res, res.Body
 	a.head, a.err, a.state, a.errcode, a.rid = nil, nil, absent, 0, ""
 	res.Body = a
-	res.Trailer = nil // nothing of WeChat's follows its body, least of all a header that is ours
 	kind := res.Header.Get("Content-Type")
 	if kind != "" && !strings.HasPrefix(kind, "application/json") && !strings.HasPrefix(kind, "text/") {
-		return
+		return nil
 	}
 	switch packing := res.Header.Get("Content-Encoding"); {
 	case packing == "":
@@ -190,6 +191,10 @@ func (a *answer) begin(c *call, res *http.Response) {
 	case strings.EqualFold(packing, "gzip"):
 		a.peek(true)
 	}
+	if a.err != nil && !errors.Is(a.err, io.EOF) {
+		return a.err
+	}
+	return nil
 }
 
 // peek reads the first bytes: until it is clear that there is no errcode to be found, and to the
@@ -223,7 +228,7 @@ func (a *answer) peek(packed bool) {
 // verdict returns the errcode to tell the limiter: 0 also for an answer that says none, as long as
 // it does not look like a failure.
 func (a *answer) verdict(status int) int {
-	if a.state == present || status < 300 && (a.err == nil || errors.Is(a.err, io.EOF)) {
+	if a.state == present || status < 300 {
 		return a.errcode
 	}
 	return unknownErrcode
@@ -249,7 +254,7 @@ func (a *answer) Read(p []byte) (n int, err error) {
 
 func (a *answer) Close() error {
 	err := a.body.Close()
-	a.res.Trailer = nil
+	a.res.Trailer = nil // set at the body's end
 	return err
 }
 

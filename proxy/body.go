@@ -43,7 +43,7 @@ func (c *call) readBody() bool {
 		read, err := fill(r.Body, memory)
 		c.rec.BytesIn = int64(read)
 		if read < len(memory) {
-			c.abortBody(err)
+			c.abandonBody(err)
 		}
 		c.body.memory, c.body.size = memory, n
 		return true
@@ -57,7 +57,7 @@ func (c *call) readBody() bool {
 		c.body.size = c.rec.BytesIn
 		whole := errors.Is(err, io.EOF)
 		if err != nil && !whole {
-			c.abortBody(err)
+			c.abandonBody(err)
 		}
 		if c.body.size > c.s.MaxBody {
 			return c.refuse(refusedRequest, codeInvalidParameter)
@@ -87,12 +87,10 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// abortBody ends a call whose body never came to its end.
-func (c *call) abortBody(err error) {
+// abandonBody ends a call whose body never came to its end.
+func (c *call) abandonBody(err error) {
 	c.h.log.Debug("request body broke off", zap.String("request_id", c.rec.RequestID), zap.Error(err))
-	c.rec.Decision = refusedRequest
-	c.rec.Status = statusClientGone
-	panic(http.ErrAbortHandler)
+	c.abandon(refusedRequest)
 }
 
 // spill appends b to the body's temporary file, which nobody else can open.

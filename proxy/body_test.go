@@ -6,10 +6,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -106,7 +106,9 @@ func rawUpstream(t *testing.T) (host string, seen <-chan string) {
 			return
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return
+		}
 		var all []byte
 		buf := make([]byte, 4096)
 		for length := -1; length < 0 || len(all) < length; {
@@ -116,7 +118,9 @@ func rawUpstream(t *testing.T) (host string, seen <-chan string) {
 				length = end + 4
 				if _, rest, ok := bytes.Cut(all[:end+2], []byte("\r\nContent-Length: ")); ok {
 					var body int
-					fmt.Sscanf(string(rest), "%d", &body)
+					if _, err := fmt.Sscanf(string(rest), "%d", &body); err != nil {
+						break
+					}
 					length += body
 				}
 			}
@@ -124,8 +128,11 @@ func rawUpstream(t *testing.T) (host string, seen <-chan string) {
 				break
 			}
 		}
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-		conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // whatever else may come
+		say(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+		// Whatever else may come, for a while.
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			return
+		}
 		n, _ := conn.Read(buf)
 		requests <- string(append(all, buf[:n]...))
 	}()
@@ -134,8 +141,7 @@ func rawUpstream(t *testing.T) (host string, seen <-chan string) {
 
 func TestBodiesOfAllSizes(t *testing.T) {
 	const maxBody = 1 << 20
-	source := make([]byte, maxBody+2)
-	rand.NewChaCha8([32]byte{}).Read(source)
+	source := noise(maxBody + 2)
 	type seen struct {
 		length int64
 		sum    [32]byte
@@ -226,8 +232,10 @@ func TestBodyBreaksOff(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := dial(t, g.Listener.Addr().String())
-			io.WriteString(conn, tt.request)
-			conn.(*net.TCPConn).CloseWrite()
+			say(conn, tt.request)
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
 			if answer, _ := io.ReadAll(conn); len(answer) > 0 {
 				t.Errorf("answer = %q, want none", answer)
 			}
@@ -249,23 +257,24 @@ func TestExpectContinue(t *testing.T) {
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, nil)
 	conn := dial(t, g.Listener.Addr().String())
-	io.WriteString(conn, "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	say(conn, "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
 	const interim = "HTTP/1.1 100 Continue\r\n\r\n"
 	buf := make([]byte, len(interim))
 	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != interim {
 		t.Fatalf("answer = %q, %v, want %q", buf, err, interim)
 	}
-	io.WriteString(conn, "{}")
+	say(conn, "{}")
 	g.nextRecord(t)
 	if got := u.last(t); got.Body != "{}" || got.Header.Get("Expect") != "" {
 		t.Errorf("arrived %+v", got)
 	}
 	// A refused call need not send its body.
 	conn = dial(t, g.Listener.Addr().String())
-	io.WriteString(conn, "POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
-	io.ReadFull(conn, buf)
-	if !strings.HasPrefix(string(buf), "HTTP/1.1 404") {
-		t.Errorf("answer = %q, want 404", buf)
+	say(conn, "POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	var answer strings.Builder
+	drain(io.LimitReader(io.TeeReader(conn, &answer), 12))
+	if answer.String() != "HTTP/1.1 404" {
+		t.Errorf("answer = %q, want 404", &answer)
 	}
 }
 
@@ -274,7 +283,7 @@ func TestSmallPostLargeAnswer(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // 1 MiB
 	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "image/jpeg")
-		w.Write(large)
+		say(w, string(large))
 	})
 	g := newGateway(t, u.URL, nil)
 	const calls, workers = 500, 8
@@ -306,8 +315,7 @@ func TestSmallPostLargeAnswer(t *testing.T) {
 
 // TestLargeBothWays sends 10 MB there and back.
 func TestLargeBothWays(t *testing.T) {
-	source := make([]byte, 10<<20)
-	rand.NewChaCha8([32]byte{1}).Read(source)
+	source := noise(10 << 20)
 	u := newUpstream(t, nil)
 	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
@@ -381,8 +389,29 @@ func TestUploadsInBoundedMemory(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("the temporary files have names: %v", left)
 	}
+	if _, err := os.Stat("/proc/self/fd"); err == nil && openBodies() != uploads {
+		t.Errorf("%d temporary files are open, want %d: the test proves nothing", openBodies(), uploads)
+	}
 	close(release)
 	done.Wait()
+	for range uploads {
+		g.nextRecord(t)
+	}
+	if n := openBodies(); n != 0 {
+		t.Errorf("%d temporary files are still open", n)
+	}
+}
+
+// openBodies returns how many temporary files are open, or 0 where nobody can tell.
+func openBodies() int {
+	n := 0
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if name, err := os.Readlink(fd); err == nil && strings.Contains(name, "wxproxy-body") {
+			n++
+		}
+	}
+	return n
 }
 
 // inUse is the memory that the process holds and has not given back. The client and the upstream

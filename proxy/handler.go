@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,7 @@ func New(o Options) (*Handler, error) {
 // Configure changes the settings of all calls that come from now on. It returns an error that names
 // each fault of c, and then changes nothing.
 func (h *Handler) Configure(c Config) error {
+	c.Apps = slices.Clone(c.Apps)
 	s := &settings{Config: c, byID: make(map[string]*App, len(c.Apps)), byName: make(map[string]*App, len(c.Apps))}
 	var faults []error
 	switch u := c.Upstream; {
@@ -342,6 +344,9 @@ func (c *call) fetchToken() bool {
 		c.token = token
 		return true
 	}
+	if c.r.Context().Err() != nil {
+		c.abandon(refusedOverload)
+	}
 	c.h.outages.Warn("no access_token", zap.String("app", c.app.Name), zap.Error(err))
 	var own interface{ Answer() []byte }
 	if errors.As(err, &own) && len(own.Answer()) > 0 {
@@ -372,6 +377,12 @@ func (c *call) giveBack() {
 		c.granted = false
 		c.h.limiter.GiveBack(&c.decision)
 	}
+}
+
+// abandon ends a call that has nobody left to answer: it closes the client's connection.
+func (c *call) abandon(decision string) {
+	c.rec.Decision, c.rec.Status = decision, statusClientGone
+	panic(http.ErrAbortHandler)
 }
 
 // end runs when the call is over, after a panic too.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -178,6 +179,16 @@ func TestOddInput(t *testing.T) {
 	}
 }
 
+// TestLocalNeedsNobody is of paths whose callers prove who they are in a way of their own, or need not.
+func TestLocalNeedsNobody(t *testing.T) {
+	g := newGateway(t, newUpstream(t, nil).URL, func(o *Options) { o.Anonymous = AnonymousNever })
+	for target, want := range map[string]int{"/cgi-bin/gettoken": codeInvalidURL, "/cgi-bin/stable_token": codeRequirePost, "/cgi-bin/user/info": codeUnauthorized} {
+		if _, text := g.do(t, "GET", target, ""); text != answerText(want) {
+			t.Errorf("%s = %s, want %s", target, text, answerText(want))
+		}
+	}
+}
+
 // TestOptionsStar is apart because net/http answers it before any handler.
 func TestOptionsStar(t *testing.T) {
 	u := newUpstream(t, nil)
@@ -210,9 +221,9 @@ func TestHTTP10NeverChunked(t *testing.T) {
 	large := strings.Repeat("x", 100<<10)
 	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "image/jpeg")
-		io.WriteString(w, large[:1000])
+		say(w, large[:1000])
 		w.(http.Flusher).Flush() // of unknown length
-		io.WriteString(w, large[1000:])
+		say(w, large[1000:])
 	})
 	g := newGateway(t, u.URL, nil)
 	res, text := g.raw(t, "GET /cgi-bin/user/info HTTP/1.0\r\n\r\n")
@@ -233,13 +244,12 @@ func TestKeepAlive(t *testing.T) {
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", // unread
 		"GET /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
-		io.WriteString(conn, request)
+		say(conn, request)
 		res, err := http.ReadResponse(from, nil)
 		if err != nil {
 			t.Fatalf("answer %d: %v", i, err)
 		}
-		io.Copy(io.Discard, res.Body)
-		res.Body.Close()
+		read(t, res)
 	}
 	if u.count() != 4 {
 		t.Errorf("sent %d calls, want 4", u.count())
@@ -319,6 +329,36 @@ func TestTokenMissing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTokenAwaited has the client go away while its token is fetched.
+func TestTokenAwaited(t *testing.T) {
+	u := newUpstream(t, nil)
+	tokens := make(slowTokens)
+	g := newGateway(t, u.URL, func(o *Options) { o.Tokens = tokens })
+	conn := dial(t, g.Listener.Addr().String())
+	say(conn, "GET /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-tokens
+	conn.Close()
+	if rec := g.nextRecord(t); rec.Status != statusClientGone || rec.Decision != refusedOverload {
+		t.Errorf("record = %+v", rec)
+	}
+	if u.count() != 0 || g.limiter.taken != 0 || g.logs.FilterLevelExact(zapcore.WarnLevel).Len() != 0 {
+		t.Errorf("sent %d, asked %d times, log %v", u.count(), g.limiter.taken, g.logs.All())
+	}
+}
+
+// slowTokens says that it is asked, and answers when the asker gives up.
+type slowTokens chan struct{}
+
+func (s slowTokens) Token(ctx context.Context, _ string) (string, error) {
+	s <- struct{}{}
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+func (s slowTokens) Renew(ctx context.Context, appid, _ string) (string, error) {
+	return s.Token(ctx, appid)
 }
 
 func TestTimes(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,12 +39,12 @@ const (
 
 // testRules is a small table: one limited rule, one that gets no token, one that is denied, and a
 // family without another rule.
-func testRules(t testing.TB) *limits.Ruleset {
-	t.Helper()
+func testRules(tb testing.TB) *limits.Ruleset {
+	tb.Helper()
 	budget := func(text string) limits.Budget {
 		b, err := limits.ParseBudget(text)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return b
 	}
@@ -57,7 +58,7 @@ func testRules(t testing.TB) *limits.Ruleset {
 	}}}}
 	rules, err := table.Rules("test", nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return rules
 }
@@ -186,15 +187,15 @@ type gateway struct {
 }
 
 // newGateway starts a gateway before upstream, with one app, for everybody unless change says so.
-func newGateway(t testing.TB, upstream string, change func(*Options)) *gateway {
-	t.Helper()
+func newGateway(tb testing.TB, upstream string, change func(*Options)) *gateway {
+	tb.Helper()
 	to, err := url.Parse(upstream)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	g := &gateway{
-		limiter: &fakeLimiter{rules: map[string]*limits.Ruleset{testAppID: testRules(t)}},
+		limiter: &fakeLimiter{rules: map[string]*limits.Ruleset{testAppID: testRules(tb)}},
 		tokens:  &fakeTokens{token: testToken, next: testToken + "-2"},
 		records: make(chan Record, 1<<14),
 		logs:    logs,
@@ -207,7 +208,7 @@ func newGateway(t testing.TB, upstream string, change func(*Options)) *gateway {
 		},
 		Limiter: g.limiter,
 		Tokens:  g.tokens,
-		TempDir: t.TempDir(),
+		TempDir: tb.TempDir(),
 		Record: func(r *Record) {
 			select {
 			case g.records <- *r:
@@ -220,14 +221,14 @@ func newGateway(t testing.TB, upstream string, change func(*Options)) *gateway {
 		change(&o)
 	}
 	if g.h, err = New(o); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.Server = httptest.NewUnstartedServer(g.h)
 	g.Config.ErrorLog = log.New(io.Discard, "", 0)
 	g.Start()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 128}
 	g.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		transport.CloseIdleConnections()
 		g.Close()
 		g.h.Close()
@@ -236,27 +237,46 @@ func newGateway(t testing.TB, upstream string, change func(*Options)) *gateway {
 }
 
 // nextRecord waits for the record of the next call.
-func (g *gateway) nextRecord(t testing.TB) Record {
-	t.Helper()
+func (g *gateway) nextRecord(tb testing.TB) Record {
+	tb.Helper()
 	select {
 	case r := <-g.records:
 		return r
 	case <-time.After(10 * time.Second):
-		t.Fatal("no record after 10 s")
+		tb.Fatal("no record after 10 s")
 		return Record{}
 	}
 }
 
-// do makes a call and returns the answer with its body read.
-func (g *gateway) do(t testing.TB, method, target, body string, headers ...string) (*http.Response, string) {
-	t.Helper()
+// reply is an answer without its body.
+type reply struct {
+	StatusCode       int
+	Header           http.Header
+	ContentLength    int64
+	TransferEncoding []string
+}
+
+// read reads an answer to its end.
+func read(tb testing.TB, res *http.Response) (*reply, string) {
+	tb.Helper()
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &reply{res.StatusCode, res.Header, res.ContentLength, res.TransferEncoding}, string(text)
+}
+
+// do makes a call and returns the answer.
+func (g *gateway) do(tb testing.TB, method, target, body string, headers ...string) (*reply, string) {
+	tb.Helper()
 	var from io.Reader
 	if body != "" {
 		from = strings.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+target, from)
+	r, err := http.NewRequestWithContext(tb.Context(), method, g.URL+target, from)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, header := range headers {
 		name, value, _ := strings.Cut(header, ": ")
@@ -264,44 +284,51 @@ func (g *gateway) do(t testing.TB, method, target, body string, headers ...strin
 	}
 	res, err := g.client.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res, string(text)
+	return read(tb, res)
 }
 
 // raw sends bytes on a connection of their own and returns the answer to them.
-func (g *gateway) raw(t testing.TB, request string) (*http.Response, string) {
-	t.Helper()
-	conn := dial(t, g.Listener.Addr().String())
+func (g *gateway) raw(tb testing.TB, request string) (*reply, string) {
+	tb.Helper()
+	conn := dial(tb, g.Listener.Addr().String())
 	if _, err := io.WriteString(conn, request); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	method, _, _ := strings.Cut(request, " ")
 	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		t.Fatalf("answer to %.60q: %v", request, err)
+		tb.Fatalf("answer to %.60q: %v", request, err)
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatalf("answer to %.60q: %v", request, err)
-	}
-	return res, string(text)
+	return read(tb, res)
 }
 
-func dial(t testing.TB, addr string) net.Conn {
-	t.Helper()
+// say writes to somebody who may be gone.
+func say(w io.Writer, text string) { _, _ = io.WriteString(w, text) }
+
+// drain reads what there is.
+func drain(r io.Reader) { _, _ = io.Copy(io.Discard, r) }
+
+// noise returns n bytes that cannot be told from random ones, the same each time.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(b); err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func dial(tb testing.TB, addr string) net.Conn {
+	tb.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	tb.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		tb.Fatal(err)
+	}
 	return conn
 }
 
@@ -325,11 +352,11 @@ const okText = `{"errcode":0,"errmsg":"ok"}`
 
 func answerOK(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json; encoding=utf-8")
-	io.WriteString(w, okText)
+	say(w, okText)
 }
 
-func newUpstream(t testing.TB, answer http.HandlerFunc) *upstream {
-	t.Helper()
+func newUpstream(tb testing.TB, answer http.HandlerFunc) *upstream {
+	tb.Helper()
 	if answer == nil {
 		answer = answerOK
 	}
@@ -346,7 +373,7 @@ func newUpstream(t testing.TB, answer http.HandlerFunc) *upstream {
 	}))
 	u.Config.ErrorLog = log.New(io.Discard, "", 0)
 	u.Start()
-	t.Cleanup(u.Close)
+	tb.Cleanup(u.Close)
 	return u
 }
 
@@ -356,12 +383,12 @@ func (u *upstream) count() int {
 	return len(u.calls)
 }
 
-func (u *upstream) last(t testing.TB) arrived {
-	t.Helper()
+func (u *upstream) last(tb testing.TB) arrived {
+	tb.Helper()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.calls) == 0 {
-		t.Fatal("nothing reached the upstream")
+		tb.Fatal("nothing reached the upstream")
 	}
 	return u.calls[len(u.calls)-1]
 }
@@ -470,10 +497,17 @@ func TestTLS(t *testing.T) {
 		t.Errorf("log = %v, want the reason", strict.logs.All())
 	}
 
-	old := NewTransport(time.Second)
-	server.TLS.MaxVersion = tls.VersionTLS11
-	old.TLSClientConfig.RootCAs = transport.TLSClientConfig.RootCAs
-	transport.CloseIdleConnections()
+	old := httptest.NewUnstartedServer(http.HandlerFunc(answerOK))
+	old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	old.Config.ErrorLog = log.New(io.Discard, "", 0)
+	old.StartTLS()
+	defer old.Close()
+	to, _ := url.Parse(old.URL)
+	config := g.h.settings.Load().Config
+	config.Upstream = to
+	if err := g.h.Configure(config); err != nil {
+		t.Fatal(err)
+	}
 	if _, text := g.do(t, "GET", "/cgi-bin/user/info", ""); text != systemError {
 		t.Errorf("answer over TLS 1.1 = %s, want %s", text, systemError)
 	}

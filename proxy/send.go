@@ -176,7 +176,11 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 		err = errSwitching
 	}
 	if err == nil {
-		c.answer.begin(c, res)
+		// An answer that breaks off this early was not seen by the client, which is better served
+		// by a 502 than by a connection that breaks: some HTTP libraries repeat after that.
+		if err = c.answer.begin(c, res); err != nil {
+			res.Body.Close()
+		}
 	}
 	c.dog.rest()
 	c.upstream += time.Since(began)
@@ -250,8 +254,7 @@ func (h *Handler) handleError(_ http.ResponseWriter, r *http.Request, err error)
 		c.refuseDecision()
 	case c.r.Context().Err() != nil:
 		c.giveBack()
-		c.rec.Status = statusClientGone
-		panic(http.ErrAbortHandler)
+		c.abandon(c.rec.Decision)
 	case errors.As(err, &unsent), c.granted:
 		// Nothing left, so the caller may repeat the call: -1 is what SDKs repeat on. See
 		// fetchToken for the decision. c.granted is of a request that ReverseProxy would not send.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -55,7 +56,7 @@ func (l *lossy) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		io.Copy(io.Discard, r.Body)
+		drain(r.Body)
 		l.executed.Add(1)
 		if n == 2 {
 			l.dropped.Add(1)
@@ -63,7 +64,7 @@ func (l *lossy) serve(conn net.Conn) {
 		}
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(okText))
 		if r.Method != http.MethodHead {
-			io.WriteString(conn, okText)
+			say(conn, okText)
 		}
 	}
 }
@@ -133,10 +134,10 @@ func tokenCheck(good, answer string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/json; encoding=utf-8")
 		if r.URL.Query().Get("access_token") != good {
 			w.Header().Set("X-Which", "dead")
-			io.WriteString(w, answer)
+			say(w, answer)
 			return
 		}
-		io.WriteString(w, okText)
+		say(w, okText)
 	}
 }
 
@@ -149,21 +150,25 @@ func TestReplay(t *testing.T) {
 		good     string
 		renewErr error
 		refuse   bool // the second Take
+		same     bool // Renew knows no other token
 		want     string
 		sent     int
 		renews   int
 		codes    []int
 	}{
-		{"40001", "/cgi-bin/user/info", deadText, second, nil, false, okText, 2, 1, []int{40001, 0}},
-		{"40014", "/cgi-bin/user/info", `{"errcode":40014,"errmsg":"x"}`, second, nil, false, okText, 2, 1, []int{40014, 0}},
-		{"42001", "/cgi-bin/user/info", `{"errmsg":"x","errcode":"42001"}`, second, nil, false, okText, 2, 1, []int{42001, 0}},
-		{"wrapped", "/cgi-bin/user/info", `{"base_resp":{"errcode":42001}}`, second, nil, false, okText, 2, 1, []int{42001, 0}},
-		{"dead for good", "/cgi-bin/user/info", deadText, "none", nil, false, deadText, 2, 1, []int{40001, 40001}},
-		{"not renewed", "/cgi-bin/user/info", deadText, second, errors.New("no token"), false, deadText, 1, 1, []int{40001}},
-		{"renewed with WeChat's refusal", "/cgi-bin/user/info", deadText, second, answerError(`{"errcode":40164}`), false, deadText, 1, 1, []int{40001}},
-		{"refused the second time", "/cgi-bin/user/info", deadText, second, nil, true, answerText(codeQuota), 1, 1, []int{40001}},
-		{"another errcode", "/cgi-bin/user/info", `{"errcode":41001}`, second, nil, false, `{"errcode":41001}`, 1, 0, []int{41001}},
-		{"a token of the caller's", "/sns/userinfo?access_token=theirs", deadText, second, nil, false, deadText, 1, 0, []int{40001}},
+		{"40001", "/cgi-bin/user/info", deadText, second, nil, false, false, okText, 2, 1, []int{40001, 0}},
+		{"40014", "/cgi-bin/user/info", `{"errcode":40014,"errmsg":"x"}`, second, nil, false, false, okText, 2, 1, []int{40014, 0}},
+		{"42001", "/cgi-bin/user/info", `{"errmsg":"x","errcode":"42001"}`, second, nil, false, false, okText, 2, 1, []int{42001, 0}},
+		{"wrapped", "/cgi-bin/user/info", `{"base_resp":{"errcode":42001}}`, second, nil, false, false, okText, 2, 1, []int{42001, 0}},
+		{"dead for good", "/cgi-bin/user/info", deadText, "none", nil, false, false, deadText, 2, 1, []int{40001, 40001}},
+		{"not renewed", "/cgi-bin/user/info", deadText, second, errors.New("no token"), false, false, deadText, 1, 1, []int{40001}},
+		{"renewed with WeChat's refusal", "/cgi-bin/user/info", deadText, second, answerError(`{"errcode":40164}`), false, false, deadText, 1, 1, []int{40001}},
+		{"refused the second time", "/cgi-bin/user/info", deadText, second, nil, true, false, answerText(codeQuota), 1, 1, []int{40001}},
+		{"renewed in name only", "/cgi-bin/user/info", deadText, second, nil, false, true, deadText, 1, 1, []int{40001}},
+		{"a long answer", "/cgi-bin/user/info", `{"errcode":40001,"errmsg":"` + strings.Repeat("x", 5000) + `"}`, second, nil, false, false, okText, 2, 1, []int{40001, 0}},
+		{"a very long answer", "/cgi-bin/user/info", `{"errcode":40001,"errmsg":"` + strings.Repeat("x", 100000) + `"}`, second, nil, false, false, okText, 2, 1, []int{40001, 0}},
+		{"another errcode", "/cgi-bin/user/info", `{"errcode":41001}`, second, nil, false, false, `{"errcode":41001}`, 1, 0, []int{41001}},
+		{"a token of the caller's", "/sns/userinfo?access_token=theirs", deadText, second, nil, false, false, deadText, 1, 0, []int{40001}},
 	}
 	for _, tt := range tests {
 		for _, body := range []string{"", `{"a":1}`, strings.Repeat("x", 3*scratchBytes)} {
@@ -171,6 +176,9 @@ func TestReplay(t *testing.T) {
 				u := newUpstream(t, tokenCheck(tt.good, tt.answer))
 				g := newGateway(t, u.URL, nil)
 				g.tokens.renew = tt.renewErr
+				if tt.same {
+					g.tokens.next = g.tokens.token
+				}
 				if tt.refuse {
 					g.limiter.decide = func(n int, _ limits.Call) limits.Decision {
 						d := limits.Decision{Quota: 1000, Used: 1000}
@@ -216,6 +224,42 @@ func TestReplay(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReplayClosesTheFirstAnswer makes sure that no connection is lost with it.
+func TestReplayClosesTheFirstAnswer(t *testing.T) {
+	long := `{"errcode":40001,"errmsg":"` + strings.Repeat("x", 100000) + `"}`
+	u := newUpstream(t, tokenCheck(testToken+"-2", long))
+	transport := NewTransport(0)
+	defer transport.CloseIdleConnections()
+	var opened, closed atomic.Int64
+	g := newGateway(t, u.URL, func(o *Options) {
+		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := transport.RoundTrip(r)
+			if err == nil {
+				opened.Add(1)
+				res.Body = &closer{res.Body, &closed}
+			}
+			return res, err
+		})
+	})
+	if _, text := g.do(t, "POST", "/cgi-bin/user/info", "{}"); text != okText {
+		t.Errorf("answer = %s", text)
+	}
+	g.nextRecord(t)
+	if opened.Load() != 2 || closed.Load() != 2 {
+		t.Errorf("%d answers, %d closed, want 2 and 2", opened.Load(), closed.Load())
+	}
+}
+
+type closer struct {
+	io.ReadCloser
+	closed *atomic.Int64
+}
+
+func (c *closer) Close() error {
+	c.closed.Add(1)
+	return c.ReadCloser.Close()
 }
 
 // TestNeverLeft is of calls that cannot have been executed: they are given back, and the answer is
@@ -272,13 +316,15 @@ func TestNeverLeft(t *testing.T) {
 func TestFateUnknown(t *testing.T) {
 	reset := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
-		conn.(*net.TCPConn).SetLinger(0)
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // so that it is a RST
+			panic(err)
+		}
 		conn.Close()
 	}
 	raw := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, _ := w.(http.Hijacker).Hijack()
-			io.WriteString(conn, text)
+			say(conn, text)
 			conn.Close()
 		}
 	}
@@ -298,7 +344,11 @@ func TestFateUnknown(t *testing.T) {
 		for _, body := range []string{"", "{}", strings.Repeat("x", 2*scratchBytes)} {
 			t.Run(fmt.Sprint(tt.name, " with ", len(body)), func(t *testing.T) {
 				u := newUpstream(t, tt.answer)
-				g := newGateway(t, u.URL, func(o *Options) { o.Timeout = 300 * time.Millisecond })
+				g := newGateway(t, u.URL, func(o *Options) {
+					if tt.status == 504 {
+						o.Timeout = 300 * time.Millisecond
+					}
+				})
 				res, text := g.do(t, "POST", "/cgi-bin/user/info", body)
 				rec := g.nextRecord(t)
 				if res.StatusCode != tt.status || text != systemError || res.Header.Get("Content-Type") != contentType || res.Header.Get("Retry-After") != "" {
@@ -367,7 +417,7 @@ func TestDeadline(t *testing.T) {
 		{name: "past, then none", deadlines: []time.Time{late, {}}, want: okText, executed: 1, given: 1},
 		{name: "past, then refused", deadlines: []time.Time{late}, refuse: true, want: answerText(codeQuota), given: 1},
 		{name: "always past", deadlines: []time.Time{late}, want: systemError, given: maxTries},
-		{name: "past while dialling", deadlines: []time.Time{time.Now().Add(500 * time.Millisecond), {}}, slowDial: time.Second, want: okText, executed: 1, given: 1},
+		{name: "past while dialling", deadlines: []time.Time{{}, {}}, slowDial: 300 * time.Millisecond, want: okText, executed: 1, given: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -409,7 +459,7 @@ func TestClientGoesAway(t *testing.T) {
 		})
 		g := newGateway(t, u.URL, nil)
 		conn := dial(t, g.Listener.Addr().String())
-		io.WriteString(conn, "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+		say(conn, "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
 		<-arrivedAt
 		conn.Close()
 		rec := g.nextRecord(t)
@@ -431,7 +481,7 @@ func TestClientGoesAway(t *testing.T) {
 		}
 		g := newGateway(t, "http://127.0.0.1:1", func(o *Options) { o.Transport = transport })
 		conn := dial(t, g.Listener.Addr().String())
-		io.WriteString(conn, "GET /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
+		say(conn, "GET /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
 		<-dialling
 		conn.Close()
 		rec := g.nextRecord(t)
@@ -454,8 +504,8 @@ func TestClientGoesAway(t *testing.T) {
 		})
 		g := newGateway(t, u.URL, nil)
 		conn := dial(t, g.Listener.Addr().String())
-		io.WriteString(conn, "GET /cgi-bin/media/get HTTP/1.1\r\nHost: x\r\n\r\n")
-		io.CopyN(io.Discard, conn, 100<<10)
+		say(conn, "GET /cgi-bin/media/get HTTP/1.1\r\nHost: x\r\n\r\n")
+		drain(io.LimitReader(conn, 100<<10))
 		conn.Close()
 		if rec := g.nextRecord(t); rec.Status != 200 || rec.BytesOut == 0 {
 			t.Errorf("record = %+v", rec)
@@ -469,12 +519,12 @@ func TestClientGoesAway(t *testing.T) {
 // TestSlowIsNotDead lets an upload and a download take many times the timeout, a step at a time,
 // and ends those that stop.
 func TestSlowIsNotDead(t *testing.T) {
-	const timeout, step, steps = 400 * time.Millisecond, 100 * time.Millisecond, 10
+	const timeout, step, steps = 600 * time.Millisecond, 100 * time.Millisecond, 10
 	t.Run("download", func(t *testing.T) {
 		u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "image/jpeg")
 			for range steps {
-				io.WriteString(w, "x")
+				say(w, "x")
 				w.(http.Flusher).Flush()
 				time.Sleep(step)
 			}
@@ -487,13 +537,13 @@ func TestSlowIsNotDead(t *testing.T) {
 	t.Run("download that stops", func(t *testing.T) {
 		u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "image/jpeg")
-			io.WriteString(w, "x")
+			say(w, "x")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		})
 		g := newGateway(t, u.URL, func(o *Options) { o.Timeout = timeout })
 		conn := dial(t, g.Listener.Addr().String())
-		io.WriteString(conn, "GET /cgi-bin/media/get HTTP/1.1\r\nHost: x\r\n\r\n")
+		say(conn, "GET /cgi-bin/media/get HTTP/1.1\r\nHost: x\r\n\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -543,9 +593,17 @@ func TestSlowIsNotDead(t *testing.T) {
 	})
 }
 
-func TestEnvironmentAndRedirects(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+func TestTransport(t *testing.T) {
+	transport := NewTransport(time.Minute)
+	if transport.Proxy != nil {
+		t.Error("the environment's proxy is used")
+	}
+	if d := transport.IdleConnTimeout; d <= 0 || d > 90*time.Second {
+		t.Errorf("idle connections stay for %v, want 90 s at most", d)
+	}
+}
+
+func TestRedirects(t *testing.T) {
 	other := newUpstream(t, nil)
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/cgi-bin/user/info" {
@@ -601,7 +659,7 @@ func TestSeal(t *testing.T) {
 		var sink countingConn
 		w := &wire{Conn: &sink}
 		var wg sync.WaitGroup
-		wg.Go(func() { w.Write([]byte("x")) })
+		wg.Go(func() { say(w, "x") })
 		nothing := w.seal(0)
 		wg.Wait()
 		if nothing && sink.written.Load() > 0 {
@@ -618,4 +676,84 @@ type countingConn struct {
 func (c *countingConn) Write(p []byte) (int, error) {
 	c.written.Add(int64(len(p)))
 	return len(p), nil
+}
+
+// TestChaos lets many clients at a WeChat that breaks off before and after it executes, and whose
+// token dies now and then. Each call is executed once at most and counted at least as often.
+func TestChaos(t *testing.T) {
+	var mu sync.Mutex
+	executed := make(map[string]int)
+	var dead atomic.Int64
+	var tokens renewals
+	u := newUpstream(t, nil)
+	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := rand.IntN(10)
+		if n == 0 {
+			panic(http.ErrAbortHandler) // before it reads
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil || n == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", contentType)
+		if r.URL.Query().Get("access_token") != tokens.current() || n == 2 {
+			dead.Add(1)
+			say(w, deadText)
+			return
+		}
+		mu.Lock()
+		executed[r.URL.Query().Get("n")]++
+		mu.Unlock()
+		if n == 3 {
+			panic(http.ErrAbortHandler)
+		}
+		say(w, okText)
+	})
+	g := newGateway(t, u.URL, func(o *Options) { o.Tokens = &tokens })
+	const workers, calls = 16, 60
+	var wg sync.WaitGroup
+	for worker := range workers {
+		wg.Go(func() {
+			for i := range calls {
+				var body io.Reader
+				method := "GET"
+				if i%3 > 0 {
+					method, body = "POST", strings.NewReader(strings.Repeat("x", i%3*50000))
+				}
+				r, _ := http.NewRequestWithContext(context.Background(), method, fmt.Sprintf("%s/cgi-bin/user/info?n=%d.%d", g.URL, worker, i), body)
+				res, err := g.client.Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				drain(res.Body)
+				res.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+	total := 0
+	for n, times := range executed {
+		total += times
+		if times > 1 {
+			t.Errorf("call %s was executed %d times", n, times)
+		}
+	}
+	if counted := g.limiter.counted(t); counted < total+int(dead.Load()) {
+		t.Errorf("counted %d, want at least %d executed and %d with a dead token", counted, total, dead.Load())
+	}
+	if total < workers*calls/3 || dead.Load() == 0 {
+		t.Errorf("%d executed, %d dead: the test proves nothing", total, dead.Load())
+	}
+}
+
+// renewals are tokens that change with each renewal.
+type renewals struct{ n atomic.Int64 }
+
+func (r *renewals) current() string                               { return fmt.Sprint("token-", r.n.Load()) }
+func (r *renewals) Token(context.Context, string) (string, error) { return r.current(), nil }
+func (r *renewals) Renew(_ context.Context, _, failed string) (string, error) {
+	if failed == r.current() {
+		r.n.Add(1)
+	}
+	return r.current(), nil
 }
