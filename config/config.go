@@ -185,6 +185,7 @@ func Load(o LoadOptions) (*Config, error) {
 		return nil, faults
 	}
 	l.config.Table = table
+	l.checkShares()
 	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
 	return l.config, nil
 }
@@ -321,6 +322,24 @@ func (l *loader) table(m *mainFile, shipped *limits.Table, optional bool) (*limi
 	}
 	l.config.LimitsFile = path
 	return parseTable(path, data, shipped)
+}
+
+// checkShares warns of parts of a quota that nobody can use: the table may be shared by several
+// deployments, so a caller that this one lacks is no fault.
+func (l *loader) checkShares() {
+	known := make(map[string]bool)
+	for _, c := range l.config.Callers {
+		known[c.Name] = true
+	}
+	for _, app := range l.config.Apps {
+		for _, rule := range app.Rules.Rules {
+			for _, caller := range sortedKeys(rule.Shares) {
+				if !known[caller] {
+					l.warn("app %s: rule %s: shares: %s: no such caller", app.Name, rule.Name, caller)
+				}
+			}
+		}
+	}
 }
 
 // checkOpen refuses what would let strangers in.

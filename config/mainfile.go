@@ -98,16 +98,10 @@ func (l *loader) mainFile(top value) *mainFile {
 		},
 		"callers": func(v value) {
 			v.list(func(v value) { m.callers = append(m.callers, l.caller(v)) })
-			if len(m.callers) > 0 {
-				v.notYet("callers")
-			}
 		},
 		"anonymous": func(v value) { m.anonymous, c.Anonymous = v, v.tri() },
 		"learn": func(v value) {
 			m.learn, c.Learn = v, v.tri()
-			if c.Learn == Yes {
-				v.notYet("learning: want auto or false")
-			}
 		},
 		"access_log":    func(v value) { c.AccessLog = accessLog(v, c.AccessLog) },
 		"max_body":      func(v value) { c.MaxBody = v.size() },

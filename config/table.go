@@ -245,9 +245,6 @@ func (r *rowEntry) readShares(v value) {
 		}
 		r.Shares[caller] = b
 	})
-	if len(r.Shares) > 0 {
-		v.notYet("shares")
-	}
 }
 
 func (r *rowEntry) readReserve(v value) {

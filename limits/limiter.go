@@ -362,7 +362,7 @@ func (l *Limiter) answered(err error) {
 func (l *Limiter) Degraded() bool { return l.down.Load() }
 
 // Done ends a call that was answered or whose fate is unknown: it stays counted. errcode is
-// WeChat's, 0 when none was seen. A path inside a /* that WeChat does not know (40066) is
+// WeChat's: 0 of an answer that has none, -1 when no answer was seen. A path inside a /* that WeChat does not know (40066) is
 // forgotten, so that guessed paths do not use up the places of real ones.
 func (l *Limiter) Done(d *Decision, errcode int) {
 	m := d.meter

@@ -76,13 +76,13 @@ type Rule struct {
 	Reserve  map[string]int64  // calls kept back for a caller
 }
 
-// clearByAppSecret is the one path of clear_quota that carries the AppSecret and no token. It
+// clearV2Path is the one path of clear_quota that carries the AppSecret and no token. It
 // shares the month's clears, and so the rule, with the path that does carry one.
-const clearByAppSecret = "/cgi-bin/clear_quota/v2"
+const clearV2Path = "/cgi-bin/clear_quota/v2"
 
 // Injects reports whether the account's access_token goes into a call of r to a canonical path.
 func (r *Rule) Injects(path string) bool {
-	return r.Inject == InjectAccount && fold(path) != clearByAppSecret
+	return r.Inject == InjectAccount && fold(path) != clearV2Path
 }
 
 var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)

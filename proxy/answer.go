@@ -24,10 +24,14 @@ const (
 const (
 	codeSystemError       = -1
 	codeInvalidCredential = 40001
+	codeInvalidGrant      = 40002
 	codeInvalidAppID      = 40013
 	codeInvalidToken      = 40014
 	codeInvalidParameter  = 40035
 	codeInvalidURL        = 40066
+	codeInvalidSecret     = 40125
+	codeNoAppID           = 41002
+	codeNoSecret          = 41004
 	codeTokenExpired      = 42001
 	codeRequirePost       = 43002
 	codeQuota             = 45009
@@ -40,12 +44,22 @@ const systemError = `{"errcode":-1,"errmsg":"system error"}`
 // answerText returns the body of our answer with an errcode, in WeChat's own words.
 func answerText(errcode int) string {
 	switch errcode {
+	case codeInvalidGrant:
+		return `{"errcode":40002,"errmsg":"invalid grant_type"}`
 	case codeInvalidAppID:
 		return `{"errcode":40013,"errmsg":"invalid appid"}`
 	case codeInvalidParameter:
 		return `{"errcode":40035,"errmsg":"invalid parameter"}`
 	case codeInvalidURL:
 		return `{"errcode":40066,"errmsg":"invalid url"}`
+	case codeInvalidSecret:
+		return `{"errcode":40125,"errmsg":"invalid appsecret"}`
+	case codeNoAppID:
+		return `{"errcode":41002,"errmsg":"appid missing"}`
+	case codeNoSecret:
+		return `{"errcode":41004,"errmsg":"appsecret missing"}`
+	case codeTokenExpired:
+		return `{"errcode":42001,"errmsg":"access_token expired"}`
 	case codeRequirePost:
 		return `{"errcode":43002,"errmsg":"require POST method"}`
 	case codeQuota:
@@ -145,6 +159,7 @@ func (c *call) write(status int, kind, text string) {
 func (h *Handler) modifyResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	c.rec.Status = res.StatusCode
+	c.learn(res)
 	stripAnswer(res.Header)
 	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
 	if c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {

@@ -65,6 +65,8 @@ type Config struct {
 	Anonymous        Anonymous
 	LoopbackListener bool           // only this machine can reach the listener; a unix socket counts as such
 	TrustedProxies   []netip.Prefix // peers whose X-Forwarded-For is believed
+	Identity         Identity       // nil: nobody has a key, and no proxy tokens are issued
+	Learn            bool           // apps that are not configured are learned
 	MaxBody          int64          // bytes of a request body; default 32 MiB
 	MaxInFlight      int            // calls at once; default 2000
 	Timeout          time.Duration  // how long WeChat may take to move a call on by one step; default 30 s
@@ -75,6 +77,8 @@ type Options struct {
 	Config
 	Limiter   Limiter
 	Tokens    Tokens
+	Learned   Learned           // nil: no tokens but our own are known
+	Tickets   Tickets           // nil: tickets are not cached
 	Transport http.RoundTripper // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
 	TempDir   string            // for bodies over 64 KiB; default os.TempDir()
 	Record    func(*Record)     // told of each call when it is over; must not keep the Record
@@ -85,6 +89,8 @@ type Options struct {
 type Handler struct {
 	limiter   Limiter
 	tokens    Tokens
+	learned   Learned
+	tickets   Tickets
 	reverse   *httputil.ReverseProxy
 	transport http.RoundTripper
 	traced    bool // transport tells through httptrace what became of a call
@@ -121,6 +127,8 @@ func New(o Options) (*Handler, error) {
 	h := &Handler{
 		limiter:   o.Limiter,
 		tokens:    o.Tokens,
+		learned:   o.Learned,
+		tickets:   o.Tickets,
 		transport: o.Transport,
 		tempDir:   o.TempDir,
 		record:    o.Record,
@@ -231,7 +239,10 @@ type call struct {
 	path  string // canonical, without an appid before it: matched, counted and sent
 	match limits.Match
 	body  body
-	token string
+	token string // the account's, that goes into the call
+
+	ownToken string // a learned one that the call shows and keeps
+	leads    string // the kind of ticket that others wait for this call to get
 
 	decision limits.Decision
 	granted  bool // decision was granted and neither Done nor given back
@@ -268,7 +279,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuse(refusedOverload, codeSystemError)
 		return
 	}
-	if !c.route() || c.local() || !c.who() || !c.choose() || !c.readBody() || !c.fetchToken() {
+	if !c.route() || c.local() || !c.who() || !c.choose() || c.ticket() || !c.readBody() || !c.fetchToken() {
 		return // answered
 	}
 	if !c.take() {
@@ -310,6 +321,9 @@ func (c *call) route() bool {
 		}
 		c.app = configured
 	}
+	if !queryParses(c.r.URL.RawQuery) {
+		return c.refuse(refusedRequest, codeInvalidParameter)
+	}
 	return true
 }
 
@@ -326,17 +340,17 @@ func (c *call) choose() bool {
 	if c.match.Counter == rule.Name {
 		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
 	}
-	if !queryParses(c.r.URL.RawQuery) {
-		return c.refuse(refusedRequest, codeInvalidParameter)
-	}
 	return true
 }
+
+// injects reports whether the account's token goes into the call.
+func (c *call) injects() bool { return c.ownToken == "" && c.match.Rule.Injects(c.path) }
 
 // fetchToken gets the account's token before the call is counted, so that a call without one never
 // is. Of the fixed list of decisions refused-overload fits best: we cannot serve now, nothing was
 // sent or counted, and the same call may work in a while. The caller did nothing wrong.
 func (c *call) fetchToken() bool {
-	if c.match.Rule.Inject != limits.InjectAccount {
+	if !c.injects() {
 		return true
 	}
 	token, err := c.h.tokens.Token(c.r.Context(), c.app.AppID)
@@ -388,6 +402,7 @@ func (c *call) abandon(decision string) {
 // end runs when the call is over, after a panic too.
 func (c *call) end() {
 	c.done(unknownErrcode) // nothing to do unless a panic came between
+	c.endLead()
 	c.dog.end()
 	c.body.close()
 	c.h.inFlight.Add(-1)

@@ -99,11 +99,12 @@ func TestOddInput(t *testing.T) {
 		{"empty query", get("/sns/userinfo?"), 200, "", "/sns/userinfo?", "/sns/userinfo"},
 
 		// what is never sent
-		{"token", get("/cgi-bin/token?grant_type=client_credential&appid=x&secret=CANARY"), 200, unauthorized, "", "/cgi-bin/token"},
-		{"token by form", "POST /cgi-bin/token HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\nsecret=CANARY", 200, unauthorized, "", "/cgi-bin/token"},
-		{"token spelled otherwise", get("/CGI-bin//%74oken/?secret=CANARY"), 200, unauthorized, "", "/CGI-bin/token/"},
-		{"token of an app", get("/" + testAppID + "/cgi-bin/token"), 200, unauthorized, "", "/cgi-bin/token"},
-		{"stable_token", "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 200, unauthorized, "", "/cgi-bin/stable_token"},
+		{"token of an app that is not configured", get("/cgi-bin/token?grant_type=client_credential&appid=x&secret=CANARY"), 200, `{"errcode":40013,"errmsg":"invalid appid"}`, "", "/cgi-bin/token"},
+		{"token by form, of a wrong grant", "POST /cgi-bin/token HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\nsecret=CANARY", 200, `{"errcode":40002,"errmsg":"invalid grant_type"}`, "", "/cgi-bin/token"},
+		{"token spelled otherwise", get("/CGI-bin//%74oken/?grant_type=client_credential&secret=CANARY"), 200, `{"errcode":41002,"errmsg":"appid missing"}`, "", "/CGI-bin/token/"},
+		{"token without a secret", get("/" + testAppID + "/cgi-bin/token?grant_type=client_credential&appid=" + testAppID), 200, `{"errcode":41004,"errmsg":"appsecret missing"}`, "", "/cgi-bin/token"},
+		{"stable_token without a grant", "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 200, `{"errcode":40002,"errmsg":"invalid grant_type"}`, "", "/cgi-bin/stable_token"},
+		{"stable_token that is no JSON", "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\nsecret=CANARY", 200, invalidParameter, "", "/cgi-bin/stable_token"},
 		{"GET stable_token", get("/cgi-bin/Stable_Token"), 200, `{"errcode":43002,"errmsg":"require POST method"}`, "", "/cgi-bin/Stable_Token"},
 		{"gettoken", get("/cgi-bin/gettoken?corpid=x&corpsecret=CANARY"), 200, invalidURL, "", "/cgi-bin/gettoken"},
 
@@ -160,7 +161,7 @@ func TestOddInput(t *testing.T) {
 					t.Errorf("Allow = %q", got)
 				}
 			}
-			if text == unauthorized {
+			if text == unauthorized || strings.Contains(text, "40013") {
 				decision = refusedAuth
 			}
 			if got := res.Header.Get("Content-Type"); got != kind {

@@ -64,6 +64,9 @@ func (h *Handler) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = ""
 	p.Out.Trailer = nil
 	stripRequest(p.Out.Header)
+	if c.reads() {
+		delete(p.Out.Header, "Accept-Encoding")
+	}
 }
 
 // roundTripper makes a function an http.RoundTripper.
@@ -94,12 +97,12 @@ func (h *Handler) roundTrip(out *http.Request) (*http.Response, error) {
 
 // tokenDied reports whether WeChat's answer says that the token we put in is dead.
 func (c *call) tokenDied() bool {
-	if c.match.Rule.Inject != limits.InjectAccount {
-		return false
-	}
 	switch c.answer.errcode {
 	case codeInvalidCredential, codeInvalidToken, codeTokenExpired:
-		return true
+		if c.ownToken != "" {
+			c.h.learned.Dead(c.r.Context(), c.ownToken) // its owner fetches another
+		}
+		return c.injects()
 	}
 	return false
 }
@@ -159,7 +162,7 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
 	ctx := httptrace.WithClientTrace(c.in.Context(), &httptrace.ClientTrace{GotConn: a.gotConn})
 	req := out.WithContext(ctx)
-	if c.match.Rule.Inject == limits.InjectAccount {
+	if c.injects() {
 		u := *out.URL
 		u.RawQuery = withToken(u.RawQuery, c.token)
 		req.URL = &u

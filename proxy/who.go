@@ -1,10 +1,15 @@
 package proxy
 
 import (
+	"context"
+	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Anonymous says whether a call may come without any proof of who sends it.
@@ -19,49 +24,220 @@ const (
 	AnonymousAlways
 )
 
-// who works out the app and the caller, and refuses a call that may not be made.
+// Identity knows who calls by keys and by proxy tokens. *token.Keyring is the one in use. Its
+// methods are called by many goroutines at once.
+type Identity interface {
+	// Issue returns a proxy token for who shows an AppSecret of the app, or the key of a caller.
+	// errors.As finds an interface{ Errcode() int } in its error.
+	Issue(appid, secret string, now time.Time) (proxyToken, caller string, err error)
+	// Read returns the app and the caller of a proxy token, the latter "" where it names none.
+	// errors.As finds an interface{ Errcode() int; Foreign() bool } in its error; Foreign means
+	// that it is no proxy token at all.
+	Read(shown string, now time.Time) (appid, caller string, err error)
+	// Caller returns the name of the caller that a key belongs to.
+	Caller(key string) (name string, ok bool)
+	// May reports whether a caller may call for an app.
+	May(caller, appid string) bool
+}
+
+// Learned knows tokens of WeChat's that this gateway, or another one, saw being issued.
+// *token.Learned is the one in use. Its methods are called by many goroutines at once.
+type Learned interface {
+	// App returns the app that a token was issued for.
+	App(ctx context.Context, shown string) (appid string, ok bool)
+	// Remember keeps whom a token was issued for, until its end.
+	Remember(ctx context.Context, accessToken, appid string, life time.Duration) error
+	// Fetch gets a token for an app that is not configured; the answer is one in WeChat's form.
+	Fetch(ctx context.Context, endpoint, appid, secret string) (answer []byte, err error)
+	// Dead forgets a token that WeChat called dead.
+	Dead(ctx context.Context, shown string)
+}
+
+// who works out the app and the caller from everything the call shows, and refuses a call that
+// contradicts itself or that may not be made.
+//
+// Proofs are a key (Basic, or X-Wxproxy-Key) and a token that we issued or saw being issued; the
+// path prefix, X-Wxproxy-App and the user of Basic only select, because appids are public. A token
+// that nobody knows is not a proof and no contradiction: it is replaced, if something else proves
+// who calls or calls without proof are allowed.
 func (c *call) who() bool {
-	h := c.r.Header
-	for _, text := range h["X-Wxproxy-App"] {
-		app := c.s.byID[text]
-		if app == nil {
-			app = c.s.byName[text]
-		}
-		if app == nil || c.app != nil && c.app != app {
-			return c.refuse(refusedAuth, codeUnauthorized)
-		}
-		c.app = app
+	e := evidence{c: c, app: c.app}
+	errcode := e.headers()
+	if errcode == 0 {
+		errcode = e.tokens()
 	}
-	if c.app == nil {
-		c.app = c.s.only
+	if errcode == 0 {
+		errcode = e.judge()
 	}
-	if c.app == nil {
-		return c.refuse(refusedAuth, codeUnauthorized)
-	}
-	if showsKey(h) {
-		c.h.keyShown.Do(func() {
-			c.h.log.Warn("a caller showed a key, but no callers are configured: such calls are refused with 48001")
-		})
-		return c.refuse(refusedAuth, codeUnauthorized)
-	}
-	if !c.s.allowsAnonymous(c.r) {
-		return c.refuse(refusedAuth, codeUnauthorized)
+	c.app, c.rec.Caller = e.app, e.caller
+	if errcode != 0 {
+		return c.refuse(refusedAuth, errcode)
 	}
 	return true
 }
 
-// showsKey reports whether the call tries to prove who sends it.
-func showsKey(h http.Header) bool {
-	if len(h["X-Wxproxy-Key"]) > 0 {
-		return true
-	}
-	for _, text := range h["Authorization"] {
-		scheme, _, _ := strings.Cut(strings.TrimLeft(text, " \t"), " ")
-		if strings.EqualFold(scheme, "Basic") {
-			return true
+// evidence is what a call shows of who sends it. The methods return the errcode to refuse with, 0
+// for none.
+type evidence struct {
+	c      *call
+	app    *App
+	caller string
+	proven bool
+	stale  bool // a proxy token that was ours once
+}
+
+// headers takes in X-Wxproxy-App, X-Wxproxy-Key and Basic.
+func (e *evidence) headers() int {
+	h := e.c.r.Header
+	for _, text := range h["X-Wxproxy-App"] {
+		if !e.selects(text) {
+			return codeUnauthorized
 		}
 	}
-	return false
+	for _, key := range h["X-Wxproxy-Key"] {
+		if !e.key(key) {
+			return codeUnauthorized
+		}
+	}
+	for _, text := range h["Authorization"] {
+		scheme, credentials, _ := strings.Cut(strings.TrimLeft(text, " \t"), " ")
+		if !strings.EqualFold(scheme, "Basic") {
+			continue // not meant for us
+		}
+		plain, err := base64.StdEncoding.DecodeString(strings.Trim(credentials, " \t"))
+		app, key, ok := strings.Cut(string(plain), ":")
+		if err != nil || !ok || app != "" && !e.selects(app) || !e.key(key) {
+			return codeUnauthorized
+		}
+	}
+	return 0
+}
+
+// selects takes in an app by its name or appid. It reports false for one that is not configured or
+// is not the one that was named before.
+func (e *evidence) selects(text string) bool {
+	s := e.c.s
+	app := s.byID[text]
+	if app == nil {
+		app = s.byName[text]
+	}
+	return app != nil && e.is(app)
+}
+
+// is takes in the app, and reports false if another one was named before.
+func (e *evidence) is(app *App) bool {
+	if e.app != nil && e.app.AppID != app.AppID {
+		return false
+	}
+	e.app = app
+	return true
+}
+
+// by takes in the caller, and reports false if another one was named before. An AppSecret names
+// nobody, which contradicts nobody.
+func (e *evidence) by(caller string) bool {
+	if caller != "" && e.caller != "" && e.caller != caller {
+		return false
+	}
+	if caller != "" {
+		e.caller = caller
+	}
+	e.proven = true
+	return true
+}
+
+func (e *evidence) key(key string) bool {
+	if e.c.s.Identity == nil {
+		e.c.h.keyShown.Do(func() {
+			e.c.h.log.Warn("a caller showed a key, but no callers are configured: such calls are refused with 48001")
+		})
+		return false
+	}
+	caller, ok := e.c.s.Identity.Caller(key)
+	return ok && e.by(caller)
+}
+
+// tokens takes in every access_token of the query.
+func (e *evidence) tokens() int {
+	raw := e.c.r.URL.RawQuery
+	for start, end := nextToken(raw, 0); start >= 0; start, end = nextToken(raw, end+1) {
+		_, value, _ := strings.Cut(raw[start:end], "=")
+		shown, err := url.QueryUnescape(value)
+		if err != nil {
+			return codeInvalidParameter
+		}
+		if i := strings.LastIndexByte(shown, '='); i >= 0 {
+			shown = shown[i+1:] // one SDK sends access_token=n=TOKEN
+		}
+		if shown == "" {
+			continue
+		}
+		if errcode := e.token(shown); errcode != 0 {
+			return errcode
+		}
+	}
+	return 0
+}
+
+func (e *evidence) token(shown string) int {
+	c := e.c
+	if c.s.Identity != nil {
+		appid, caller, err := c.s.Identity.Read(shown, c.began)
+		var denied interface {
+			Errcode() int
+			Foreign() bool
+		}
+		switch {
+		case err == nil:
+			if app := c.s.byID[appid]; app == nil || !e.is(app) || !e.by(caller) {
+				return codeUnauthorized
+			}
+			return 0
+		case errors.As(err, &denied) && denied.Foreign():
+		case errors.As(err, &denied) && denied.Errcode() == codeTokenExpired:
+			e.stale = true
+			return 0
+		default:
+			return codeUnauthorized
+		}
+	}
+	if c.h.learned == nil {
+		return 0
+	}
+	appid, ok := c.h.learned.App(c.r.Context(), shown)
+	if !ok {
+		return 0
+	}
+	app := c.s.byID[appid]
+	if app == nil {
+		app = &App{Name: appid, AppID: appid} // a learned one
+	}
+	if !e.is(app) || !e.by("") {
+		return codeUnauthorized
+	}
+	c.ownToken = shown
+	return 0
+}
+
+// judge decides whether the call may be made, once everything was taken in.
+func (e *evidence) judge() int {
+	c := e.c
+	if !e.proven && e.stale {
+		return codeTokenExpired // the SDK fetches another one from us, which costs nothing
+	}
+	if e.app == nil {
+		e.app = c.s.only
+	}
+	if e.app == nil && isComponent(c.path) {
+		e.app = component // its own token names no account
+	}
+	if e.app == nil || !e.proven && !c.s.allowsAnonymous(c.r) {
+		return codeUnauthorized
+	}
+	if e.caller != "" && !c.s.Identity.May(e.caller, e.app.AppID) && e.app != component {
+		return codeUnauthorized
+	}
+	return 0
 }
 
 // allowsAnonymous reports whether a call without proof is allowed. What auto asks for keeps out

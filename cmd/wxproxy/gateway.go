@@ -86,8 +86,12 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
+	settings, err := proxyConfig(c)
+	if err != nil {
+		return nil, errors.Join(err, g.close(ctx))
+	}
 	g.handler, err = proxy.New(proxy.Options{
-		Config:  proxyConfig(c),
+		Config:  settings,
 		Limiter: g.limiter,
 		Tokens:  g.tokens,
 		Record:  g.record,
@@ -113,7 +117,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 
 // configure has everything that can change while calls run take over a configuration.
 func (g *gateway) configure(c *config.Config) error {
-	if err := g.handler.Configure(proxyConfig(c)); err != nil {
+	settings, err := proxyConfig(c)
+	if err != nil {
+		return err
+	}
+	if err := g.handler.Configure(settings); err != nil {
 		return err
 	}
 	rules := make(map[string]*limits.Ruleset, len(c.Apps))
@@ -133,13 +141,25 @@ func (g *gateway) configure(c *config.Config) error {
 	return nil
 }
 
-func proxyConfig(c *config.Config) proxy.Config {
+func proxyConfig(c *config.Config) (proxy.Config, error) {
 	apps := make([]proxy.App, len(c.Apps))
+	accounts := make([]token.Account, len(c.Apps))
 	for i, app := range c.Apps {
 		apps[i] = proxy.App{Name: app.Name, AppID: app.AppID}
+		accounts[i] = token.Account{AppID: app.AppID, Secrets: app.Secrets}
+	}
+	callers := make([]token.Caller, len(c.Callers))
+	for i, caller := range c.Callers {
+		callers[i] = token.Caller{Name: caller.Name, Keys: caller.Keys, Apps: caller.Apps}
+	}
+	keyring, err := token.NewKeyring(accounts, callers)
+	if err != nil {
+		return proxy.Config{}, err
 	}
 	return proxy.Config{
 		Apps:             apps,
+		Identity:         keyring,
+		Learn:            learns(c),
 		Upstream:         c.Upstream.URL,
 		Anonymous:        anonymous(c.Anonymous),
 		LoopbackListener: !config.Reachable(c.Listen),
@@ -147,7 +167,16 @@ func proxyConfig(c *config.Config) proxy.Config {
 		MaxBody:          c.MaxBody,
 		MaxInFlight:      c.MaxInFlight,
 		Timeout:          c.Upstream.Timeout,
+	}, nil
+}
+
+// learns reports whether apps that are not configured are learned: by itself only where none is
+// configured and nobody else can reach a listener.
+func learns(c *config.Config) bool {
+	if c.Learn == config.Auto {
+		return len(c.Apps) == 0 && !config.Reachable(c.Listen) && !config.Reachable(c.Admin.Listen)
 	}
+	return c.Learn == config.Yes
 }
 
 func anonymous(t config.Tri) proxy.Anonymous {
@@ -167,7 +196,7 @@ func (g *gateway) reload() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c, err := config.Load(g.load)
-	if err == nil && len(c.Apps) == 0 {
+	if err == nil && len(c.Apps) == 0 && !learns(c) {
 		err = errNoApps
 	}
 	if err == nil {

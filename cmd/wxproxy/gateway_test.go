@@ -90,6 +90,15 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // table is a limits.yaml with quotas for menu/create and user/info.
 func table(create, info string) string {
 	return fmt.Sprintf(`version: 1
@@ -480,11 +489,7 @@ func TestReload(t *testing.T) {
 	}
 
 	// What needs a restart stays as it was, and the log says so.
-	text, err := os.ReadFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, config, strings.Replace(string(text), wechat.URL, "http://127.0.0.1:1", 1))
+	writeFile(t, config, strings.Replace(readFile(t, config), wechat.URL, "http://127.0.0.1:1", 1))
 	if line := p.stderr.await(t, "line that a restart is needed", message("needs a restart")); line["key"] != "upstream" {
 		t.Errorf("the log names %v, want upstream", line["key"])
 	}

@@ -219,7 +219,7 @@ func (p *process) kill(t *testing.T) {
 
 func (p *process) search(t *testing.T, wechat *sandbox.Server) {
 	t.Helper()
-	canaries := []string{canarySecret, canaryAdmin, canaryOpenID, canaryBody, canaryOld}
+	canaries := []string{canarySecret, canaryAdmin, canaryOpenID, canaryBody, canaryOld, canaryCRMNew, canaryCRMOld, canaryWeb, "wxp1."}
 	if wechat != nil {
 		for _, app := range []string{sandbox.DefaultAppID, appA, appB} {
 			canaries = append(canaries, tokensOf(wechat, app)...)

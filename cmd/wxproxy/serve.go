@@ -80,7 +80,7 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	if len(c.Apps) == 0 {
+	if len(c.Apps) == 0 && !learns(c) {
 		return errNoApps
 	}
 	return serveConfig(ctx, load, c, stdout, newLog(stderr), nil)
@@ -223,6 +223,7 @@ func newServer(h http.Handler, log *zap.Logger) *http.Server {
 	return &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            10 * time.Second,
+		ReadTimeout:                  5 * time.Minute, // a body that trickles holds a place of max_in_flight
 		IdleTimeout:                  2 * time.Minute,
 		MaxHeaderBytes:               64 << 10,
 		DisableGeneralOptionsHandler: true,

@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Tickets is the shared cache of jsapi and card tickets. *token.Tickets is the one in use. Its
+// methods are called by many goroutines at once.
+type Tickets interface {
+	// Lead returns the cached answer with its true remaining life, waiting for another call or
+	// gateway that fetches it. Else the caller may lead: it fetches, and then calls Save or
+	// Abandon. With neither an answer nor the lead it fetches for itself.
+	Lead(ctx context.Context, appid, kind string) (answer []byte, lead bool)
+	// Save keeps what WeChat answered.
+	Save(ctx context.Context, appid, kind string, answer []byte)
+	// Abandon ends a lead without a ticket.
+	Abandon(ctx context.Context, appid, kind string)
+}
+
+// The paths whose answers are read.
+const (
+	ticketPath       = "/cgi-bin/ticket/getticket"
+	componentPrefix  = "/cgi-bin/component/"
+	queryAuthPath    = componentPrefix + "api_query_auth"
+	authorizerPath   = componentPrefix + "api_authorizer_token"
+	maxLearnedBytes  = 64 << 10
+	defaultTokenLife = 2 * time.Hour // when a component answer does not say
+)
+
+// component stands for a third-party platform's own calls, whose token names no account of ours.
+var component = &App{Name: "component", AppID: "component"}
+
+// isComponent reports whether a call is a third-party platform's own.
+func isComponent(path string) bool {
+	return len(path) >= len(componentPrefix) && strings.EqualFold(path[:len(componentPrefix)], componentPrefix)
+}
+
+// ticket answers getticket from the shared cache, and reports whether it did. A cached ticket is
+// not a call of WeChat's, so it is not counted.
+func (c *call) ticket() bool {
+	if c.h.tickets == nil || c.r.Method == http.MethodPost || !samePath(c.path, ticketPath) {
+		return false
+	}
+	query, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return false
+	}
+	kind := query.Get("type")
+	if kind != "jsapi" && kind != "wx_card" {
+		return false
+	}
+	text, lead := c.h.tickets.Lead(c.r.Context(), c.app.AppID, kind)
+	if lead {
+		c.leads = kind
+		return false
+	}
+	if len(text) == 0 {
+		return false
+	}
+	c.rec.Decision = decidedLocal
+	c.reply(http.StatusOK, 0, string(text), 0)
+	return true
+}
+
+// endLead lets others fetch a ticket that this call did not get.
+func (c *call) endLead() {
+	if c.leads != "" {
+		c.h.tickets.Abandon(context.WithoutCancel(c.r.Context()), c.app.AppID, c.leads)
+		c.leads = ""
+	}
+}
+
+// reads reports whether the answer of a call is read: it must then not be packed.
+func (c *call) reads() bool {
+	return c.leads != "" || c.h.learned != nil && (samePath(c.path, queryAuthPath) || samePath(c.path, authorizerPath))
+}
+
+func samePath(path, other string) bool {
+	return strings.EqualFold(strings.TrimSuffix(path, "/"), other)
+}
+
+// learn takes in what an answer teaches: a ticket, or whom a token was issued for.
+func (c *call) learn(res *http.Response) {
+	if !c.reads() || c.answer.errcode != 0 || res.StatusCode != http.StatusOK {
+		return
+	}
+	head, err := io.ReadAll(io.LimitReader(res.Body, maxLearnedBytes+1))
+	c.rec.BytesOut -= int64(len(head)) // counted as they were read; they are read again
+	res.Body = &reread{Reader: io.MultiReader(bytes.NewReader(head), res.Body), c: c, left: len(head), Closer: res.Body}
+	if err != nil || len(head) > maxLearnedBytes {
+		return
+	}
+	ctx := context.WithoutCancel(c.r.Context())
+	if c.leads != "" {
+		c.h.tickets.Save(ctx, c.app.AppID, c.leads, head)
+		c.leads = ""
+		return
+	}
+	c.learnAuthorizer(ctx, head)
+}
+
+// reread counts the bytes of an answer that were read ahead as they are passed on.
+type reread struct {
+	io.Reader
+	io.Closer
+	c    *call
+	left int
+}
+
+func (r *reread) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if ahead := min(n, r.left); ahead > 0 {
+		r.left -= ahead
+		r.c.rec.BytesOut += int64(ahead)
+	}
+	return n, err
+}
+
+// learnAuthorizer remembers whom a third party's token was issued for: what it calls with it
+// consumes that account's own quota.
+func (c *call) learnAuthorizer(ctx context.Context, text []byte) {
+	type grant struct {
+		AppID       string  `json:"authorizer_appid"`
+		AccessToken string  `json:"authorizer_access_token"`
+		ExpiresIn   float64 `json:"expires_in"`
+	}
+	var got struct {
+		grant
+		Info grant `json:"authorization_info"`
+	}
+	if json.Unmarshal(text, &got) != nil {
+		return
+	}
+	g := got.Info
+	if samePath(c.path, authorizerPath) { // its answer leaves out the appid, which the request names
+		g = got.grant
+		var ask struct {
+			AppID string `json:"authorizer_appid"`
+		}
+		if json.Unmarshal(c.body.memory, &ask) != nil {
+			return
+		}
+		g.AppID = ask.AppID
+	}
+	if g.AccessToken == "" || !plausibleAppID(g.AppID) {
+		return
+	}
+	life := time.Duration(g.ExpiresIn) * time.Second
+	if life <= 0 || life > 24*time.Hour {
+		life = defaultTokenLife
+	}
+	if err := c.h.learned.Remember(ctx, g.AccessToken, g.AppID, life); err != nil {
+		c.h.outages.Warn("a third party's token could not be remembered; its calls will be refused", zap.String("app", g.AppID), zap.Error(err))
+	}
+}
