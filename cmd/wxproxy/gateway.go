@@ -73,12 +73,9 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), gatewayID())
 	}
 	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits})
+	count := func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) }
 	g.tokens = token.New(token.Options{
-		Store:    g.store,
-		Upstream: c.Upstream.URL.String(),
-		Endpoint: c.TokenEndpoint,
-		Count:    func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) },
-		Observe:  g.observeToken,
+		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
 	})
 	if c.AccessLog.Stdout {
 		// Only a Writer: a pipe or a terminal cannot be synced.
@@ -94,6 +91,10 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Config:  settings,
 		Limiter: g.limiter,
 		Tokens:  g.tokens,
+		Learned: token.NewLearned(token.LearnedOptions{
+			Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
+		}),
+		Tickets: token.NewTickets(g.store, nil),
 		Record:  g.record,
 		Log:     log,
 	})

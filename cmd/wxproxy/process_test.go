@@ -133,7 +133,8 @@ func message(text string) func(map[string]any) bool {
 func start(t *testing.T, config string, wechat *sandbox.Server, env ...string) *process {
 	t.Helper()
 	p := &process{
-		cmd:    exec.CommandContext(t.Context(), program, "serve", "--config", config),
+		// Not t.Context(): it ends before the cleanup that asks the process to stop.
+		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), program, "serve", "--config", config),
 		stdout: newOutput(),
 		stderr: newOutput(),
 		exited: make(chan error, 1),
