@@ -181,7 +181,8 @@ func (s *Bolt) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 		a.Counters[i] = Heard{Generation: c.generation, Used: c.used, Latch: c.latch, Grant: c.grant}
 		if c.used > c.ceiling || changed[i] {
 			limit := r.Counters[i].Limit
-			ceiling := min(c.used+step(limit)-1, max(c.used, limit+c.grant))
+			// A block is part of the thousandth that a crash may cost.
+			ceiling := max(c.used, min(c.used-a.Block+step(limit)-1, limit+c.grant))
 			write.addCounter(windows[r.Counters[i].Window], r.Counters[i].Name, c, ceiling)
 		}
 	}

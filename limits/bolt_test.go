@@ -41,7 +41,7 @@ func TestBoltCrash(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "wxproxy.db")
 			db := openBolt(t, file)
 			apps := map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", fmt.Sprintf("%d/day", tt.quota)))}
-			l := gateway(t, boltStand(db, nil)(t), apps)
+			l := old(gateway(t, boltStand(db, nil)(t), apps))
 			for range tt.calls {
 				d := take(t, l, "wx1", "/cgi-bin/a")
 				if d.Verdict != Pass {

@@ -16,10 +16,11 @@ import (
 
 // Times of the protocol.
 const (
-	fullLife  = time.Second // how long a full counter refuses from memory
-	quietLife = time.Second // how long a statement that nobody waits for may wait
-	maxAsks   = 3           // requests of one flight: the store may know another day or generation
-	maxPaths  = 512         // paths inside /* that are counted one by one, for each app
+	fullLife  = time.Second      // how long a full counter refuses from memory
+	quietLife = time.Second      // how long a statement that nobody waits for may wait
+	lateLife  = 10 * time.Second // how late a frozen store may run a request
+	maxAsks   = 3                // requests of one flight: the store may know another day or generation
+	maxPaths  = 512              // paths inside /* that are counted one by one, for each app
 )
 
 // Options of New.
@@ -57,6 +58,7 @@ type Limiter struct {
 	counters Counters
 	patience time.Duration // how long a call may wait for the store
 	now      func() time.Time
+	started  time.Time
 	observe  func(Event)
 
 	apps   atomic.Pointer[rulesets]
@@ -64,7 +66,7 @@ type Limiter struct {
 	offset atomic.Int64 // the store's clock less ours, ns
 	down   atomic.Bool  // the last request to the store had no answer
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	meters map[meterKey]*meter
 	paths  map[string]int // meters of paths inside /*, by app
 	due    map[*meter][]time.Time
@@ -96,6 +98,7 @@ func New(o Options) *Limiter {
 		counters: o.Counters,
 		patience: o.Counters.Patience(),
 		now:      o.Now,
+		started:  o.Now(),
 		observe:  o.Observe,
 		meters:   make(map[meterKey]*meter),
 		paths:    make(map[string]int),
@@ -168,8 +171,8 @@ type Call struct {
 }
 
 // Take counts one call, or refuses it. A refused call changes no count. Take never waits longer
-// than the store's Patience, and a caller that goes away does not cut it short. A call that may be sent must be
-// ended by Done or GiveBack. A rule that is only a shadow refuses nothing: its verdict is Shadow
+// than the store's Patience, and a caller that goes away does not cut it short. A call that may be
+// sent must be ended by Done or GiveBack. A rule that is only a shadow refuses nothing: its verdict is Shadow
 // where it would have, Degraded where nobody could tell.
 func (l *Limiter) Take(ctx context.Context, call Call) Decision {
 	d := Decision{Rule: call.Match.Rule, Counter: call.Match.Counter}
@@ -205,33 +208,50 @@ func (l *Limiter) pace(ctx context.Context, call Call, d *Decision) {
 	}
 }
 
-// takeQuota takes one call of every counter that has a figure, all or none. Without a figure
-// nothing can be refused: the call is counted and the store hears of it later.
+// takeQuota takes one call of every counter that has a figure, all or none: of the block that was
+// counted ahead, or else of the store. Without a figure nothing can be refused: the call is counted
+// and the store hears of it later.
 func (l *Limiter) takeQuota(ctx context.Context, call Call, d *Decision) {
-	if _, limited := wantsOf(d.Rule, call.Match.Counter, call.Caller); !limited {
+	if len(d.Rule.Budget.Quotas) == 0 && len(d.Rule.Shares[call.Caller].Quotas) == 0 {
 		l.count(call, d, false)
 		return
 	}
-	l.ask(ctx, call, d)
+	now := l.now()
+	m := l.lock(call.App, call.Match)
+	d.Counter = m.name
+	s := m.set(call.Caller)
+	s.arrive(now)
+	switch {
+	case s.spends(d.Rule, now):
+		l.spend(d, m, s, now)
+		m.mu.Unlock()
+	case s.refuses(d.Rule, now, l.storeNow()):
+		l.refused(d, m, s.full)
+		m.mu.Unlock()
+	default:
+		if s.left > 0 { // of another table, or past its window
+			m.void(s)
+			defer l.settle(m, 0)
+		}
+		l.ask(ctx, m, call.Caller, d)
+	}
 }
 
-// wantsOf returns the counters of a call, and whether any of them has a figure.
-func wantsOf(rule *Rule, name, caller string) ([]want, bool) {
+// wantsOf returns the counters of a call. A rule without a figure has one all the same.
+func wantsOf(rule *Rule, name, caller string) []want {
 	wants := make([]want, 0, 4)
 	for _, q := range rule.Budget.Quotas {
 		wants = append(wants, want{name: name, period: q.Period, limit: q.Limit})
 	}
-	limited := len(wants) > 0
-	if !limited {
+	if len(wants) == 0 {
 		wants = append(wants, want{name: name, period: Day, limit: noLimit})
 	}
 	if share, ok := rule.Shares[caller]; ok && caller != "" {
 		for _, q := range share.Quotas {
 			wants = append(wants, want{name: name + "@" + caller, period: q.Period, limit: q.Limit})
-			limited = true
 		}
 	}
-	return wants, limited
+	return wants
 }
 
 // count counts a call that is sent whatever the figures are; the store hears of it within a
@@ -242,7 +262,7 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 	defer l.settle(m, quietLife)
 	defer m.mu.Unlock()
 	d.Counter = m.name
-	wants, _ := wantsOf(d.Rule, m.name, call.Caller)
+	wants := wantsOf(d.Rule, m.name, call.Caller)
 	counters := make([]*counter, len(wants))
 	for i, w := range wants {
 		counters[i] = m.counter(w, cal)
@@ -258,12 +278,11 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 	l.figures(d, counters)
 }
 
-// ask has the store decide a call, alone or in one flight with others.
-func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
+// ask has the store decide a call, alone or in one flight with others. m.mu is held, and is not on
+// return.
+func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision) {
 	cal := l.calendar()
-	m := l.lock(call.App, call.Match)
-	d.Counter = m.name
-	wants, _ := wantsOf(d.Rule, m.name, call.Caller)
+	wants := wantsOf(d.Rule, m.name, caller)
 	for _, w := range wants {
 		c := m.counters[counterKey{cal.of[w.period].Name, w.name}]
 		if c != nil && c.fullLimit == w.limit && l.now().Before(c.fullUntil) {
@@ -272,7 +291,7 @@ func (l *Limiter) ask(ctx context.Context, call Call, d *Decision) {
 			return
 		}
 	}
-	w := &waiter{caller: call.Caller, wants: wants, since: l.now(), signal: make(chan bool, 1), decision: *d}
+	w := &waiter{caller: caller, wants: wants, since: l.now(), signal: make(chan bool, 1), decision: *d}
 	m.queue = append(m.queue, w)
 	lead := !m.flying
 	m.flying = true
@@ -433,6 +452,12 @@ func (l *Limiter) lock(app string, match Match) *meter {
 // a rule share one.
 func (l *Limiter) meter(app string, match Match) *meter {
 	key := meterKey{app, match.Counter}
+	l.mu.RLock()
+	m := l.meters[key]
+	l.mu.RUnlock()
+	if m != nil {
+		return m
+	}
 	l.mu.Lock()
 	if m := l.meters[key]; m != nil {
 		l.mu.Unlock()
@@ -454,7 +479,10 @@ func (l *Limiter) meter(app string, match Match) *meter {
 			l.paths[app]++
 		}
 	}
-	m := &meter{app: app, name: key.name, counters: make(map[counterKey]*counter), generations: make(map[string]int64)}
+	m = &meter{
+		app: app, name: key.name,
+		counters: make(map[counterKey]*counter), sets: make(map[string]*set), generations: make(map[string]int64),
+	}
 	l.meters[key] = m
 	return m
 }

@@ -27,6 +27,7 @@ type counter struct {
 	others     int64 // o: the count less our own part, as last heard
 	version    int64 // v, as last heard
 	used       int64 // the count, as last heard
+	lent       int64 // of held: the unspent calls of blocks
 	latch      int64 // as last heard
 	grant      int64 // as last heard
 
@@ -35,6 +36,8 @@ type counter struct {
 	takenSince   int64 // calls taken since then
 
 	dirty     bool      // the store has not confirmed what we hold
+	unsure    bool      // a request was lost, and may still be heard until a later one was written down
+	later     time.Time // when to state once more, for the requests that a frozen store runs late
 	fullUntil time.Time // refused from memory until then, while the limit is fullLimit
 	fullLimit int64
 }
@@ -44,7 +47,7 @@ type counter struct {
 func (c *counter) adopt(generation int64) {
 	c.generation = generation
 	c.held = c.inFlightThen + c.takenSince
-	c.confirmed, c.others, c.version, c.used, c.latch = 0, 0, 0, 0, 0
+	c.confirmed, c.others, c.version, c.used, c.latch, c.lent = 0, 0, 0, 0, 0, 0
 	c.fullUntil = time.Time{}
 	c.dirty = true
 }
@@ -57,8 +60,9 @@ func (c *counter) count() {
 	c.dirty = true
 }
 
-// known is the count as far as this gateway can tell: as last heard, and what it holds beyond.
-func (c *counter) known() int64 { return c.used + c.held - c.confirmed }
+// known is the count as far as this gateway can tell: as last heard, and what it holds beyond, but
+// not what it has not spent yet.
+func (c *counter) known() int64 { return c.used + c.held - c.confirmed - c.lent }
 
 type counterKey struct{ window, name string }
 
@@ -72,6 +76,7 @@ type meter struct {
 
 	mu          sync.Mutex
 	counters    map[counterKey]*counter
+	sets        map[string]*set  // by caller
 	generations map[string]int64 // of whole windows, by window name
 	flying      bool
 	gone        bool // forgotten: another meter has taken its place
@@ -120,9 +125,9 @@ func (m *meter) counter(w want, cal *calendar) *counter {
 	return c
 }
 
-// request states counters, and wishes for n calls. m.mu is held.
-func (m *meter) request(counters []*counter, n int64) *Request {
-	r := &Request{App: m.app, Want: n, Counters: make([]State, len(counters))}
+// request states counters, and wishes for n calls and a block. m.mu is held.
+func (m *meter) request(counters []*counter, n, block int64) *Request {
+	r := &Request{App: m.app, Want: n, Block: block, Counters: make([]State, len(counters))}
 	for i, c := range counters {
 		at := -1
 		for j := range r.Windows {
@@ -158,6 +163,7 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 		}
 	}
 	granted := a.Granted + a.Block
+	defer m.voidCleared()
 	for i, c := range counters {
 		h := a.Counters[i]
 		if h.Generation != r.Counters[i].Generation {
@@ -169,23 +175,32 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 		}
 		c.confirmed = r.Counters[i].Held + granted
 		c.held += granted
+		c.lent += a.Block
 		c.used, c.version, c.latch, c.grant = h.Used, h.Version, h.Latch, h.Grant
 		c.others = c.used - c.confirmed
 		c.inFlightThen = c.inFlight
-		c.takenSince = granted
-		c.dirty = c.held != c.confirmed
+		c.takenSince = a.Granted
+		// A refusal is not written down, so it does not make the lost request stale.
+		c.unsure = c.unsure && r.Want > 0 && a.Granted == 0
+		c.dirty = c.held != c.confirmed || c.unsure
 	}
 }
 
 // dirty returns the counters with something to state. m.mu is held.
-func (m *meter) dirty() []*counter {
+func (m *meter) dirty(now time.Time) []*counter {
 	var found []*counter
 	for _, c := range m.counters {
-		if c.dirty {
+		if c.dirty || !c.later.IsZero() && !now.Before(c.later) {
 			found = append(found, c)
 		}
 	}
 	return found
+}
+
+// lost notes that nobody knows whether the store has heard a request: what we hold must be said
+// again, within a second and once more later. m.mu is held.
+func (c *counter) lost(now time.Time) {
+	c.dirty, c.unsure, c.later = true, true, now.Add(lateLife)
 }
 
 // land ends a flight: the next waiter leads, or nobody flies. m.mu is held.
@@ -238,7 +253,7 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 		m.mu.Unlock()
 		return
 	}
-	wants := flight[0].wants
+	wants, rule := flight[0].wants, flight[0].decision.Rule
 	var counters []*counter
 	var a *Answer
 	var sent time.Time
@@ -249,7 +264,7 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 		for _, w := range wants {
 			counters = append(counters, m.counter(w, cal))
 		}
-		r := m.request(counters, int64(len(flight)))
+		r := m.request(counters, int64(len(flight)), l.wish(m.set(flight[0].caller)))
 		m.mu.Unlock()
 
 		sent = l.now()
@@ -262,19 +277,20 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 		m.hear(counters, r, a)
 		if a.Status == OK && !l.now().Before(deadline(sent, a, counters)) {
 			for _, c := range counters { // too late to be used: it goes back with the next request
-				c.held -= a.Granted
+				c.held -= a.Granted + a.Block
+				c.lent -= a.Block
 				c.dirty = true
 			}
-			a.Status, a.Granted = Outside, 0
+			a.Status, a.Granted, a.Block = Outside, 0, 0
 		}
 		if a.Status != Outside && a.Status != Again {
 			break
 		}
 	}
 	decided := err == nil && a.Status != Outside && a.Status != Again
-	if err != nil { // the store may have heard it: what we hold must be said again
+	if err != nil {
 		for _, c := range counters {
-			c.dirty = true
+			c.lost(l.now())
 		}
 	}
 	var back int64
@@ -283,7 +299,7 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 		case !decided:
 			w.decision.Verdict, w.decision.RetryAfter = RefusedStore, time.Second
 		case int64(i) >= a.Granted:
-			l.refuse(&w.decision, m, counters, wants, a)
+			l.refuse(w, m, counters, a)
 		case w.state == left:
 			back++
 		default:
@@ -297,7 +313,10 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 			c.fullUntil = time.Time{}
 		}
 	}
-	dirty := len(m.dirty()) > 0
+	if decided && a.Block > 0 {
+		l.lend(m, flight[0].caller, rule, counters, a.Block, deadline(sent, a, counters), l.now())
+	}
+	dirty := len(m.dirty(l.now())) > 0
 	for _, w := range flight {
 		if w.state != left {
 			w.signal <- false
@@ -307,10 +326,13 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 	m.mu.Unlock()
 	switch {
 	case err != nil:
-		l.settle(m, time.Second)
-		l.settle(m, 10*time.Second) // a frozen Redis runs old requests late
+		l.settle(m, quietLife)
+		l.settle(m, lateLife)
 	case dirty:
 		l.settle(m, 0)
+	}
+	if decided && a.Block > 0 {
+		l.settle(m, quietLife) // gives back what is not used
 	}
 }
 
@@ -340,12 +362,24 @@ func (l *Limiter) grant(d *Decision, m *meter, counters []*counter, a *Answer, s
 	d.Remaining += after
 }
 
+// wish is the block to ask for: the use of the last span, and none for a process that has just
+// started. The store lends at most a thousandth of what is left. m.mu is held.
+func (l *Limiter) wish(s *set) int64 {
+	if l.now().Sub(l.started) < quietLife {
+		return 0
+	}
+	return max(s.before, s.calls)
+}
+
 // refuse fills in the decision of a call for which the store had no room. The counter that was
 // full refuses from memory for a second. m.mu is held.
-func (l *Limiter) refuse(d *Decision, m *meter, counters []*counter, wants []want, a *Answer) {
+func (l *Limiter) refuse(w *waiter, m *meter, counters []*counter, a *Answer) {
 	c := counters[a.Which]
-	c.fullUntil, c.fullLimit = l.now().Add(fullLife), wants[a.Which].limit
-	l.refused(d, m, c)
+	c.fullUntil, c.fullLimit = l.now().Add(fullLife), w.wants[a.Which].limit
+	if s := m.set(w.caller); s.left == 0 {
+		s.rule, s.full = w.decision.Rule, c
+	}
+	l.refused(&w.decision, m, c)
 }
 
 // refused fills in the decision of a call that the counter c has no room for. m.mu is held.

@@ -19,6 +19,7 @@ import (
 // reference is the protocol once more, in Go and without a store, as a plain reading of its rules.
 type reference struct {
 	mu       sync.Mutex
+	share    int64 // blocks are at most this part of what is left: 1000 in the script
 	now      func() time.Time
 	windows  map[string]int64 // generation, by app and window
 	counters map[string]*referenceCounter
@@ -30,7 +31,7 @@ type referenceCounter struct{ e, used, v, lost, latch, grant int64 }
 type referencePart struct{ e, q, c int64 }
 
 func newReference(now func() time.Time) *reference {
-	return &reference{now: now, windows: map[string]int64{}, counters: map[string]*referenceCounter{}, parts: map[string]*referencePart{}}
+	return &reference{share: 1000, now: now, windows: map[string]int64{}, counters: map[string]*referenceCounter{}, parts: map[string]*referencePart{}}
 }
 
 func (s *reference) exchange(gateway string, q int64, r *Request) *Answer {
@@ -111,7 +112,7 @@ func (s *reference) exchange(gateway string, q int64, r *Request) *Answer {
 		switch {
 		case a.Granted == r.Want:
 			if ahead := room - a.Granted - 1; ahead > 0 {
-				a.Block = max(0, min(r.Block, ahead/1000))
+				a.Block = max(0, min(r.Block, ahead/s.share))
 			}
 		case a.Now < counters[a.Which].latch:
 			a.Status = Latched
@@ -210,6 +211,7 @@ type lossy struct {
 	gateway string
 	q       int64
 	fate    func() int
+	lent    int // answers with a block
 	mu      sync.Mutex
 	late    []func() // requests that arrive after their sender has given up
 	faults  int
@@ -253,7 +255,11 @@ func (n *lossy) Exchange(_ context.Context, r *Request) (*Answer, error) {
 		}
 		n.late = nil
 	}
-	return n.store.exchange(n.gateway, q, &copied), nil
+	a := n.store.exchange(n.gateway, q, &copied)
+	if a.Block > 0 {
+		n.lent++
+	}
+	return a, nil
 }
 
 func (n *lossy) Patience() time.Duration { return 250 * time.Millisecond }
@@ -267,13 +273,15 @@ func (n *lossy) Pace(context.Context, string, string, Pace) (time.Duration, erro
 // Whatever is lost, late or doubled: the calls executed never exceed the quota, the count is never
 // below them, and at rest it is them.
 func TestNoInterleavingPassesALimit(t *testing.T) {
-	var faults int
+	var faults, lent int
 	var full atomic.Int64
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
 			limit := rapid.OneOf(rapid.Int64Range(1, 30), rapid.Int64Range(80, 120)).Draw(rt, "limit")
 			set := rules(t, rule("a", "/cgi-bin/a", fmt.Sprintf("%d/day", limit)))
 			store := newReference(time.Now)
+			store.share = rapid.SampledFrom([]int64{1000, 2, 5}).Draw(rt, "share") // blocks even of small quotas
+			pause := rapid.SampledFrom([]int{1500, 40}).Draw(rt, "pause")
 			var calm atomic.Bool
 			fates := rapid.SliceOfN(rapid.IntRange(0, 12), 400, 400).Draw(rt, "fates")
 			var next atomic.Int64
@@ -293,9 +301,10 @@ func TestNoInterleavingPassesALimit(t *testing.T) {
 			}
 			var executed atomic.Int64
 			done := make(chan struct{})
+			time.Sleep(quietLife) // a process that has just started borrows nothing
 			const callers, calls = 12, 8
 			for i := range callers {
-				pauses := rapid.SliceOfN(rapid.IntRange(0, 1500), calls, calls).Draw(rt, "pauses")
+				pauses := rapid.SliceOfN(rapid.IntRange(0, pause), calls, calls).Draw(rt, "pauses")
 				neverLeft := rapid.SliceOfN(rapid.IntRange(0, 5), calls, calls).Draw(rt, "neverLeft")
 				go func() {
 					defer func() { done <- struct{}{} }()
@@ -342,10 +351,11 @@ func TestNoInterleavingPassesALimit(t *testing.T) {
 					t.Error(err)
 				}
 				faults += ways[i].faults
+				lent += ways[i].lent
 			}
 		})
 	})
-	if faults == 0 || full.Load() == 0 {
-		t.Errorf("%d faults and %d refusals: the test has tested nothing", faults, full.Load())
+	if faults == 0 || lent == 0 || full.Load() == 0 {
+		t.Errorf("%d faults, %d blocks and %d refusals: the test has tested nothing", faults, lent, full.Load())
 	}
 }

@@ -62,7 +62,7 @@ func (l *Limiter) settler() {
 		}
 		meters, next := l.ripe(l.now())
 		for i, m := range meters {
-			if err := l.state(context.Background(), m); err != nil { // the store is away: the rest would only wait for it
+			if err := l.state(context.Background(), m, false); err != nil { // the store is away: the rest would only wait for it
 				for _, m := range meters[i:] {
 					l.settle(m, quietLife)
 				}
@@ -100,9 +100,10 @@ func (l *Limiter) ripe(now time.Time) ([]*meter, time.Duration) {
 	return meters, next
 }
 
-// state says what a meter holds, in one request for all its counters and windows. While a flight
-// is under way it comes later: requests for one counter must not overlap.
-func (l *Limiter) state(ctx context.Context, m *meter) error {
+// state says what a meter holds, in one request for all its counters and windows, once it has given
+// back the blocks that are idle, or all. While a flight is under way it comes later: requests for
+// one counter must not overlap.
+func (l *Limiter) state(ctx context.Context, m *meter, all bool) error {
 	m.mu.Lock()
 	if m.flying {
 		m.mu.Unlock()
@@ -110,28 +111,40 @@ func (l *Limiter) state(ctx context.Context, m *meter) error {
 		return nil
 	}
 	m.flying = true
+	lent := m.voidIdle(l.now(), all)
 	ctx, cancel := context.WithTimeout(ctx, l.flightBudget())
 	defer cancel()
 	var err error
 	for range maxAsks { // again when a newer generation was heard
-		counters := m.dirty()
+		counters := m.dirty(l.now())
 		if len(counters) == 0 {
 			break
 		}
-		r := m.request(counters, 0)
+		r := m.request(counters, 0, 0)
 		m.mu.Unlock()
 		var a *Answer
 		a, err = l.exchange(ctx, r)
 		m.mu.Lock()
 		if err != nil {
+			for _, c := range counters {
+				c.lost(l.now())
+			}
 			break
+		}
+		for _, c := range counters {
+			if !l.now().Before(c.later) {
+				c.later = time.Time{}
+			}
 		}
 		m.hear(counters, r, a)
 		if a.Status != Again {
 			break
 		}
 	}
-	again := err == nil && len(m.dirty()) > 0
+	if err != nil {
+		defer l.settle(m, lateLife)
+	}
+	again := err == nil && (lent || len(m.dirty(l.now())) > 0)
 	m.land()
 	m.mu.Unlock()
 	if again {
@@ -156,7 +169,7 @@ func (l *Limiter) Close(ctx context.Context) error {
 	close(l.stop)
 	l.flights.Wait()
 	for i, m := range meters {
-		if err := l.state(ctx, m); err != nil { // the store is away: the rest would only wait for it
+		if err := l.state(ctx, m, true); err != nil { // the store is away: the rest would only wait for it
 			return fmt.Errorf("stating the counts of %d rules: %w", len(meters)-i, err)
 		}
 	}

@@ -32,12 +32,12 @@ func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[
 		m.mu.Lock()
 		for key, c := range m.counters {
 			for period, w := range cal.of {
-				if key.window != w.Name || c.held == c.confirmed {
+				if key.window != w.Name || c.held-c.lent == c.confirmed {
 					continue
 				}
 				h := stored[period][key.name]
 				if h.Generation <= c.generation {
-					h.Used += c.held - c.confirmed
+					h.Used += c.held - c.lent - c.confirmed
 					stored[period][key.name] = h
 				}
 			}
@@ -72,8 +72,7 @@ func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[
 		}
 		counters = append(counters, slices.Sorted(maps.Keys(paths))...)
 		for _, counter := range counters {
-			wants, _ := wantsOf(rule, counter, "")
-			for _, w := range wants {
+			for _, w := range wantsOf(rule, counter, "") {
 				line(rule, counter, w.period, w.limit)
 			}
 		}
