@@ -1,10 +1,12 @@
 #!/bin/sh
-# Provides what the tests need beyond Go: redis-server, libfaketime and, on Linux, a C compiler for
-# the race detector. It says what it installs, and nothing when all is there.
+# Provides what the tests need beyond Go: redis-server, libfaketime, on Linux a C compiler for the
+# race detector, and node with the WeChat SDKs that are driven through the gateway. It says what it
+# installs, and nothing when all is there.
 #
 # On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
 # libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
-# to install.
+# to install. The SDKs go into .cache/sdk. They are the one thing that may be missing: their test is
+# then skipped, or fails where CI is set.
 set -eu
 cd "$(dirname "$0")/.."
 deps=$PWD/.cache/deps
@@ -27,6 +29,45 @@ die() {
     exit 1
 }
 
+# install_deb installs Debian's packages, as root.
+install_deb() {
+    say "installing with apt-get: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update &&
+        apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2
+}
+
+# sdks brings the SDKs that the lock file names into .cache/sdk. A copy of that file, made last, says
+# that all of them are there.
+sdks() {
+    from=cmd/wxproxy/testdata/sdk
+    to=.cache/sdk
+    if have node && cmp -s "$from/package-lock.json" "$to/installed.json"; then
+        return
+    fi
+    without="the test of the WeChat SDKs will not run"
+    if ! have node || ! have npm; then
+        # Not unpacked as the rest is: Debian's npm looks for its parts where they belong.
+        if ! have apt-get || [ "$(id -u)" != 0 ]; then
+            say "no node 18 and npm, so $without. On Debian, as root: apt-get install nodejs npm"
+            return
+        fi
+        if ! install_deb nodejs npm; then
+            say "no node and npm, so $without"
+            return
+        fi
+    fi
+    say "installing the WeChat SDKs of $from with npm into $to"
+    mkdir -p "$to"
+    rm -f "$to/installed.json"
+    cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$to"
+    if (cd "$to" && npm ci --loglevel=error >&2); then
+        cp "$from/package-lock.json" "$to/installed.json"
+    else
+        say "npm ci did not succeed, so $without"
+    fi
+}
+
 have go || die "no go on PATH: install Go 1.26 or newer from https://go.dev/dl/"
 
 missing=
@@ -36,7 +77,10 @@ if [ "$(uname -s)" = Linux ]; then
     # It knows the compiler that cgo will use: CC, or gcc.
     have "$(go env CC | cut -d ' ' -f 1)" || missing="$missing gcc libc6-dev"
 fi
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    sdks
+    exit 0
+fi
 
 if [ "$(uname -s)" = Darwin ]; then
     die "the tests need redis-server: brew install redis"
@@ -44,11 +88,9 @@ fi
 have apt-get || die "the tests need these, by the names of Debian's packages:$missing. Install them and run this again"
 
 if [ "$(id -u)" = 0 ]; then
-    say "installing with apt-get:$missing"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update
     # shellcheck disable=SC2086 # a list
-    apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends $missing >&2
+    install_deb $missing
+    sdks
     exit 0
 fi
 
@@ -87,3 +129,5 @@ SCRIPT
     chmod +x "$deps/usr/bin/redis-server"
 fi
 have redis-server && redis-server --version >/dev/null || die "the unpacked redis-server does not start"
+
+sdks
