@@ -184,7 +184,6 @@ func readRow(v value) *rowEntry {
 				r.OnError = limits.StoreErrorRefuse
 			case "local":
 				r.OnError = limits.StoreErrorLocal
-				v.notYet("on_store_error: local")
 			}
 		},
 		"shadow":  func(v value) { r.Shadow = v.flag() },

@@ -20,6 +20,11 @@ type Counters interface {
 	// Patience is how long a call may wait for the store before it is refused.
 	Patience() time.Duration
 
+	// Gateways says that this gateway lives, and returns how many have said so in the last ten
+	// minutes: a rolling restart does not make anybody's share larger. 0 means that the store
+	// serves one process only.
+	Gateways(ctx context.Context) (int64, error)
+
 	// Read returns what each of the windows holds of an app, by counter.
 	Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error)
 

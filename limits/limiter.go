@@ -66,6 +66,9 @@ type Limiter struct {
 	offset atomic.Int64 // the store's clock less ours, ns
 	down   atomic.Bool  // the last request to the store had no answer
 
+	breaker  breaker
+	gateways atomic.Int64 // how many share the store, as last heard; 0: unknown, or no fleet
+
 	mu     sync.RWMutex
 	meters map[meterKey]*meter
 	paths  map[string]int // meters of paths inside /*, by app
@@ -109,6 +112,7 @@ func New(o Options) *Limiter {
 	}
 	l.apps.Store(&rulesets{})
 	l.flights.Go(l.settler)
+	l.flights.Go(l.registrar)
 	return l
 }
 
@@ -186,6 +190,9 @@ func (l *Limiter) Take(ctx context.Context, call Call) Decision {
 	if d.Verdict.Sent() {
 		l.takeQuota(ctx, call, &d)
 	}
+	if d.Verdict == RefusedStore {
+		l.local(call, &d)
+	}
 	if d.Rule.Shadow && !d.Verdict.Sent() {
 		verdict := Shadow
 		if d.Verdict == RefusedStore {
@@ -198,10 +205,16 @@ func (l *Limiter) Take(ctx context.Context, call Call) Decision {
 }
 
 func (l *Limiter) pace(ctx context.Context, call Call, d *Decision) {
-	wait, err := l.counters.Pace(context.WithoutCancel(ctx), call.App, d.Rule.Name, d.Rule.Pace)
+	var wait time.Duration
+	err := errNotAsked
+	if l.breaker.allows(true, l.now()) {
+		if wait, err = l.counters.Pace(context.WithoutCancel(ctx), call.App, d.Rule.Name, d.Rule.Pace); err != nil {
+			l.answered(err)
+			l.breaker.result(err, l.now())
+		}
+	}
 	switch {
 	case err != nil:
-		l.answered(err)
 		d.Verdict, d.RetryAfter = RefusedStore, time.Second
 	case wait > 0:
 		d.Verdict, d.RetryAfter = RefusedPace, max(wait, time.Second)
@@ -352,8 +365,14 @@ func (l *Limiter) giveUp(m *meter, w *waiter) bool {
 
 // exchange sends a request and keeps watch over the store's state and clock.
 func (l *Limiter) exchange(ctx context.Context, r *Request) (*Answer, error) {
+	if !l.breaker.allows(r.Want > 0, l.now()) {
+		return nil, errNotAsked
+	}
 	a, err := l.counters.Exchange(ctx, r)
 	l.answered(err)
+	if l.breaker.result(err, l.now()) {
+		l.restate()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +36,12 @@ type counter struct {
 	inFlightThen int64 // calls in flight at the store's last answer
 	takenSince   int64 // calls taken since then
 
-	dirty     bool      // the store has not confirmed what we hold
-	unsure    bool      // a request was lost, and may still be heard until a later one was written down
-	later     time.Time // when to state once more, for the requests that a frozen store runs late
+	dirty    bool      // the store has not confirmed what we hold
+	unsure   bool      // a request was lost, and may still be heard until a later one was written down
+	later    time.Time // when to state once more, for the requests that a frozen store runs late
+	hasShare bool      // while the store is away: share was worked out
+	share    int64
+
 	fullUntil time.Time // refused from memory until then, while the limit is fullLimit
 	fullLimit int64
 }
@@ -176,6 +180,7 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 		c.confirmed = r.Counters[i].Held + granted
 		c.held += granted
 		c.lent += a.Block
+		c.hasShare = false
 		c.used, c.version, c.latch, c.grant = h.Used, h.Version, h.Latch, h.Grant
 		c.others = c.used - c.confirmed
 		c.inFlightThen = c.inFlight
@@ -288,7 +293,7 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 		}
 	}
 	decided := err == nil && a.Status != Outside && a.Status != Again
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotAsked) {
 		for _, c := range counters {
 			c.lost(l.now())
 		}
@@ -326,7 +331,7 @@ func (l *Limiter) fly(ctx context.Context, m *meter) {
 	m.mu.Unlock()
 	switch {
 	case err != nil:
-		l.settle(m, quietLife)
+		l.settle(m, probeEvery)
 		l.settle(m, lateLife)
 	case dirty:
 		l.settle(m, 0)

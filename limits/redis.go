@@ -114,6 +114,23 @@ func (s *Redis) try(ctx context.Context, keys []string, args []any, r *Request) 
 
 var errStale = errors.New("a later request was heard before")
 
+// registryScript enters a gateway and counts those of the last ten minutes.
+const registryScript = `
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 600)
+redis.call('EXPIRE', KEYS[1], 3600)
+return redis.call('ZCARD', KEYS[1])`
+
+// Gateways keeps a sorted set of the gateways by when they last said that they live.
+func (s *Redis) Gateways(ctx context.Context) (int64, error) {
+	n, err := s.client.Eval(ctx, registryScript, []string{s.prefix + "gateways"}, s.gateway).Int64()
+	if err != nil {
+		return 0, fmt.Errorf("gateways: %w", err)
+	}
+	return n, nil
+}
+
 // Read reads the whole hash of each window.
 func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error) {
 	found := make([]map[string]Heard, len(windows))

@@ -264,6 +264,8 @@ func (n *lossy) Exchange(_ context.Context, r *Request) (*Answer, error) {
 
 func (n *lossy) Patience() time.Duration { return 250 * time.Millisecond }
 
+func (n *lossy) Gateways(context.Context) (int64, error) { return 0, nil }
+
 func (n *lossy) Read(context.Context, string, []Window) ([]map[string]Heard, error) {
 	return nil, errLost
 }

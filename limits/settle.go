@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -64,9 +65,9 @@ func (l *Limiter) settler() {
 		for i, m := range meters {
 			if err := l.state(context.Background(), m, false); err != nil { // the store is away: the rest would only wait for it
 				for _, m := range meters[i:] {
-					l.settle(m, quietLife)
+					l.settle(m, probeEvery)
 				}
-				next = min(next, quietLife)
+				next = min(next, probeEvery)
 				break
 			}
 		}
@@ -126,8 +127,10 @@ func (l *Limiter) state(ctx context.Context, m *meter, all bool) error {
 		a, err = l.exchange(ctx, r)
 		m.mu.Lock()
 		if err != nil {
-			for _, c := range counters {
-				c.lost(l.now())
+			if !errors.Is(err, errNotAsked) {
+				for _, c := range counters {
+					c.lost(l.now())
+				}
 			}
 			break
 		}

@@ -335,7 +335,7 @@ func outcome(r *proxy.Record) string {
 func (g *gateway) observeLimits(e limits.Event) {
 	switch e.Kind {
 	case limits.StoreDown:
-		g.log.Error("the store does not answer; calls of rules with a quota are refused until it does", zap.Error(e.Err))
+		g.log.Error("the store does not answer; small quotas refuse until it does, large ones go on within this gateway's share", zap.Error(e.Err))
 	case limits.StoreUp:
 		g.log.Info("the store answers again")
 	case limits.StoreLost:

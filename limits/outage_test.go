@@ -1,0 +1,148 @@
+package limits
+
+import (
+	"testing"
+	"time"
+
+	"wxproxy/internal/redistest"
+)
+
+func TestBreaker(t *testing.T) {
+	var b breaker
+	now := time.Now()
+	for i := range openAfter {
+		if !b.allows(true, now) {
+			t.Fatalf("closed after %d errors", i)
+		}
+		b.result(errLost, now)
+	}
+	if b.allows(true, now) || b.allows(false, now) {
+		t.Error("open: allows requests")
+	}
+	now = now.Add(probeEvery)
+	if b.allows(true, now) || !b.allows(false, now) || b.allows(false, now) {
+		t.Error("after a while: want one statement, and no call, to probe")
+	}
+	b.result(errLost, now)
+	now = now.Add(probeEvery)
+	if !b.allows(false, now) {
+		t.Error("want another probe")
+	}
+	if !b.result(nil, now) || b.result(nil, now) {
+		t.Error("want the end of the outage told once")
+	}
+	if b.allows(true, now) || !b.allows(false, now) || !b.allows(true, now.Add(holdLife)) {
+		t.Error("just back: want statements at once and calls after the hold")
+	}
+	for range openAfter * 3 { // errors that are far apart open nothing
+		now = now.Add(2 * time.Second)
+		b.result(errLost, now)
+	}
+	if !b.allows(true, now) {
+		t.Error("opened by errors that are far apart")
+	}
+}
+
+// While the store is away each gateway sends at most its share of what was left as last heard; a
+// small quota, a paced rule and a window that it knows nothing of send nothing. Afterwards nothing
+// is over and nothing is missing.
+func TestLocalShares(t *testing.T) {
+	server := redistest.Start(t)
+	open := redisStand(server)
+	paced := rule("paced", "/cgi-bin/paced", "5000/day")
+	paced.Pace = Pace{Rate: 1000, Per: time.Second, Burst: 1000}
+	refuses := rule("refuses", "/cgi-bin/refuses", "5000/day")
+	refuses.OnError = StoreErrorRefuse
+	apps := map[string]*Ruleset{"wx1": rules(t, rule("large", "/cgi-bin/large", "3000/day"), rule("small", "/cgi-bin/small", "1000/day"), paced, refuses)}
+	const fleet = 3
+	var ls []*Limiter
+	for range fleet {
+		ls = append(ls, gateway(t, open(t), apps))
+	}
+	for _, l := range ls { // each hears of the others, and of every counter
+		eventually(t, "gateways", fleet, func() int64 {
+			n, err := l.counters.Gateways(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.gateways.Store(n)
+			return n
+		})
+		for _, name := range []string{"large", "small", "paced", "refuses"} {
+			d := take(t, l, "wx1", "/cgi-bin/"+name)
+			l.Done(&d, 0)
+		}
+	}
+	late := gateway(t, open(t), apps) // has heard of nothing
+	late.gateways.Store(fleet)
+
+	server.Freeze()
+	sent := make([]int, fleet)
+	for i, l := range ls {
+		for range 1200 {
+			d := take(t, l, "wx1", "/cgi-bin/large")
+			switch d.Verdict {
+			case Degraded:
+				sent[i]++
+				l.Done(&d, 0)
+			case RefusedStore:
+			default:
+				t.Fatalf("with the store away: %s", d.Verdict)
+			}
+		}
+		for _, name := range []string{"small", "paced", "refuses"} {
+			if d := take(t, l, "wx1", "/cgi-bin/"+name); d.Verdict != RefusedStore {
+				t.Errorf("%s with the store away: %s, want refused-store", name, d.Verdict)
+			}
+		}
+	}
+	if d := take(t, late, "wx1", "/cgi-bin/large"); d.Verdict != RefusedStore {
+		t.Errorf("a gateway that has heard of nothing: %s, want refused-store", d.Verdict)
+	}
+	begun := time.Now()
+	for range 100 {
+		take(t, ls[0], "wx1", "/cgi-bin/small")
+	}
+	if took := time.Since(begun); took > 200*time.Millisecond {
+		t.Errorf("100 calls with the breaker open took %s", took)
+	}
+	server.Thaw()
+	begun = time.Now()
+	total := int64(fleet)
+	for i, n := range sent {
+		total += int64(n)
+		if n < 900 || n > 1000 {
+			t.Errorf("gateway %d sent %d while the store was away, want about a third of 2997", i, n)
+		}
+	}
+	for i, l := range ls { // a small quota goes on within two seconds
+		for {
+			d := take(t, l, "wx1", "/cgi-bin/small")
+			if d.Verdict == Pass {
+				l.Done(&d, 0)
+				break
+			}
+			if time.Since(begun) > 2*time.Second {
+				t.Fatalf("gateway %d: %s two seconds after the store is back", i, d.Verdict)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	t.Logf("sent %v alone; calls went through again after %s", sent, time.Since(begun).Round(time.Millisecond))
+	for i := range 3 * fleet * 100 {
+		d := take(t, ls[i%fleet], "wx1", "/cgi-bin/large")
+		if d.Verdict.Sent() {
+			total++
+			ls[i%fleet].Done(&d, 0)
+		} else if d.Verdict != RefusedQuota {
+			t.Fatalf("with the store back: %s", d.Verdict)
+		}
+	}
+	if total != 3000 {
+		t.Errorf("sent %d in all, want 3000", total)
+	}
+	eventually(t, "counted at rest", 3000, func() int64 { return used(t, ls[0], "wx1", "large") })
+	if ls[0].Degraded() {
+		t.Error("Degraded() = true, want false")
+	}
+}
