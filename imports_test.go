@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"wxproxy/admin":              {"wxproxy/limits", "wxproxy/token"},
 	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token"},
 	"wxproxy/config":             {"wxproxy/limits"},
+	"wxproxy/internal/faults":    {},
 	"wxproxy/internal/redistest": {},
 	"wxproxy/limits":             {},
 	"wxproxy/proxy":              {"wxproxy/limits"},

@@ -193,7 +193,8 @@ type Row struct {
 	Category  string    `json:"category"`
 	Title     string    `json:"title"`
 	Rule      string    `json:"rule"`
-	Path      string    `json:"path,omitempty"` // of a path inside a /* that is counted by itself
+	Path      string    `json:"path,omitempty"`   // of a path inside a /* that is counted by itself
+	Caller    string    `json:"caller,omitempty"` // whose share of the quota it is; "" is the quota itself
 	Period    string    `json:"period"`
 	Quota     string    `json:"quota"` // N, unlimited, unknown or denied
 	Limit     int64     `json:"limit"` // 0 where there is no figure
@@ -209,7 +210,8 @@ func rowOf(u limits.Usage) Row {
 		Period: u.Period.String(), Limit: u.Limit, Used: u.Used, Remaining: u.Remaining, Reset: u.Reset,
 		Quota: u.Rule.Budget.String(), State: "open",
 	}
-	r.Path = strings.TrimPrefix(strings.TrimPrefix(u.Counter, u.Rule.Name), ":")
+	counter, caller, _ := strings.Cut(u.Counter, "@")
+	r.Path, r.Caller = strings.TrimPrefix(strings.TrimPrefix(counter, u.Rule.Name), ":"), caller
 	switch {
 	case u.Rule.Budget.Kind == limits.Denied:
 		r.State = "denied"

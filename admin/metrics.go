@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -164,6 +165,9 @@ func (c *quotaCollector) Collect(ch chan<- prometheus.Metric) {
 		used := make(map[series]float64)
 		reset := make(map[string]time.Time)
 		for _, u := range lines {
+			if strings.Contains(u.Counter, "@") {
+				continue // a share is a part of what its rule has
+			}
 			s := series{u.Rule.Name, u.Period.String()}
 			used[s] += float64(u.Used)
 			reset[s.period] = u.Reset

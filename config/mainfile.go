@@ -386,6 +386,11 @@ func (l *loader) callers(m *mainFile) {
 				c.key.fault("the same key as that of callers[%d]", j)
 			}
 			keys[key] = i
+			for _, a := range m.apps {
+				if slices.Contains(a.Secrets, key) {
+					c.key.fault("the same as an AppSecret: want a key of the caller's own")
+				}
+			}
 		}
 		for _, ref := range c.apps {
 			id, ok := ids[ref.name]

@@ -114,7 +114,8 @@ func (c *Config) Masked() []byte {
 		m.Apps = append(m.Apps, app)
 	}
 	for _, caller := range c.Callers {
-		m.Callers = append(m.Callers, maskedCaller{caller.Name, mask, caller.Apps})
+		// Each a mask of its own: two callers with one key are a fault.
+		m.Callers = append(m.Callers, maskedCaller{caller.Name, mask + caller.Name, caller.Apps})
 	}
 	if !c.AccessLog.Stdout {
 		m.AccessLog = maskedFile{literal(c.AccessLog.File), c.AccessLog.MaxSizeMB, c.AccessLog.Keep}

@@ -532,7 +532,7 @@ func (l *Limiter) forget(m *meter) {
 // Usage is what an app has used of one counter in one window.
 type Usage struct {
 	Rule      *Rule
-	Counter   string // the rule's name, or that of one path inside a /*
+	Counter   string // the rule's name, or that of one path inside a /*; and @caller for a share
 	Period    Period
 	Limit     int64 // 0: the rule has no figure
 	Used      int64

@@ -364,6 +364,9 @@ func TestShares(t *testing.T) {
 			if got != [2]int{2, 3} || used(t, l, "wx1", "a") != 5 {
 				t.Errorf("crm sent %d, web %d, counted %d, want 2, 3 and 5", got[0], got[1], used(t, l, "wx1", "a"))
 			}
+			if share := usage(t, l, "wx1", "a@crm", Day); share.Used != 2 || share.Limit != 2 || share.Remaining != 0 {
+				t.Errorf("usage of crm's share = %+v, want 2 of 2", share)
+			}
 		})
 	}
 }

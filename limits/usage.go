@@ -75,6 +75,11 @@ func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[
 			for _, w := range wantsOf(rule, counter, "") {
 				line(rule, counter, w.period, w.limit)
 			}
+			for _, caller := range slices.Sorted(maps.Keys(rule.Shares)) {
+				for _, q := range rule.Shares[caller].Quotas {
+					line(rule, counter+"@"+caller, q.Period, q.Limit)
+				}
+			}
 		}
 	}
 	return lines

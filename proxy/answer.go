@@ -162,8 +162,8 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	c.learn(res)
 	stripAnswer(res.Header)
 	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
-	if c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {
-		delete(res.Header, "Location") // a redirect of the call we sent would hand out the account's token
+	if c.secretName != "" || c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {
+		delete(res.Header, "Location") // a redirect of the call we sent would hand out the account's token or secret
 	}
 	c.setOurs(res.Header)
 	if len(res.Header["Content-Type"]) == 0 {

@@ -35,7 +35,9 @@ func (l *openLimiter) with(d limits.Decision) *openLimiter {
 
 type oneToken struct{}
 
-func (oneToken) Token(context.Context, string) (string, error)         { return testToken, nil }
+func (oneToken) Token(context.Context, string) (string, error) { return testToken, nil }
+func (oneToken) Secret(string) string                          { return "" }
+
 func (oneToken) Renew(context.Context, string, string) (string, error) { return testToken, nil }
 
 // canned answers at once, as a transport.

@@ -48,6 +48,8 @@ type Tokens interface {
 	// Token returns the access_token of an app. When WeChat would not issue one, errors.As finds
 	// an interface{ Answer() []byte } in the error: the body WeChat answered with.
 	Token(ctx context.Context, appid string) (string, error)
+	// Secret returns the AppSecret of an app.
+	Secret(appid string) string
 	// Renew returns another token than failed, which WeChat called dead.
 	Renew(ctx context.Context, appid, failed string) (string, error)
 }
@@ -67,6 +69,7 @@ type Config struct {
 	TrustedProxies   []netip.Prefix // peers whose X-Forwarded-For is believed
 	Identity         Identity       // nil: nobody has a key, and no proxy tokens are issued
 	Learn            bool           // apps that are not configured are learned
+	LearnOpenly      bool           // from everybody who can reach the listener, not only where calls without proof are allowed
 	MaxBody          int64          // bytes of a request body; default 32 MiB
 	MaxInFlight      int            // calls at once; default 2000
 	Timeout          time.Duration  // how long WeChat may take to move a call on by one step; default 30 s
@@ -241,6 +244,8 @@ type call struct {
 	body  body
 	token string // the account's, that goes into the call
 
+	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
+
 	ownToken string // a learned one that the call shows and keeps
 	leads    string // the kind of ticket that others wait for this call to get
 
@@ -279,7 +284,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuse(refusedOverload, codeSystemError)
 		return
 	}
-	if !c.route() || c.local() || !c.who() || !c.choose() || c.ticket() || !c.readBody() || !c.fetchToken() {
+	if !c.route() || c.local() || !c.who() || !c.choose() || c.ticket() || !c.readBody() || !c.bodySecret() || !c.fetchToken() {
 		return // answered
 	}
 	if !c.take() {

@@ -352,6 +352,8 @@ func TestTokenAwaited(t *testing.T) {
 // slowTokens says that it is asked, and answers when the asker gives up.
 type slowTokens chan struct{}
 
+func (slowTokens) Secret(string) string { return "" }
+
 func (s slowTokens) Token(ctx context.Context, _ string) (string, error) {
 	s <- struct{}{}
 	<-ctx.Done()

@@ -150,6 +150,8 @@ func (f *fakeTokens) Token(context.Context, string) (string, error) {
 	return f.token, f.err
 }
 
+func (f *fakeTokens) Secret(string) string { return "fake-secret" }
+
 func (f *fakeTokens) Renew(_ context.Context, _, failed string) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

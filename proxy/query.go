@@ -30,54 +30,58 @@ func queryParses(raw string) bool {
 	return parameters <= maxParameters
 }
 
-// withToken returns raw with exactly one access_token: it stands where the first one stood, or at
-// the end, and every other spelling of it is gone. All other parameters keep their bytes and order.
-func withToken(raw, token string) string {
-	token = url.QueryEscape(token) // returns token itself when there is nothing to escape
-	start, end := nextToken(raw, 0)
+// withToken returns raw with exactly one access_token.
+func withToken(raw, token string) string { return withParameter(raw, tokenParameter, token) }
+
+// withParameter returns raw with exactly one parameter of a name: it stands where the first one
+// stood, or at the end, and every other spelling of it is gone. All other parameters keep their
+// bytes and order.
+func withParameter(raw, name, value string) string {
+	value = url.QueryEscape(value) // returns value itself when there is nothing to escape
+	start, end := nextParameter(raw, name, 0)
 	if start < 0 {
 		if raw == "" {
-			return tokenParameter + "=" + token
+			return name + "=" + value
 		}
-		return raw + "&" + tokenParameter + "=" + token
+		return raw + "&" + name + "=" + value
 	}
-	again, againEnd := nextToken(raw, end+1)
+	again, againEnd := nextParameter(raw, name, end+1)
 	if again < 0 {
-		return raw[:start] + tokenParameter + "=" + token + raw[end:]
+		return raw[:start] + name + "=" + value + raw[end:]
 	}
 	var b strings.Builder
-	b.Grow(len(raw) + len(token))
+	b.Grow(len(raw) + len(value))
 	b.WriteString(raw[:start])
-	b.WriteString(tokenParameter)
+	b.WriteString(name)
 	b.WriteByte('=')
-	b.WriteString(token)
+	b.WriteString(value)
 	for again >= 0 {
 		b.WriteString(raw[end : again-1]) // without the & before it
 		end = againEnd
-		again, againEnd = nextToken(raw, end+1)
+		again, againEnd = nextParameter(raw, name, end+1)
 	}
 	b.WriteString(raw[end:])
 	return b.String()
 }
 
-// nextToken returns the bounds of the first access_token parameter that begins at from or later,
+// nextParameter returns the bounds of the first parameter of a name that begins at from or later,
 // or -1. from is where a parameter begins, or past the end.
-func nextToken(raw string, from int) (start, end int) {
+func nextParameter(raw, name string, from int) (start, end int) {
 	for start = from; start < len(raw); start = end + 1 {
 		end = len(raw)
 		if i := strings.IndexByte(raw[start:], '&'); i >= 0 {
 			end = start + i
 		}
-		if namesToken(raw[start:end]) {
+		if names(raw[start:end], name) {
 			return start, end
 		}
 	}
 	return -1, -1
 }
 
-// namesToken reports whether a parameter's name, unescaped and in lower case, is access_token.
-func namesToken(parameter string) bool {
-	at := 0 // in tokenParameter
+// names reports whether a parameter's name, unescaped and in lower case, is name.
+func names(parameter, name string) bool {
+	at := 0 // in name
 	for i := 0; i < len(parameter); i++ {
 		c := parameter[i]
 		if c == '=' {
@@ -94,12 +98,12 @@ func namesToken(parameter string) bool {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		if at == len(tokenParameter) || c != tokenParameter[at] {
+		if at == len(name) || c != name[at] {
 			return false
 		}
 		at++
 	}
-	return at == len(tokenParameter)
+	return at == len(name)
 }
 
 func unhex(c byte) int {

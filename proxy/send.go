@@ -162,9 +162,13 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
 	ctx := httptrace.WithClientTrace(c.in.Context(), &httptrace.ClientTrace{GotConn: a.gotConn})
 	req := out.WithContext(ctx)
-	if c.injects() {
+	if c.injects() || c.secretName != "" {
 		u := *out.URL
-		u.RawQuery = withToken(u.RawQuery, c.token)
+		if c.secretName != "" {
+			u.RawQuery = withParameter(u.RawQuery, c.secretName, c.h.tokens.Secret(c.app.AppID))
+		} else {
+			u.RawQuery = withToken(u.RawQuery, c.token)
+		}
 		req.URL = &u
 	}
 	file := c.body.attach(req, &c.dog)

@@ -749,7 +749,9 @@ func TestChaos(t *testing.T) {
 // renewals are tokens that change with each renewal.
 type renewals struct{ n atomic.Int64 }
 
-func (r *renewals) current() string                               { return fmt.Sprint("token-", r.n.Load()) }
+func (r *renewals) current() string    { return fmt.Sprint("token-", r.n.Load()) }
+func (*renewals) Secret(string) string { return "" }
+
 func (r *renewals) Token(context.Context, string) (string, error) { return r.current(), nil }
 func (r *renewals) Renew(_ context.Context, _, failed string) (string, error) {
 	if failed == r.current() {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -65,6 +66,9 @@ func (c *call) who() bool {
 	errcode := e.headers()
 	if errcode == 0 {
 		errcode = e.tokens()
+	}
+	if errcode == 0 {
+		errcode = e.secret()
 	}
 	if errcode == 0 {
 		errcode = e.judge()
@@ -160,7 +164,7 @@ func (e *evidence) key(key string) bool {
 // tokens takes in every access_token of the query.
 func (e *evidence) tokens() int {
 	raw := e.c.r.URL.RawQuery
-	for start, end := nextToken(raw, 0); start >= 0; start, end = nextToken(raw, end+1) {
+	for start, end := nextParameter(raw, tokenParameter, 0); start >= 0; start, end = nextParameter(raw, tokenParameter, end+1) {
 		_, value, _ := strings.Cut(raw[start:end], "=")
 		shown, err := url.QueryUnescape(value)
 		if err != nil {
@@ -217,6 +221,71 @@ func (e *evidence) token(shown string) int {
 	}
 	c.ownToken = shown
 	return 0
+}
+
+// secretParameters are the calls that carry the AppSecret in their query, by path, and its name
+// there. It may be a caller's key as at the token endpoints; then the AppSecret takes its place.
+var secretParameters = map[string]string{
+	"/sns/oauth2/access_token": "secret",
+	"/sns/jscode2session":      "secret",
+	"/cgi-bin/clear_quota/v2":  "appsecret",
+}
+
+// secret takes in an appid and a secret of the query.
+func (e *evidence) secret() int {
+	c := e.c
+	name := secretParameters[strings.ToLower(strings.TrimSuffix(c.path, "/"))]
+	if name == "" || c.s.Identity == nil {
+		return 0
+	}
+	query, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return codeInvalidParameter
+	}
+	app := c.s.byID[query.Get("appid")]
+	shown := query.Get(name)
+	if app == nil || shown == "" {
+		return 0 // of an app that is not configured, or in the body, which is never changed
+	}
+	_, caller, err := c.s.Identity.Issue(app.AppID, shown, c.began)
+	var denied interface{ Errcode() int }
+	if errors.As(err, &denied) {
+		return denied.Errcode()
+	}
+	if err != nil || !e.is(app) || !e.by(caller) {
+		return codeUnauthorized
+	}
+	if caller != "" {
+		c.secretName = name
+	}
+	return 0
+}
+
+// clearPath proves itself by an AppSecret that may stand in the body.
+const clearPath = "/cgi-bin/clear_quota/v2"
+
+// bodySecret refuses a caller's key in the body of clear_quota/v2: a body is never changed, so the
+// key would reach WeChat, and a wrong secret is not sent either.
+func (c *call) bodySecret() bool {
+	if c.s.Identity == nil || c.body.size == 0 || !samePath(c.path, clearPath) {
+		return true
+	}
+	var ask struct {
+		AppID  string `json:"appid"`
+		Secret string `json:"appsecret"`
+	}
+	if json.Unmarshal(c.body.memory, &ask) != nil || ask.Secret == "" || c.s.byID[ask.AppID] == nil {
+		return true
+	}
+	_, caller, err := c.s.Identity.Issue(ask.AppID, ask.Secret, c.began)
+	var denied interface{ Errcode() int }
+	switch {
+	case errors.As(err, &denied):
+		return c.refuse(refusedAuth, denied.Errcode())
+	case err != nil || caller != "" || ask.AppID != c.app.AppID:
+		return c.refuse(refusedAuth, codeUnauthorized)
+	}
+	return true
 }
 
 // judge decides whether the call may be made, once everything was taken in.

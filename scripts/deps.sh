@@ -1,12 +1,12 @@
 #!/bin/sh
 # Provides what the tests need beyond Go: redis-server, libfaketime, on Linux a C compiler for the
-# race detector, and node with the WeChat SDKs that are driven through the gateway. It says what it
-# installs, and nothing when all is there.
+# race detector, node with the WeChat SDKs that are driven through the gateway, and Chromium. It says
+# what it installs, and nothing when all is there.
 #
 # On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
 # libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
-# to install. The SDKs go into .cache/sdk. They are the one thing that may be missing: their test is
-# then skipped, or fails where CI is set.
+# to install. The SDKs go into .cache/sdk. They and Chromium may be missing: their tests are then
+# skipped, or fail where CI is set.
 set -eu
 cd "$(dirname "$0")/.."
 deps=$PWD/.cache/deps
@@ -68,6 +68,14 @@ sdks() {
     fi
 }
 
+# browser brings Chromium, in which a page tries to use the gateway.
+browser() {
+    have chromium || have chromium-browser || have google-chrome && return
+    if ! have apt-get || [ "$(id -u)" != 0 ] || ! install_deb chromium; then
+        say "no chromium, so the test of a page in a browser will not run. On Debian, as root: apt-get install chromium"
+    fi
+}
+
 have go || die "no go on PATH: install Go 1.26 or newer from https://go.dev/dl/"
 
 missing=
@@ -79,6 +87,7 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 if [ -z "$missing" ]; then
     sdks
+    browser
     exit 0
 fi
 
@@ -91,6 +100,7 @@ if [ "$(id -u)" = 0 ]; then
     # shellcheck disable=SC2086 # a list
     install_deb $missing
     sdks
+    browser
     exit 0
 fi
 
@@ -131,3 +141,4 @@ fi
 have redis-server && redis-server --version >/dev/null || die "the unpacked redis-server does not start"
 
 sdks
+browser

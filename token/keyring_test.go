@@ -20,7 +20,7 @@ import (
 	"wxproxy/token"
 )
 
-var mutations = flag.Int("mutations", 200_000, "how many changed proxy tokens TestMutatedTokens reads")
+var mutations = flag.Int("mutations", 200_000, "how many changed proxy tokens TestReadMutated reads")
 
 const (
 	shopID = "wx0123456789abcdef"
@@ -263,6 +263,7 @@ func TestRead(t *testing.T) {
 		{name: "payload without a time", shown: raw("\x01a\x00"), errcode: 48001},
 		{name: "payload with more behind", shown: raw("\x12" + shopID + "\x0012345678" + "x"), errcode: 48001},
 		{name: "time before all times", shown: raw("\x12" + shopID + "\x00\xff\xff\xff\xff\xff\xff\xff\xff"), errcode: 48001},
+		{name: "time before all times, of a replaced AppSecret", shown: seal(raw("\x12"+shopID+"\x00\xff\xff\xff\xff\xff\xff\xff\xff"), issue(t, other, shopID, "another")), errcode: 48001},
 		{name: "time after all times", shown: raw("\x12" + shopID + "\x00\x7f\xff\xff\xff\xff\xff\xff\xff"), errcode: 48001},
 	}
 	for _, tt := range tests {
@@ -446,7 +447,7 @@ func mutate(r *rand.Rand, shown string, others []string) string {
 }
 
 // No change to a token makes another one, and every refusal has one of the two errcodes.
-func TestMutatedTokens(t *testing.T) {
+func TestReadMutated(t *testing.T) {
 	k := rotating(t)
 	valid := map[string]bool{}
 	var tokens []string

@@ -229,6 +229,7 @@ func (l *Learned) Fetch(ctx context.Context, endpoint, appid, secret string) (an
 // Dead notes that WeChat has answered 40001, 40014 or 42001 to a token. If it is one that Fetch
 // shares, the next Fetch of any gateway asks WeChat for another.
 func (l *Learned) Dead(ctx context.Context, shown string) {
+	ctx = context.WithoutCancel(ctx) // the others should know, even if the client has gone
 	m, ok := l.lookup(ctx, shown)
 	if !ok {
 		return
@@ -520,7 +521,7 @@ func (l *Learned) spend(ctx context.Context, appid string, shared bool) bool {
 		case <-ctx.Done():
 			return false
 		}
-		for range 10 { // the gateways of a fleet; of each there is one
+		for range maxFetches + 1 { // each time somebody else has spent
 			raw, err := l.get(ctx, learnedApp, fetchesKey)
 			if err != nil {
 				break
@@ -611,15 +612,6 @@ func (l *Learned) remember(ctx context.Context, accessToken string, m mapping) e
 	key := hashPrefix + hex.EncodeToString(hash[:])
 	var raw []byte
 	for range 3 {
-		if old := parseMapping(raw); old.App == m.App {
-			if m.Share == "" {
-				m.Share = old.Share
-			}
-			m.Ends = max(m.Ends, old.Ends)
-			if m == old {
-				return nil
-			}
-		}
 		done, err := l.swap(context.WithoutCancel(ctx), learnedApp, key, raw, m, time.UnixMilli(m.Ends).Sub(now))
 		if err == nil && !done {
 			raw, err = l.get(context.WithoutCancel(ctx), learnedApp, key)

@@ -152,7 +152,7 @@ func (t *Tickets) Save(ctx context.Context, appid, kind string, answer []byte) {
 	got = t.keep(id, got)
 	t.end(id, nil, got)
 	if t.store != nil {
-		t.publish(ctx, id, got)
+		t.publish(context.WithoutCancel(ctx), id, got)
 		t.release(ctx, id)
 	}
 }

@@ -205,10 +205,33 @@ func TestTicketLeaderDies(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		wantLead(t, b)
 		b.Save(t.Context(), appid, "jsapi", ticketAnswer("two", 2*time.Hour))
-		wantTicket(t, a, "two", 2*time.Hour)
 		a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", time.Hour)) // it was only slow
-		wantTicket(t, a, "two", 2*time.Hour)
 		wantTicket(t, b, "two", 2*time.Hour)
+		wantTicket(t, token.NewTickets(st, nil), "two", 2*time.Hour)
+		b.Save(t.Context(), appid, "jsapi", ticketAnswer("three", time.Hour))
+		wantTicket(t, b, "two", 2*time.Hour)
+	})
+}
+
+// A gateway that finds the lease free may be a moment late: somebody else has just fetched. And
+// who has saved its ticket has given the lease back.
+func TestTicketSavedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newMemoryStore()
+		a := token.NewTickets(st, nil)
+		var once sync.Once
+		b := token.NewTickets(&between{st, func() {
+			once.Do(func() {
+				wantLead(t, a)
+				a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 4*time.Second))
+			})
+		}}, nil)
+		wantTicket(t, b, "one", 4*time.Second)
+		time.Sleep(2 * time.Second)
+		wantLead(t, a)
+		a.Save(t.Context(), appid, "jsapi", ticketAnswer("two", 4*time.Second))
+		time.Sleep(2 * time.Second)
+		wantLead(t, b)
 	})
 }
 
@@ -335,6 +358,32 @@ func TestTicketStoreDown(t *testing.T) {
 			s.Abandon(t.Context(), appid, "jsapi") // twice ended is ended
 			wantTicket(t, s, "one", 2*time.Hour-time.Second)
 		})
+	}
+}
+
+// Whenever the store fails, a call leads and its ticket is shared here at least.
+func TestTicketStoreFails(t *testing.T) {
+	for _, lossy := range []bool{false, true} {
+		for last := range int64(10) {
+			t.Run(fmt.Sprintf("after %d words, lossy %v", last, lossy), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					st := newMemoryStore()
+					st.last, st.lossy = last, lossy
+					a, b := token.NewTickets(st, nil), token.NewTickets(st, nil)
+					wantLead(t, a)
+					a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
+					wantTicket(t, a, "one", 2*time.Hour)
+					st.last = 0
+					time.Sleep(5 * time.Second) // what is left of a lease
+					if answer, lead := b.Lead(t.Context(), appid, "jsapi"); lead {
+						b.Save(t.Context(), appid, "jsapi", ticketAnswer("two", 2*time.Hour))
+						wantTicket(t, b, "two", 2*time.Hour)
+					} else if string(answer) != string(ticketAnswer("one", 2*time.Hour-5*time.Second)) {
+						t.Errorf("Lead = %s, want the ticket of the other gateway", answer)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -239,6 +239,15 @@ func (s *Source) Configure(apps []App) {
 	s.apps.Store(&next)
 }
 
+// Secret returns the AppSecret of an app, "" if it is not configured: some calls carry it in the
+// place of a token.
+func (s *Source) Secret(appid string) string {
+	if a := (*s.apps.Load())[appid]; a != nil {
+		return a.Secret
+	}
+	return ""
+}
+
 // Token returns the app's token, from memory unless there is none or it has ended: then it waits
 // until one is fetched. It starts a fetch in the background when the token is about to end.
 func (s *Source) Token(ctx context.Context, appid string) (string, error) {

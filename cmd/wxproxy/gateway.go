@@ -161,6 +161,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 		Apps:             apps,
 		Identity:         keyring,
 		Learn:            learns(c),
+		LearnOpenly:      c.Learn == config.Yes,
 		Upstream:         c.Upstream.URL,
 		Anonymous:        anonymous(c.Anonymous),
 		LoopbackListener: !config.Reachable(c.Listen),

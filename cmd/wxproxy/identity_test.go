@@ -221,6 +221,65 @@ func TestTokenEndpoints(t *testing.T) {
 	}
 }
 
+// Calls that carry the AppSecret prove who calls by it. A caller's key is put in its place, and never
+// reaches WeChat.
+func TestCallsThatCarryASecret(t *testing.T) {
+	wechat := newWechat(t, sandbox.Options{})
+	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", fmt.Sprintf(identityConfig, "false")), wechat)
+	codes := 0
+	oauth := func(appid, secret string) string {
+		codes++ // each is good once
+		return fmt.Sprintf("/sns/oauth2/access_token?appid=%s&secret=%s&code=c0de%d&grant_type=authorization_code", appid, secret, codes)
+	}
+	clearBody := func(secret string) string { return `{"appid":"` + appA + `","appsecret":"` + secret + `"}` }
+	tests := []struct {
+		name, method, target, body string
+		header                     []string
+		want                       string // what the answer holds
+		sent                       string // the secret that WeChat sees; "": none
+	}{
+		{name: "AppSecret", method: "GET", target: oauth(appA, canarySecret), want: `"openid"`, sent: canarySecret},
+		{name: "a caller's key", method: "GET", target: oauth(appA, canaryCRMOld), want: `"openid"`, sent: canarySecret},
+		{name: "and Basic of the same", method: "GET", target: oauth(appB, canaryWeb), header: []string{"Authorization", basic("b", canaryWeb)}, want: `"openid"`, sent: canarySecret},
+		{name: "and Basic of another", method: "GET", target: oauth(appA, canaryCRMNew), header: []string{"Authorization", basic("a", canaryWeb)}, want: "48001"},
+		{name: "a key that may not", method: "GET", target: oauth(appB, canaryCRMNew), want: "48001"},
+		{name: "a wrong secret", method: "GET", target: oauth(appA, "wrong"), want: "40125"},
+		{name: "mini program login", method: "GET", target: "/sns/jscode2session?appid=" + appA + "&secret=" + canaryCRMNew + "&js_code=c0de-js&grant_type=authorization_code", want: `"openid"`, sent: canarySecret},
+		{name: "clear by a key", method: "POST", target: "/cgi-bin/clear_quota/v2?appid=" + appA + "&appsecret=" + canaryCRMNew, want: `"errcode":0`, sent: canarySecret},
+		{name: "clear by a body", method: "POST", target: "/cgi-bin/clear_quota/v2", body: clearBody(canarySecret), header: []string{"Authorization", basic("a", canaryCRMNew)}, want: `"errcode":0`, sent: canarySecret},
+		{name: "clear by a key in a body", method: "POST", target: "/cgi-bin/clear_quota/v2", body: clearBody(canaryCRMNew), header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "48001"},
+		{name: "clear by a wrong secret in a body", method: "POST", target: "/cgi-bin/clear_quota/v2", body: clearBody("wrong"), header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "40125"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := len(wechat.Requests())
+			r, err := http.NewRequestWithContext(t.Context(), tt.method, p.url+tt.target, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(tt.header); i += 2 {
+				r.Header.Set(tt.header[i], tt.header[i+1])
+			}
+			if a := send(t, r); !strings.Contains(a.body, tt.want) {
+				t.Errorf("%v, want %s", a, tt.want)
+			}
+			seen := wechat.Requests()[before:]
+			if tt.sent == "" {
+				if len(seen) != 0 {
+					t.Errorf("WeChat saw %d calls, want none", len(seen))
+				}
+				return
+			}
+			if len(seen) != 1 {
+				t.Fatalf("WeChat saw %d calls, want one", len(seen))
+			}
+			if text := seen[0].RawQuery + string(seen[0].Body); !strings.Contains(text, tt.sent) || strings.Contains(text, "canary-") || strings.Contains(text, "access_token=") {
+				t.Errorf("WeChat was sent another secret than the AppSecret, or a token")
+			}
+		})
+	}
+}
+
 // A secret and a key are rotated with [new, old] under load, and no call fails.
 func TestRotationUnderLoad(t *testing.T) {
 	wechat := newWechat(t, sandbox.Options{Keep: -1})

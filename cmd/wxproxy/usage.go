@@ -78,10 +78,14 @@ func printUsage(w io.Writer, u *admin.Usage, all bool) {
 }
 
 func title(r admin.Row) string {
+	text := r.Title
 	if r.Path != "" {
-		return r.Path
+		text = r.Path
 	}
-	return r.Title
+	if r.Caller != "" {
+		text += "（" + r.Caller + "）"
+	}
+	return text
 }
 
 // amount is the console's "0/2000"; 无上限 and 未公布 are in its words what has no figure.

@@ -35,7 +35,10 @@ func validateCommand() *cobra.Command {
 			for _, app := range c.Apps {
 				fmt.Fprintf(out, "app %s: %s, profile %s, %d rules\n", app.Name, app.AppID, app.Profile, len(app.Rules.Rules))
 			}
-			if len(c.Apps) == 0 {
+			switch {
+			case len(c.Apps) == 0 && learns(c):
+				fmt.Fprintln(out, "no app is configured: apps are learned from their own token requests")
+			case len(c.Apps) == 0:
 				fmt.Fprintln(out, "warning: no app is configured, so serve will not start")
 			}
 			return nil
