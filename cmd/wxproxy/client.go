@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"wxproxy/config"
 )
 
 // askTimeout bounds a question to a running gateway.
@@ -24,11 +22,7 @@ const askTimeout = 10 * time.Second
 // ask gets an answer from the admin listener of the gateway that runs with this command's
 // configuration.
 func ask(cmd *cobra.Command, path string, query url.Values, answer any) error {
-	file, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return err
-	}
-	c, err := config.Load(loadOptions(file))
+	c, err := loadConfig(cmd)
 	if err != nil {
 		return err
 	}
@@ -95,11 +89,7 @@ func healthcheckCommand() *cobra.Command {
 		Short: "Ask the running gateway whether it is healthy; exit 0 if so",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := cmd.Flags().GetString("config")
-			if err != nil {
-				return err
-			}
-			c, err := config.Load(loadOptions(file))
+			c, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}

@@ -80,6 +80,15 @@ With no command it serves, as "wxproxy serve" does.`,
 	return root
 }
 
+// loadConfig reads the configuration of a command.
+func loadConfig(cmd *cobra.Command) (*config.Config, error) {
+	path, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(loadOptions(path))
+}
+
 // usageArgs has a wrong number of arguments reported as a command line that makes no sense.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"wxproxy/config"
 )
 
 func validateCommand() *cobra.Command {
@@ -14,11 +12,7 @@ func validateCommand() *cobra.Command {
 		Short: "Check the configuration: every fault at once, with file, line and column",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := cmd.Flags().GetString("config")
-			if err != nil {
-				return err
-			}
-			c, err := config.Load(loadOptions(file))
+			c, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}
