@@ -145,7 +145,10 @@ func (l *Limiter) Family(path string) bool {
 }
 
 // storeNow is the store's clock, as far as it is known.
-func (l *Limiter) storeNow() time.Time { return l.now().Add(time.Duration(l.offset.Load())) }
+func (l *Limiter) storeNow() time.Time { return l.atStore(l.now()) }
+
+// atStore is the store's clock when ours says now.
+func (l *Limiter) atStore(now time.Time) time.Time { return now.Add(time.Duration(l.offset.Load())) }
 
 // calendar returns the windows of now, by the store's clock.
 func (l *Limiter) calendar() *calendar {
@@ -238,8 +241,8 @@ func (l *Limiter) takeQuota(ctx context.Context, call Call, d *Decision) {
 	case s.spends(d.Rule, now):
 		l.spend(d, m, s, now)
 		m.mu.Unlock()
-	case s.refuses(d.Rule, now, l.storeNow()):
-		l.refused(d, m, s.full)
+	case s.refuses(d.Rule, now, l.atStore(now)):
+		l.refused(d, m, s.full, now)
 		m.mu.Unlock()
 	default:
 		if s.left > 0 { // of another table, or past its window
@@ -270,7 +273,7 @@ func wantsOf(rule *Rule, name, caller string) []want {
 // count counts a call that is sent whatever the figures are; the store hears of it within a
 // second, and nobody waits for it. Only a latch holds it back, unless the call is forced.
 func (l *Limiter) count(call Call, d *Decision, forced bool) {
-	cal := l.calendar()
+	cal, now := l.calendar(), l.now()
 	m := l.lock(call.App, call.Match)
 	defer l.settle(m, quietLife)
 	defer m.mu.Unlock()
@@ -279,8 +282,8 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 	counters := make([]*counter, len(wants))
 	for i, w := range wants {
 		counters[i] = m.counter(w, cal)
-		if !forced && l.storeNow().UnixMilli() < counters[i].latch {
-			l.refused(d, m, counters[i])
+		if !forced && l.atStore(now).UnixMilli() < counters[i].latch {
+			l.refused(d, m, counters[i], now)
 			return
 		}
 	}
@@ -288,23 +291,23 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 		c.count()
 	}
 	d.Verdict, d.meter, d.held = Pass, m, counters
-	l.figures(d, counters)
+	l.figures(d, counters, now)
 }
 
 // ask has the store decide a call, alone or in one flight with others. m.mu is held, and is not on
 // return.
 func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision) {
-	cal := l.calendar()
+	cal, now := l.calendar(), l.now()
 	wants := wantsOf(d.Rule, m.name, caller)
 	for _, w := range wants {
 		c := m.counters[counterKey{cal.of[w.period].Name, w.name}]
-		if c != nil && c.fullLimit == w.limit && l.now().Before(c.fullUntil) {
-			l.refused(d, m, c)
+		if c != nil && c.fullLimit == w.limit && now.Before(c.fullUntil) {
+			l.refused(d, m, c, now)
 			m.mu.Unlock()
 			return
 		}
 	}
-	w := &waiter{caller: caller, wants: wants, since: l.now(), signal: make(chan bool, 1), decision: *d}
+	w := &waiter{caller: caller, wants: wants, since: now, signal: make(chan bool, 1), decision: *d}
 	m.queue = append(m.queue, w)
 	lead := !m.flying
 	m.flying = true

@@ -362,7 +362,7 @@ func (l *Limiter) grant(d *Decision, m *meter, counters []*counter, a *Answer, s
 	for _, c := range counters {
 		c.inFlight++
 	}
-	l.figures(d, counters)
+	l.figures(d, counters, l.now())
 	d.Used -= after
 	d.Remaining += after
 }
@@ -380,17 +380,18 @@ func (l *Limiter) wish(s *set) int64 {
 // full refuses from memory for a second. m.mu is held.
 func (l *Limiter) refuse(w *waiter, m *meter, counters []*counter, a *Answer) {
 	c := counters[a.Which]
-	c.fullUntil, c.fullLimit = l.now().Add(fullLife), w.wants[a.Which].limit
+	now := l.now()
+	c.fullUntil, c.fullLimit = now.Add(fullLife), w.wants[a.Which].limit
 	if s := m.set(w.caller); s.left == 0 {
 		s.rule, s.full = w.decision.Rule, c
 	}
-	l.refused(&w.decision, m, c)
+	l.refused(&w.decision, m, c, now)
 }
 
 // refused fills in the decision of a call that the counter c has no room for. m.mu is held.
-func (l *Limiter) refused(d *Decision, m *meter, c *counter) {
-	now := l.storeNow()
-	l.figures(d, []*counter{c})
+func (l *Limiter) refused(d *Decision, m *meter, c *counter, now time.Time) {
+	l.figures(d, []*counter{c}, now)
+	now = l.atStore(now)
 	switch {
 	case now.UnixMilli() < c.latch:
 		d.Verdict = RefusedLatched
@@ -403,8 +404,8 @@ func (l *Limiter) refused(d *Decision, m *meter, c *counter) {
 }
 
 // figures fills in the tightest of the counters. m.mu is held.
-func (l *Limiter) figures(d *Decision, counters []*counter) {
-	now := l.storeNow()
+func (l *Limiter) figures(d *Decision, counters []*counter, now time.Time) {
+	now = l.atStore(now)
 	d.Quota = 0
 	for _, c := range counters {
 		used := c.known()

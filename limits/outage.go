@@ -108,7 +108,7 @@ func (l *Limiter) local(call Call, d *Decision) {
 		c.count()
 	}
 	d.Verdict, d.RetryAfter, d.meter, d.held = Degraded, 0, m, counters
-	l.figures(d, counters)
+	l.figures(d, counters, l.now())
 }
 
 // goesLocal reports whether calls of a rule go on while the store is away.

@@ -68,7 +68,7 @@ func (l *Limiter) spend(d *Decision, m *meter, s *set, now time.Time) {
 		c.takenSince++
 	}
 	d.Verdict, d.meter, d.held, d.Deadline = Pass, m, s.counters, s.deadline
-	l.figures(d, s.counters)
+	l.figures(d, s.counters, now)
 }
 
 // lend keeps the block that came with an answer, and serves calls of the set that wait for a
