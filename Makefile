@@ -14,7 +14,7 @@ build:
 
 # The one test command: everything that has to hold before a change goes in.
 test: deps check lint
-	go test -race -shuffle=on -timeout 10m ./...
+	go test -race -shuffle=on -p 1 -timeout 10m ./...
 
 check:
 	@unformatted=$$(gofmt -l .) && \

@@ -48,6 +48,10 @@ type Decision struct {
 	// waiting does not help.
 	RetryAfter time.Duration
 
+	// Counted is the store's clock when the call was counted, in milliseconds. It is the generation
+	// of a clear that the call is.
+	Counted int64
+
 	meter *meter
 	held  []*counter // the counters that the call was counted in
 }

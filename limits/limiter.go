@@ -69,12 +69,13 @@ type Limiter struct {
 	breaker  breaker
 	gateways atomic.Int64 // how many share the store, as last heard; 0: unknown, or no fleet
 
-	mu     sync.RWMutex
-	meters map[meterKey]*meter
-	paths  map[string]int // meters of paths inside /*, by app
-	due    map[*meter][]time.Time
-	warned map[meterKey]bool // rules without a figure that NoFigure was said of
-	closed bool
+	mu      sync.RWMutex
+	meters  map[meterKey]*meter
+	paths   map[string]int // meters of paths inside /*, by app
+	due     map[*meter][]time.Time
+	warned  map[meterKey]bool // rules without a figure that NoFigure was said of
+	cleared map[string]int64  // clears of whole apps that the store has not heard of, by app
+	closed  bool
 
 	wake    chan struct{} // of one; tells the settler of due
 	stop    chan struct{}
@@ -107,6 +108,7 @@ func New(o Options) *Limiter {
 		paths:    make(map[string]int),
 		due:      make(map[*meter][]time.Time),
 		warned:   make(map[meterKey]bool),
+		cleared:  make(map[string]int64),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
@@ -290,7 +292,7 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 	for _, c := range counters {
 		c.count()
 	}
-	d.Verdict, d.meter, d.held = Pass, m, counters
+	d.Verdict, d.meter, d.held, d.Counted = Pass, m, counters, l.atStore(now).UnixMilli()
 	l.figures(d, counters, now)
 }
 

@@ -36,6 +36,8 @@ type counter struct {
 	inFlightThen int64 // calls in flight at the store's last answer
 	takenSince   int64 // calls taken since then
 
+	raise int64 // a count learned from WeChat, to be stated
+
 	dirty    bool      // the store has not confirmed what we hold
 	unsure   bool      // a request was lost, and may still be heard until a later one was written down
 	later    time.Time // when to state once more, for the requests that a frozen store runs late
@@ -51,7 +53,7 @@ type counter struct {
 func (c *counter) adopt(generation int64) {
 	c.generation = generation
 	c.held = c.inFlightThen + c.takenSince
-	c.confirmed, c.others, c.version, c.used, c.latch, c.lent = 0, 0, 0, 0, 0, 0
+	c.confirmed, c.others, c.version, c.used, c.latch, c.lent, c.raise = 0, 0, 0, 0, 0, 0, 0
 	c.fullUntil = time.Time{}
 	c.dirty = true
 }
@@ -153,6 +155,7 @@ func (m *meter) request(counters []*counter, n, block int64) *Request {
 			Confirmed:  c.confirmed,
 			Held:       c.held,
 			Latch:      c.latch,
+			Raise:      c.raise,
 		}
 	}
 	return r
@@ -166,28 +169,41 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 			m.generations[r.Windows[i].Name] = g
 		}
 	}
-	granted := a.Granted + a.Block
+	counted := a.Granted + a.Block
+	for i, c := range counters {
+		if c.generation != r.Counters[i].Generation { // cleared under way: the block is void
+			a.Block = 0
+		}
+	}
 	defer m.voidCleared()
 	for i, c := range counters {
-		h := a.Counters[i]
-		if h.Generation != r.Counters[i].Generation {
+		h, asked := a.Counters[i], r.Counters[i]
+		switch {
+		case c.generation != asked.Generation: // cleared under way: what was granted is carried
+			c.held += a.Granted
+			c.takenSince += a.Granted
+			c.dirty = true
+		case h.Generation != asked.Generation:
 			if h.Generation > c.generation {
 				c.adopt(h.Generation)
 			}
 			c.grant = h.Grant
-			continue
+		default:
+			c.confirmed = asked.Held + counted
+			c.held += a.Granted + a.Block
+			c.lent += a.Block
+			c.hasShare = false
+			if c.raise <= h.Used {
+				c.raise = 0
+			}
+			c.used, c.version, c.latch, c.grant = h.Used, h.Version, h.Latch, h.Grant
+			c.others = c.used - c.confirmed
+			c.inFlightThen = c.inFlight
+			c.takenSince = a.Granted
+			// A refusal is not written down, so it does not make the lost request stale.
+			c.unsure = c.unsure && r.Want > 0 && a.Granted == 0
+			c.dirty = c.held != c.confirmed || c.unsure || c.raise > 0
 		}
-		c.confirmed = r.Counters[i].Held + granted
-		c.held += granted
-		c.lent += a.Block
-		c.hasShare = false
-		c.used, c.version, c.latch, c.grant = h.Used, h.Version, h.Latch, h.Grant
-		c.others = c.used - c.confirmed
-		c.inFlightThen = c.inFlight
-		c.takenSince = a.Granted
-		// A refusal is not written down, so it does not make the lost request stale.
-		c.unsure = c.unsure && r.Want > 0 && a.Granted == 0
-		c.dirty = c.held != c.confirmed || c.unsure
 	}
 }
 
@@ -358,7 +374,7 @@ func deadline(sent time.Time, a *Answer, counters []*counter) time.Time {
 func (l *Limiter) grant(d *Decision, m *meter, counters []*counter, a *Answer, sent time.Time, after int64) {
 	d.Verdict = Pass
 	d.meter, d.held = m, counters
-	d.Deadline = deadline(sent, a, counters)
+	d.Deadline, d.Counted = deadline(sent, a, counters), a.Now
 	for _, c := range counters {
 		c.inFlight++
 	}

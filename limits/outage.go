@@ -44,12 +44,12 @@ func (b *breaker) allows(takes bool, now time.Time) bool {
 	return true
 }
 
-// holds reports whether the store has just come back, and not everybody has told it yet what was
-// sent meanwhile.
-func (b *breaker) holds(now time.Time) bool {
+// away reports whether the store is known to be away. A request that was lost now and then is no
+// outage, and within the hold after one not everybody has told the store what was sent meanwhile.
+func (b *breaker) away() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.open && now.Before(b.hold)
+	return b.open
 }
 
 // result takes in how a request ended, and reports whether that was the end of an outage.
@@ -74,14 +74,15 @@ func (b *breaker) result(err error, now time.Time) (back bool) {
 }
 
 // local decides a call while the store is away, if its rule goes on then: within this gateway's
-// share of what was left as last heard. What it sends is stated when the store is back. There is one
+// share of what was left as last heard. Until the breaker opens calls are refused, so that requests
+// that are merely lost never put a quota at risk. What it sends is stated when the store is back. There is one
 // share for an outage: it is new only when the store has answered about the counter.
 //
 // Nothing is sent in a window that this gateway neither heard of nor saw begin, and nothing of a
 // rule with a pace, which only the store can keep.
 func (l *Limiter) local(call Call, d *Decision) {
 	gateways := l.gateways.Load()
-	if gateways == 0 || !goesLocal(d.Rule) || l.breaker.holds(l.now()) {
+	if gateways == 0 || !goesLocal(d.Rule) || !l.breaker.away() {
 		return
 	}
 	cal := l.calendar()

@@ -27,6 +27,7 @@ type Redis struct {
 	client  redis.UniversalClient
 	prefix  string
 	gateway string
+	attempt time.Duration // bounds one round trip
 	sha     string
 	rate    *redis_rate.Limiter
 	q       atomic.Int64 // number of the last request; a later request has a higher one
@@ -40,6 +41,7 @@ func NewRedis(client redis.UniversalClient, prefix, gateway string) *Redis {
 		client:  client,
 		prefix:  prefix,
 		gateway: gateway,
+		attempt: attempt,
 		sha:     redis.NewScript(redisScript).Hash(),
 		rate:    redis_rate.NewLimiter(client),
 	}
@@ -50,7 +52,7 @@ func (s *Redis) key(app, window string) string {
 }
 
 // Patience is 250 ms: two attempts and a little for waiting one's turn.
-func (*Redis) Patience() time.Duration { return 2*attempt + 50*time.Millisecond }
+func (s *Redis) Patience() time.Duration { return 2*s.attempt + 50*time.Millisecond }
 
 // Exchange makes up to two attempts. The second is a request of its own with a higher number, so
 // it does not matter whether the first was heard.
@@ -80,7 +82,7 @@ func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 }
 
 func (s *Redis) try(ctx context.Context, keys []string, args []any, r *Request) (*Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, s.attempt)
 	defer cancel()
 	figures, err := s.client.EvalSha(ctx, s.sha, keys, args...).Int64Slice()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -162,7 +164,7 @@ func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[s
 
 // Pace asks redis_rate, which is GCRA by Redis's own clock.
 func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := context.WithTimeout(ctx, s.attempt)
 	defer cancel()
 	got, err := s.rate.Allow(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst})
 	if err != nil {

@@ -56,7 +56,10 @@ end
 
 local status, lost = OK, 0
 for i, w in ipairs(windows) do
-  w.g = math.max(w.g, w.stored or 0)
+  if not w.stored then -- no counter of it was asked for
+    w.stored = tonumber(redis.call('HGET', KEYS[i], 'g') or 0)
+  end
+  w.g = math.max(w.g, w.stored)
   if now < w.start or now >= w.stop then
     status = OUTSIDE
   end
@@ -121,7 +124,7 @@ end
 local answer = { status, granted, ahead, which, now, lost }
 for i, w in ipairs(windows) do
   answer[#answer + 1] = w.g
-  if w.g > (w.stored or 0) then
+  if w.g > w.stored then
     redis.call('HSET', KEYS[i], 'g', string.format('%.0f', w.g))
     redis.call('EXPIREAT', KEYS[i], string.format('%.0f', math.floor(w.stop / 1000) + 86400))
   end

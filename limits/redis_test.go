@@ -152,7 +152,7 @@ func TestStaleRequestsChangeNothing(t *testing.T) {
 func TestScriptFlushedUnderLoad(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
-	l := gateway(t, redisStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "500/day"))})
+	l := gateway(t, patientStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "500/day"))})
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var flushed atomic.Int64
@@ -200,7 +200,7 @@ func TestMidnightByTheStoresClock(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, skew := range []time.Duration{0, -90 * time.Second, 90 * time.Second} {
 		app := fmt.Sprintf("wx%d", skew/time.Second)
-		l := New(Options{Counters: redisStand(server)(t), Now: func() time.Time { return time.Now().Add(skew) }})
+		l := New(Options{Counters: patientStand(server)(t), Now: func() time.Time { return time.Now().Add(skew) }})
 		l.Configure(map[string]*Ruleset{app: rules(t, rule("a", "/cgi-bin/a", "20/day"))}, nil)
 		defer closeLimiter(t, l)
 		wg.Go(func() {

@@ -67,7 +67,7 @@ func (l *Limiter) spend(d *Decision, m *meter, s *set, now time.Time) {
 		c.inFlight++
 		c.takenSince++
 	}
-	d.Verdict, d.meter, d.held, d.Deadline = Pass, m, s.counters, s.deadline
+	d.Verdict, d.meter, d.held, d.Deadline, d.Counted = Pass, m, s.counters, s.deadline, l.atStore(now).UnixMilli()
 	l.figures(d, s.counters, now)
 }
 

@@ -42,7 +42,7 @@ func old(l *Limiter) *Limiter {
 func TestBlocksDrainAQuotaExactly(t *testing.T) {
 	const quota = 30_000
 	server := redistest.Start(t)
-	open := redisStand(server)
+	open := patientStand(server)
 	apps := map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", fmt.Sprintf("%d/day", quota)))}
 	var ls []*Limiter
 	for range 3 {
@@ -87,7 +87,7 @@ func TestBlocksDrainAQuotaExactly(t *testing.T) {
 func TestBlocksCostFewCommands(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
-	l := old(gateway(t, redisStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "5000000/day"))}))
+	l := old(gateway(t, patientStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "5000000/day"))}))
 	const calls = 10_000
 	begun := time.Now()
 	for i := range calls {
@@ -118,7 +118,7 @@ func TestBlocksCostFewCommands(t *testing.T) {
 func TestSmallQuotasAreNeverLentAhead(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
-	l := old(gateway(t, redisStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "1000/day"))}))
+	l := old(gateway(t, patientStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "1000/day"))}))
 	day := today(t, client)
 	for i := range 500 {
 		d := take(t, l, "wx1", "/cgi-bin/a")
@@ -134,7 +134,7 @@ func TestSmallQuotasAreNeverLentAhead(t *testing.T) {
 func TestOpenBlocks(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client(t)
-	open := redisStand(server)
+	open := patientStand(server)
 	apps := func(quota string) map[string]*Ruleset {
 		return map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", quota))}
 	}

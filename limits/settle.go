@@ -71,6 +71,10 @@ func (l *Limiter) settler() {
 				break
 			}
 		}
+		if l.clearsPending() {
+			l.tellClears()
+			next = min(next, clearAgain)
+		}
 		timer.Reset(next)
 	}
 }

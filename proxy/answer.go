@@ -37,6 +37,7 @@ const (
 	codeQuota             = 45009
 	codePace              = 45011
 	codeUnauthorized      = 48001
+	codeClearsUsed        = 48006
 )
 
 const systemError = `{"errcode":-1,"errmsg":"system error"}`
@@ -66,6 +67,8 @@ func answerText(errcode int) string {
 		return `{"errcode":45009,"errmsg":"api freq out of limit"}`
 	case codePace:
 		return `{"errcode":45011,"errmsg":"api minute-quota reach limit, must slower, retry next minute"}`
+	case codeClearsUsed:
+		return `{"errcode":48006,"errmsg":"forbid to clear quota because of reaching the limit"}`
 	case codeUnauthorized:
 		return `{"errcode":48001,"errmsg":"api unauthorized"}`
 	}
@@ -112,6 +115,9 @@ func (c *call) refuseDecision() {
 	switch c.decision.Verdict {
 	case limits.RefusedQuota, limits.RefusedLatched, limits.RefusedShare:
 		errcode = codeQuota
+		if isClear(c.path) {
+			errcode = codeClearsUsed
+		}
 	case limits.RefusedPace:
 		errcode = codePace
 	case limits.RefusedDenied:

@@ -20,6 +20,10 @@ type openLimiter struct {
 	decision limits.Decision
 }
 
+func (*openLimiter) Clear(string, *limits.Decision, string) {}
+
+func (*openLimiter) Fill(*limits.Decision) {}
+
 func (l *openLimiter) Rules(string) *limits.Ruleset { return l.Ruleset }
 func (l *openLimiter) Family(path string) bool      { return l.Match(path).Family }
 func (l *openLimiter) Take(_ context.Context, call limits.Call) limits.Decision {

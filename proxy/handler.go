@@ -41,6 +41,10 @@ type Limiter interface {
 	Done(d *limits.Decision, errcode int)
 	// GiveBack ends a call that Take let through and that provably never left.
 	GiveBack(d *limits.Decision)
+	// Clear starts the day's counters of an app over after a granted clear, or those of a path.
+	Clear(appid string, d *limits.Decision, path string)
+	// Fill counts the rule of a call as used up.
+	Fill(d *limits.Decision)
 }
 
 // Tokens knows the live access_token of each app. Its methods are called by many goroutines at once.

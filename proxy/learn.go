@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"wxproxy/limits"
 )
 
 // Tickets is the shared cache of jsapi and card tickets. *token.Tickets is the one in use. Its
@@ -160,5 +162,69 @@ func (c *call) learnAuthorizer(ctx context.Context, text []byte) {
 	}
 	if err := c.h.learned.Remember(ctx, g.AccessToken, g.AppID, life); err != nil {
 		c.h.outages.Warn("a third party's token could not be remembered; its calls will be refused", zap.String("app", g.AppID), zap.Error(err))
+	}
+}
+
+// The calls that clear counts, WeChat's and then ours.
+const (
+	clearAllPath = "/cgi-bin/clear_quota"
+	clearOnePath = "/cgi-bin/openapi/quota/clear"
+)
+
+// clears reports whether a call clears counts, and of which path; "" is all.
+func (c *call) clears() (path string, ok bool) {
+	switch {
+	case samePath(c.path, clearAllPath), samePath(c.path, clearPath):
+		return "", c.names(c.app.AppID)
+	case samePath(c.path, clearOnePath):
+		var ask struct {
+			Path string `json:"cgi_path"`
+		}
+		if json.Unmarshal(c.body.memory, &ask) != nil {
+			return "", false
+		}
+		path, err := limits.Canonical(ask.Path)
+		return path, err == nil
+	}
+	return "", false
+}
+
+// names reports whether a clear names the app that it is called for, if any.
+func (c *call) names(appid string) bool {
+	var ask struct {
+		AppID string `json:"appid"`
+	}
+	if len(c.body.memory) > 0 && json.Unmarshal(c.body.memory, &ask) != nil {
+		return false
+	}
+	if ask.AppID == "" {
+		query, err := url.ParseQuery(c.r.URL.RawQuery)
+		if err != nil {
+			return false
+		}
+		ask.AppID = query.Get("appid")
+	}
+	return ask.AppID == appid
+}
+
+// isClear reports whether a rule is one of clears: past its quota WeChat says 48006.
+func isClear(path string) bool {
+	return samePath(path, clearAllPath) || samePath(path, clearPath) || samePath(path, clearOnePath)
+}
+
+// cleared ends a granted clear by what WeChat said to it: granted, our counts start over, and only
+// then; refused, it did not cost one of the month's; without an answer it did, as far as we know.
+func (c *call) cleared() {
+	switch c.answer.errcode {
+	case 0:
+		if path, ok := c.clears(); ok && c.answer.state == present {
+			c.h.limiter.Clear(c.app.AppID, &c.decision, path)
+		}
+		c.done(0)
+	case codeClearsUsed:
+		c.h.limiter.Fill(&c.decision)
+		c.giveBack()
+	default:
+		c.giveBack()
 	}
 }

@@ -75,6 +75,10 @@ type fakeLimiter struct {
 	errcodes []int
 }
 
+func (*fakeLimiter) Clear(string, *limits.Decision, string) {}
+
+func (*fakeLimiter) Fill(*limits.Decision) {}
+
 func (l *fakeLimiter) Rules(appid string) *limits.Ruleset { return l.rules[appid] }
 
 func (l *fakeLimiter) Family(path string) bool {

@@ -117,7 +117,11 @@ func (c *call) send(out *http.Request) (*http.Response, error) {
 		if err == nil {
 			c.rec.Attempts++
 			c.rec.ErrCode, c.rec.RID = c.answer.errcode, c.answer.rid
-			c.done(c.answer.verdict(res.StatusCode))
+			if isClear(c.path) && res.StatusCode == http.StatusOK {
+				c.cleared()
+			} else {
+				c.done(c.answer.verdict(res.StatusCode))
+			}
 			return res, nil
 		}
 		if a.left() {
