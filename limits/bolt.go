@@ -26,6 +26,7 @@ type Bolt struct {
 	mu      sync.Mutex
 	windows map[string]*boltWindow // by app and window name
 	paces   map[string]*rate.Limiter
+	probes  map[string]time.Time // until when the turn is taken
 	pending []*boltWrite
 	closed  bool
 
@@ -77,6 +78,7 @@ func NewBolt(db *bbolt.DB, prefix string, now func() time.Time) *Bolt {
 		now:     now,
 		windows: make(map[string]*boltWindow),
 		paces:   make(map[string]*rate.Limiter),
+		probes:  make(map[string]time.Time),
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
@@ -419,6 +421,18 @@ func (s *Bolt) Read(_ context.Context, app string, windows []Window) ([]map[stri
 		}
 	}
 	return found, nil
+}
+
+// Probe keeps the turns in memory.
+func (s *Bolt) Probe(_ context.Context, app, counter string, gap time.Duration) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key, now := app+" "+counter, s.now()
+	if now.Before(s.probes[key]) {
+		return false, nil
+	}
+	s.probes[key] = now.Add(gap)
+	return true, nil
 }
 
 // Pace keeps a token bucket for each app and rule in memory.

@@ -54,4 +54,7 @@ type Decision struct {
 
 	meter *meter
 	held  []*counter // the counters that the call was counted in
+
+	generation int64 // of held[0] then
+	probe      bool  // sent although the counter is latched
 }

@@ -28,6 +28,10 @@ type Counters interface {
 	// Read returns what each of the windows holds of an app, by counter.
 	Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error)
 
+	// Probe takes the fleet's turn to send one call to a latched counter, once in each gap. It
+	// reports false when another has taken it.
+	Probe(ctx context.Context, app, counter string, gap time.Duration) (bool, error)
+
 	// Pace takes one call of a rule's pace. It returns 0 when the call may go, else how long to
 	// wait.
 	Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error)

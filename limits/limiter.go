@@ -195,8 +195,11 @@ func (l *Limiter) Take(ctx context.Context, call Call) Decision {
 	if d.Verdict.Sent() {
 		l.takeQuota(ctx, call, &d)
 	}
-	if d.Verdict == RefusedStore {
+	switch d.Verdict {
+	case RefusedStore:
 		l.local(call, &d)
+	case RefusedLatched:
+		l.probe(ctx, call, &d)
 	}
 	if d.Rule.Shadow && !d.Verdict.Sent() {
 		verdict := Shadow
@@ -239,7 +242,11 @@ func (l *Limiter) takeQuota(ctx context.Context, call Call, d *Decision) {
 	d.Counter = m.name
 	s := m.set(call.Caller)
 	s.arrive(now)
+	latched := m.latchedBy(l.atStore(now))
 	switch {
+	case latched != nil:
+		l.refused(d, m, latched, now)
+		m.mu.Unlock()
 	case s.spends(d.Rule, now):
 		l.spend(d, m, s, now)
 		m.mu.Unlock()
@@ -293,6 +300,7 @@ func (l *Limiter) count(call Call, d *Decision, forced bool) {
 		c.count()
 	}
 	d.Verdict, d.meter, d.held, d.Counted = Pass, m, counters, l.atStore(now).UnixMilli()
+	d.generation = counters[0].generation
 	l.figures(d, counters, now)
 }
 
@@ -405,7 +413,8 @@ func (l *Limiter) answered(err error) {
 func (l *Limiter) Degraded() bool { return l.down.Load() }
 
 // Done ends a call that was answered or whose fate is unknown: it stays counted. errcode is
-// WeChat's: 0 of an answer that has none, -1 when no answer was seen. A path inside a /* that WeChat does not know (40066) is
+// WeChat's: 0 of an answer that has none, -1 when no answer was seen. 45009 latches the call's
+// counter on every gateway. A path inside a /* that WeChat does not know (40066) is
 // forgotten, so that guessed paths do not use up the places of real ones.
 func (l *Limiter) Done(d *Decision, errcode int) {
 	m := d.meter
@@ -416,14 +425,34 @@ func (l *Limiter) Done(d *Decision, errcode int) {
 	for _, c := range d.held {
 		c.inFlight--
 	}
+	latched, lifted := false, false
+	switch {
+	case errcode == errcodeQuota:
+		latched = l.latch(m, d)
+	case d.probe && errcode != errcodeNone:
+		l.lift(m, d)
+		lifted = true
+	}
 	m.mu.Unlock()
 	d.meter, d.held = nil, nil
+	if latched { // the next probe is five minutes off, for every gateway
+		ctx, cancel := context.WithTimeout(context.Background(), l.patience)
+		_, _ = l.counters.Probe(ctx, m.app, m.name, probeGap) // without it a probe may come early
+		cancel()
+	}
+	if latched || lifted {
+		l.settle(m, 0)
+	}
 	if errcode == errcodeInvalidURL && m.name != d.Rule.Name {
 		l.forget(m)
 	}
 }
 
-const errcodeInvalidURL = 40066
+// Errcodes that mean something to a counter.
+const (
+	errcodeNone       = -1 // no answer was seen
+	errcodeInvalidURL = 40066
+)
 
 // GiveBack ends a call that provably never left: it is not counted.
 func (l *Limiter) GiveBack(d *Decision) {

@@ -84,6 +84,8 @@ type meter struct {
 	counters    map[counterKey]*counter
 	sets        map[string]*set  // by caller
 	generations map[string]int64 // of whole windows, by window name
+	latch       int64            // ms until which WeChat has said no, as the counters say
+	nextProbe   time.Time        // when this gateway may ask for the turn to probe
 	flying      bool
 	gone        bool // forgotten: another meter has taken its place
 	queue       []*waiter
@@ -175,6 +177,7 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 			a.Block = 0
 		}
 	}
+	defer m.heedLatches()
 	defer m.voidCleared()
 	for i, c := range counters {
 		h, asked := a.Counters[i], r.Counters[i]
@@ -196,13 +199,13 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 			if c.raise <= h.Used {
 				c.raise = 0
 			}
-			c.used, c.version, c.latch, c.grant = h.Used, h.Version, h.Latch, h.Grant
+			c.used, c.version, c.latch, c.grant = h.Used, h.Version, max(h.Latch, asked.Latch, c.latch), h.Grant
 			c.others = c.used - c.confirmed
 			c.inFlightThen = c.inFlight
 			c.takenSince = a.Granted
 			// A refusal is not written down, so it does not make the lost request stale.
 			c.unsure = c.unsure && r.Want > 0 && a.Granted == 0
-			c.dirty = c.held != c.confirmed || c.unsure || c.raise > 0
+			c.dirty = c.held != c.confirmed || c.unsure || c.raise > 0 || c.latch > h.Latch
 		}
 	}
 }
@@ -373,7 +376,7 @@ func deadline(sent time.Time, a *Answer, counters []*counter) time.Time {
 // come after it. m.mu is held.
 func (l *Limiter) grant(d *Decision, m *meter, counters []*counter, a *Answer, sent time.Time, after int64) {
 	d.Verdict = Pass
-	d.meter, d.held = m, counters
+	d.meter, d.held, d.generation = m, counters, counters[0].generation
 	d.Deadline, d.Counted = deadline(sent, a, counters), a.Now
 	for _, c := range counters {
 		c.inFlight++
@@ -408,15 +411,17 @@ func (l *Limiter) refuse(w *waiter, m *meter, counters []*counter, a *Answer) {
 func (l *Limiter) refused(d *Decision, m *meter, c *counter, now time.Time) {
 	l.figures(d, []*counter{c}, now)
 	now = l.atStore(now)
+	wait := d.Reset
 	switch {
 	case now.UnixMilli() < c.latch:
 		d.Verdict = RefusedLatched
+		wait = time.UnixMilli(c.latch).Sub(now)
 	case c.name != m.name:
 		d.Verdict = RefusedShare
 	default:
 		d.Verdict = RefusedQuota
 	}
-	d.RetryAfter = max(d.Reset, time.Second)
+	d.RetryAfter = max(wait, time.Second)
 }
 
 // figures fills in the tightest of the counters. m.mu is held.

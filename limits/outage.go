@@ -108,7 +108,8 @@ func (l *Limiter) local(call Call, d *Decision) {
 		c.share--
 		c.count()
 	}
-	d.Verdict, d.RetryAfter, d.meter, d.held = Degraded, 0, m, counters
+	d.Verdict, d.RetryAfter, d.meter, d.held, d.generation = Degraded, 0, m, counters, counters[0].generation
+	d.Counted = l.storeNow().UnixMilli()
 	l.figures(d, counters, l.now())
 }
 

@@ -162,6 +162,20 @@ func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[s
 	return found, nil
 }
 
+// Probe sets a key that expires, if it is not there.
+func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	defer cancel()
+	err := s.client.SetArgs(ctx, s.key(app, "probe:"+counter), s.gateway, redis.SetArgs{Mode: "NX", TTL: gap}).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("probe of %s: %w", app, err)
+	}
+	return true, nil
+}
+
 // Pace asks redis_rate, which is GCRA by Redis's own clock.
 func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.attempt)

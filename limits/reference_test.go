@@ -266,6 +266,10 @@ func (n *lossy) Patience() time.Duration { return 250 * time.Millisecond }
 
 func (n *lossy) Gateways(context.Context) (int64, error) { return 0, nil }
 
+func (n *lossy) Probe(context.Context, string, string, time.Duration) (bool, error) {
+	return false, nil
+}
+
 func (n *lossy) Read(context.Context, string, []Window) ([]map[string]Heard, error) {
 	return nil, errLost
 }

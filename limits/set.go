@@ -68,6 +68,7 @@ func (l *Limiter) spend(d *Decision, m *meter, s *set, now time.Time) {
 		c.takenSince++
 	}
 	d.Verdict, d.meter, d.held, d.Deadline, d.Counted = Pass, m, s.counters, s.deadline, l.atStore(now).UnixMilli()
+	d.generation = s.counters[0].generation
 	l.figures(d, s.counters, now)
 }
 

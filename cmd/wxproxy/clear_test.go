@@ -112,3 +112,42 @@ func TestClearsInTheConsole(t *testing.T) {
 		t.Errorf("WeChat saw %d clears, want one, or two before the tally was filled", n)
 	}
 }
+
+// WeChat says 45009 at half of our figure: at most the calls in flight are sent after it, by any of
+// the gateways, and its neighbours stay open.
+func TestWeChatItselfRefuses(t *testing.T) {
+	wechat := newWechat(t, sandbox.Options{Keep: -1, Quotas: map[string]int64{"/cgi-bin/menu/create": 50, "/cgi-bin/tags/get": 5}})
+	config := write(t, wechat, redistest.Start(t).URL(), table("100/day", "7/day"))
+	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
+	const callers = 12
+	for _, path := range []string{"/cgi-bin/menu/create", "/cgi-bin/tags/get"} {
+		got := fire(t, gateways, callers, 300, "POST", "/"+appA+path, menu)
+		if path == "/cgi-bin/tags/get" {
+			got = fire(t, gateways, callers, 300, "GET", "/"+appA+path, "")
+		}
+		time.Sleep(1100 * time.Millisecond) // within a second everybody has heard
+		before := wechat.Calls(appA, path)
+		fire(t, gateways, callers, 60, "GET", "/"+appA+path, "")
+		if n := wechat.Calls(appA, path) - before; n != 0 {
+			t.Errorf("%s: WeChat saw %d calls a second after its 45009", path, n)
+		}
+		refused := 0
+		for a, n := range got {
+			if a.decision == "refused-latched" && a.body == refusal {
+				refused += n
+			}
+		}
+		if refused == 0 {
+			t.Errorf("%s: nothing was refused-latched: %v", path, got)
+		}
+	}
+	if n := wechat.Executed(appA, "/cgi-bin/menu/create"); n != 50 {
+		t.Errorf("WeChat executed %d, want its 50", n)
+	}
+	if n := wechat.Calls(appA, "/cgi-bin/menu/create") - 50; n > 100 {
+		t.Errorf("%d calls were sent after WeChat's 45009", n)
+	}
+	if a := do(t, "GET", gateways[0].url+"/"+appA+"/cgi-bin/get_api_domain_ip", nil); a.decision != "pass" {
+		t.Errorf("another path of the same rule: %v, want pass", a)
+	}
+}
