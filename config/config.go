@@ -192,7 +192,10 @@ func Load(o LoadOptions) (*Config, error) {
 
 // defaults is what holds for everything that is left out.
 func defaults(env func(string) (string, bool)) *Config {
-	token, _ := env("WXPROXY_ADMIN_TOKEN")
+	token, ok := env("WXPROXY_ADMIN_TOKEN")
+	if !ok {
+		token = ""
+	}
 	return &Config{
 		Listen:        "127.0.0.1:8080",
 		Admin:         Admin{Listen: "127.0.0.1:8081", Token: token},

@@ -31,7 +31,7 @@ store:
 apps:
   - name: demo
     appid: %s
-    secret: "${WXPROXY_DEMO_SECRET}"
+    secret: %s
     quotas: {menu.create: 2/day}
 access_log: {file: %s}
 `
@@ -75,14 +75,12 @@ func demo(ctx context.Context, stdout, stderr io.Writer, once bool) (err error) 
 
 	file := filepath.Join(folder, "wxproxy.yaml")
 	text := fmt.Sprintf(demoConfig, freeOr(ctx, demoListen), freeOr(ctx, demoAdmin), wechat.URL,
-		filepath.Join(folder, "wxproxy.db"), sandbox.DefaultAppID, filepath.Join(folder, "access.log"))
+		filepath.Join(folder, "wxproxy.db"), sandbox.DefaultAppID, sandbox.DefaultSecret, filepath.Join(folder, "access.log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
 	load := loadOptions(file)
-	load.Env = func(name string) (string, bool) { // nothing of this machine's environment
-		return sandbox.DefaultSecret, name == "WXPROXY_DEMO_SECRET"
-	}
+	load.Env = func(string) (string, bool) { return "", false } // nothing of this machine's environment
 	c, err := config.Load(load)
 	if err != nil {
 		return err
