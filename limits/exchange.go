@@ -91,6 +91,7 @@ type Answer struct {
 	Block       int64
 	Which       int   // index of the tightest counter
 	Now         int64 // the store's clock, milliseconds since 1970
+	Retried     bool  // an earlier attempt of the same request had no answer, and may be heard yet
 	Lost        bool  // the store was older than what the gateway had heard: it has lost writes
 	Generations []int64
 	Counters    []Heard

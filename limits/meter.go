@@ -204,7 +204,7 @@ func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
 			c.inFlightThen = c.inFlight
 			c.takenSince = a.Granted
 			// A refusal is not written down, so it does not make the lost request stale.
-			c.unsure = c.unsure && r.Want > 0 && a.Granted == 0
+			c.unsure = (c.unsure || a.Retried) && r.Want > 0 && a.Granted == 0
 			c.dirty = c.held != c.confirmed || c.unsure || c.raise > 0 || c.latch > h.Latch
 		}
 	}

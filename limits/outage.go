@@ -129,10 +129,11 @@ func goesLocal(rule *Rule) bool {
 func (l *Limiter) registrar() {
 	tick := time.NewTicker(registerGap)
 	defer tick.Stop()
+	var f fleet
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		if n, err := l.counters.Gateways(ctx); err == nil {
-			l.gateways.Store(n)
+			l.gateways.Store(f.heard(n, l.now()))
 		}
 		cancel()
 		select {
@@ -141,4 +142,40 @@ func (l *Limiter) registrar() {
 		case <-tick.C:
 		}
 	}
+}
+
+// fleet is how many gateways share the store, as this one heard lately.
+type fleet struct {
+	times  int // how often it heard
+	counts []heardGateways
+}
+
+type heardGateways struct {
+	at time.Time
+	n  int64
+}
+
+const (
+	fleetMemory = 10 * time.Minute
+	fleetTimes  = 3 // hearings before the count is trusted
+)
+
+// heard takes in a count, and returns the most of the last ten minutes: a store that has lost
+// everything has lost who lives, too. It returns 0 until it has heard three times. So whoever goes
+// on alone has said that it lives for longer than all others take to hear of it, and nobody's share
+// is too large.
+func (f *fleet) heard(n int64, now time.Time) (most int64) {
+	f.times++
+	recent := f.counts[:0]
+	for _, h := range append(f.counts, heardGateways{now, n}) {
+		if now.Sub(h.at) < fleetMemory {
+			recent = append(recent, h)
+			most = max(most, h.n)
+		}
+	}
+	f.counts = recent
+	if f.times < fleetTimes {
+		return 0
+	}
+	return most
 }

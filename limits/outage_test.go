@@ -146,3 +146,24 @@ func TestLocalShares(t *testing.T) {
 		t.Error("Degraded() = true, want false")
 	}
 }
+
+func TestFleet(t *testing.T) {
+	var f fleet
+	now := time.Now()
+	for i, step := range []struct {
+		after   time.Duration
+		n, want int64
+	}{
+		{0, 1, 0}, {registerGap, 3, 0}, // just started: others may not have heard of it
+		{registerGap, 3, 3},
+		{registerGap, 1, 3}, // the store was flushed
+		{registerGap, 4, 4},
+		{fleetMemory - registerGap, 2, 4},
+		{registerGap, 2, 2}, // the others have been away for ten minutes
+	} {
+		now = now.Add(step.after)
+		if got := f.heard(step.n, now); got != step.want {
+			t.Errorf("step %d: heard(%d) = %d, want %d", i, step.n, got, step.want)
+		}
+	}
+}

@@ -68,10 +68,11 @@ func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
 	}
 	var err error
-	for range 2 {
+	for i := range 2 {
 		args[1] = s.q.Add(1)
 		var a *Answer
 		if a, err = s.try(ctx, keys, args, r); err == nil {
+			a.Retried = i > 0
 			return a, nil
 		}
 		if ctx.Err() != nil {
