@@ -7,7 +7,7 @@ GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Where scripts/deps.sh unpacks redis-server when it may not install it.
 export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
 
-.PHONY: build test check lint bench fuzz demo deps clean
+.PHONY: build test check lint bench bench-compare fuzz demo deps clean
 
 build:
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wxproxy ./cmd/wxproxy
@@ -26,8 +26,13 @@ check:
 lint:
 	GOTOOLCHAIN=$$(go env GOVERSION | cut -d ' ' -f 1) go run $(GOLANGCI) run ./...
 
-bench: deps
-	go test -run '^$$' -bench . -benchmem ./...
+# Writes docs/benchmarks.md; installs what it needs and says so. BENCHFLAGS=-help tells its flags.
+bench:
+	go run ./bench $(BENCHFLAGS)
+
+# The Go benchmarks of limits and proxy at a commit and now.
+bench-compare:
+	@bench/compare.sh $(BASE)
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh

@@ -20,6 +20,7 @@ import (
 var mayImport = map[string][]string{
 	"wxproxy":                    {},
 	"wxproxy/admin":              {"wxproxy/limits", "wxproxy/token"},
+	"wxproxy/bench":              {},
 	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/internal/faults":    {},

@@ -52,6 +52,13 @@ func (b *breaker) away() bool {
 	return b.open
 }
 
+// reset has the next request sent whatever is known of the store: it is the last chance to be heard.
+func (b *breaker) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open, b.errors = false, 0
+}
+
 // result takes in how a request ended, and reports whether that was the end of an outage.
 func (b *breaker) result(err error, now time.Time) (back bool) {
 	b.mu.Lock()

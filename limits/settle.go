@@ -175,6 +175,7 @@ func (l *Limiter) Close(ctx context.Context) error {
 	l.mu.Unlock()
 	close(l.stop)
 	l.flights.Wait()
+	l.breaker.reset()
 	for i, m := range meters {
 		if err := l.state(ctx, m, true); err != nil { // the store is away: the rest would only wait for it
 			return fmt.Errorf("stating the counts of %d rules: %w", len(meters)-i, err)
