@@ -1,0 +1,222 @@
+// Command bench measures wxproxy against a bare httputil.ReverseProxy, nginx with Lua and Redis,
+// Caddy and HAProxy, and writes docs/benchmarks.md. `make bench` runs it; it takes about 15 minutes
+// and wants a machine that has nothing else to do.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	rounds  int
+	window  time.Duration
+	wait    time.Duration
+	only    string
+	out     string
+	report  bool
+	profile string
+}
+
+func run(ctx context.Context, args []string) error {
+	switch { // parts of a run, each a process of its own
+	case len(args) >= 3 && args[0] == "serve":
+		return serve(ctx, args[1], args[2], strings.Join(args[3:], ""))
+	case len(args) == 4 && args[0] == "pace":
+		rate, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		d, err := time.ParseDuration(args[3])
+		if err != nil {
+			return err
+		}
+		p, err := pace(ctx, args[1], rate, d)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(p)
+	}
+
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each case")
+	flags.DurationVar(&o.window, "window", 4*time.Second, "how long each contender is measured in each round")
+	flags.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait before each round for others to leave the machine alone")
+	flags.StringVar(&o.only, "case", "", "only the cases whose name begins with this")
+	flags.StringVar(&o.out, "out", "docs", "folder of the documents; nothing is written with -case")
+	flags.BoolVar(&o.report, "report", false, "write the documents from the figures of the last run")
+	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of wxproxy under the first case to this file, and nothing else")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	kept := filepath.Join(cacheDir, "results.json")
+	if o.report {
+		return rewrite(kept, o.out)
+	}
+	if runtime.GOOS != "linux" {
+		return errors.New("the figures are Linux's own accounting: run it there")
+	}
+
+	b, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if o.profile != "" {
+		return b.profile(ctx, o.profile)
+	}
+	failed := b.all(ctx)
+	if o.only != "" {
+		fmt.Println(b.results.markdown(english))
+		return failed
+	}
+	data, err := json.MarshalIndent(b.results, "", " ") // of a run that broke off too: -report shows it
+	if err = errors.Join(failed, err, os.WriteFile(kept, data, 0o600)); err != nil {
+		return err
+	}
+	return rewrite(kept, o.out)
+}
+
+// rewrite writes the documents from the figures of a run.
+func rewrite(from, folder string) error {
+	data, err := os.ReadFile(from) //nolint:gosec // G304: our own file
+	if err != nil {
+		return err
+	}
+	var r results
+	if err := json.Unmarshal(data, &r); err != nil {
+		return err
+	}
+	for name, language := range map[string]language{"benchmarks.md": english, "benchmarks.zh-CN.md": chinese} {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(r.markdown(language)), 0o644); err != nil { //nolint:gosec // G306: a document
+			return err
+		}
+		say("wrote %s", path)
+	}
+	return nil
+}
+
+// bench is a run: the tools, and what stays up all the time.
+type bench struct {
+	options
+	tools    *tools
+	dir      string
+	script   string // wrk's
+	redis    *running
+	client   *redis.Client
+	upstream *running
+	pinned   bool
+	results  results
+}
+
+// open installs and builds what is needed and starts Redis.
+func open(ctx context.Context, o options) (*bench, error) {
+	b := &bench{options: o}
+	var err error
+	if b.tools, err = install(ctx); err != nil {
+		return nil, err
+	}
+	parent := "/dev/shm" // access logs of all the contenders: no disk is to be measured
+	if _, err := os.Stat(parent); err != nil {
+		parent = ""
+	}
+	if b.dir, err = os.MkdirTemp(parent, "bench-"); err != nil {
+		return nil, err
+	}
+	if b.script, err = writeLoad(b.dir); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	b.results = results{Machine: machine(), Versions: b.tools.versions, Date: time.Now(), Rounds: o.rounds, Window: o.window, Commit: commit(ctx)}
+	return b, nil
+}
+
+// commit names what is measured.
+func commit(ctx context.Context) string {
+	out, _ := command(ctx, "git", "describe", "--always", "--dirty").Output() // "": not a repository
+	return strings.TrimSpace(string(out))
+}
+
+// site starts Redis and the upstream, pinned or not.
+func (b *bench) site(ctx context.Context, pinned bool) error {
+	if err := b.stopSite(); err != nil {
+		return err
+	}
+	b.pinned = pinned
+	begin := func(name string, argv ...string) (*running, error) {
+		address, err := freeAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range argv {
+			argv[i] = strings.NewReplacer("ADDRESS", address, "PORT", strconv.Itoa(port(address))).Replace(argv[i])
+		}
+		if pinned {
+			argv = append([]string{"taskset", "-c", "0"}, argv...)
+		}
+		dir := filepath.Join(b.dir, name)
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, err
+		}
+		cmd := command(ctx, argv[0], argv[1:]...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs(pinned)))
+		return launch(ctx, name, address, dir, cmd)
+	}
+	var err error
+	if b.redis, err = begin("redis", b.tools.redis, "--bind", "127.0.0.1", "--port", "PORT", "--save", "", "--appendonly", "no", "--maxclients", "4000"); err != nil {
+		return err
+	}
+	b.client = redis.NewClient(&redis.Options{Addr: b.redis.address})
+	b.upstream, err = begin("upstream", b.tools.self, "serve", "upstream", "ADDRESS")
+	return err
+}
+
+func (b *bench) stopSite() error {
+	var errs []error
+	if b.client != nil {
+		errs = append(errs, b.client.Close())
+		b.client = nil
+	}
+	for _, r := range []*running{b.redis, b.upstream} {
+		if r != nil {
+			errs = append(errs, r.stop())
+		}
+	}
+	b.redis, b.upstream = nil, nil
+	return errors.Join(errs...)
+}
+
+func (b *bench) close() error { return errors.Join(b.stopSite(), os.RemoveAll(b.dir)) }
+
+func procs(pinned bool) int {
+	if pinned {
+		return 1
+	}
+	return runtime.NumCPU()
+}

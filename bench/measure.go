@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ticks is USER_HZ, the unit of the kernel's figures in /proc on every Linux that Go runs on.
+const ticks = 100
+
+// process is a line of /proc/PID/stat, as far as it is needed.
+type process struct {
+	pid, parent int
+	cpu         time.Duration // of its own threads, user and system
+	reaped      time.Duration // of children that ended
+	rssBytes    int64
+}
+
+func readProcess(pid int) (process, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	_, rest, ok := bytes.Cut(data, []byte(") ")) // the name before it may hold blanks
+	f := strings.Fields(string(rest))
+	if !ok || len(f) < 22 {
+		return process{}, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(f))
+	}
+	figure := func(i int) int64 {
+		n, _ := strconv.ParseInt(f[i], 10, 64) // the kernel wrote it
+		return n
+	}
+	span := func(i int) time.Duration { return time.Duration(figure(i)+figure(i+1)) * time.Second / ticks }
+	return process{pid: pid, parent: int(figure(1)), cpu: span(11), reaped: span(13), rssBytes: figure(21) * int64(os.Getpagesize())}, nil
+}
+
+// processes are all that the machine shows.
+func processes() []process {
+	entries, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
+	all := make([]process, 0, len(entries))
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(filepath.Base(entry))
+		if err != nil {
+			continue
+		}
+		if p, err := readProcess(pid); err == nil { // else it has just ended
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// tree is a process and all below it: nginx works in a child. No process has the id 0.
+func tree(all []process, root int) (sum process) {
+	for _, p := range all {
+		switch {
+		case p.pid == root:
+			sum.cpu += p.cpu
+			sum.reaped += p.reaped
+			sum.rssBytes += p.rssBytes
+		case root != 0 && p.parent == root:
+			below := tree(all, p.pid)
+			sum.cpu += below.cpu
+			sum.reaped += below.reaped
+			sum.rssBytes += below.rssBytes
+		}
+	}
+	return sum
+}
+
+// stolen is the time that a hypervisor gave to others.
+func stolen() (time.Duration, error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	f := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal guest guest_nice
+	if len(f) < 9 {
+		return 0, fmt.Errorf("/proc/stat: %q", line)
+	}
+	n, err := strconv.ParseInt(f[8], 10, 64)
+	return time.Duration(n) * time.Second / ticks, err
+}
+
+// usage is what the parts of a measurement have used up to now.
+type usage struct {
+	at           time.Time
+	proxy, redis process
+	foreign      time.Duration // all processes but this one and those below it, and what was stolen
+}
+
+// readUsage reads the figures of a moment. What a child of ours that ended has used is in its
+// parent's figures.
+func readUsage(proxy, redis int) (usage, error) {
+	all := processes()
+	u := usage{at: time.Now(), proxy: tree(all, proxy), redis: tree(all, redis)}
+	mine := tree(all, os.Getpid())
+	for _, p := range all {
+		u.foreign += p.cpu + p.reaped
+	}
+	u.foreign -= mine.cpu + mine.reaped
+	lost, err := stolen()
+	u.foreign += lost
+	return u, err
+}
