@@ -154,7 +154,8 @@ func TestFleet(t *testing.T) {
 		after   time.Duration
 		n, want int64
 	}{
-		{0, 1, 0}, {registerGap, 3, 0}, // just started: others may not have heard of it
+		{0, 1, 0},
+		{registerGap, 3, 0}, // just started: others may not have heard of it
 		{registerGap, 3, 3},
 		{registerGap, 1, 3}, // the store was flushed
 		{registerGap, 4, 4},
