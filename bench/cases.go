@@ -86,14 +86,20 @@ func (b *bench) all(ctx context.Context) error {
 }
 
 // rounds runs one case: all its contenders in turn, again and again. A round in which others used the
-// machine is dropped and made up for, at most twice as often as there are rounds. No round is dropped for
+// machine is dropped and made up for, at most three times as often as there are rounds. No round is dropped for
 // anything else.
 func (b *bench) rounds(ctx context.Context, s scenario) error {
 	s.apps, s.quota = cmp.Or(s.apps, 1), cmp.Or(s.quota, 5_000_000)
 	s.contenders = slices.DeleteFunc(slices.Clone(s.contenders), func(name string) bool { return !b.tools.available(name) })
-	c := result{Name: s.name, Contenders: s.contenders, Conns: s.conns, Figures: make(map[string][]figures), Faults: make(map[string]string)}
 	rounds := min(b.options.rounds, cmp.Or(s.rounds, b.options.rounds))
-	for len(c.Figures[s.contenders[0]]) < rounds && c.Dropped < 2*rounds {
+	c := b.results.find(s.name)
+	if c.Name == "" {
+		b.results.Cases = append(b.results.Cases, result{
+			Name: s.name, Contenders: s.contenders, Conns: s.conns, Figures: make(map[string][]figures), Faults: make(map[string]string),
+		})
+		c = b.results.find(s.name)
+	}
+	for len(c.Figures[s.contenders[0]]) < rounds && c.Dropped < 3*rounds {
 		if err := b.awaitQuiet(ctx); err != nil {
 			return err
 		}
@@ -126,7 +132,6 @@ func (b *bench) rounds(ctx context.Context, s scenario) error {
 			c.Figures[name] = append(c.Figures[name], f)
 		}
 	}
-	b.results.Cases = append(b.results.Cases, c)
 	return nil
 }
 
@@ -147,7 +152,7 @@ func (b *bench) awaitQuiet(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if float64(after.foreign-before.foreign) <= foreignLoad*float64(after.at.Sub(before.at)) {
+		if after.foreign(before) <= foreignLoad {
 			return nil
 		}
 	}
@@ -246,7 +251,7 @@ func (b *bench) measure(ctx context.Context, s scenario, name string) (f figures
 		P50:           l.P50,
 		P99:           l.P99,
 		MB:            float64(after.proxy.rssBytes) / (1 << 20),
-		Foreign:       float64(after.foreign-before.foreign) / float64(after.at.Sub(before.at)),
+		Foreign:       after.foreign(before),
 		RedisCommands: commandsNow - commands,
 	}
 	if name == direct {

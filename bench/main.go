@@ -39,6 +39,7 @@ type options struct {
 	only    string
 	out     string
 	report  bool
+	resume  bool
 	profile string
 }
 
@@ -70,6 +71,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.only, "case", "", "only the cases whose name begins with this")
 	flags.StringVar(&o.out, "out", "docs", "folder of the documents; nothing is written with -case")
 	flags.BoolVar(&o.report, "report", false, "write the documents from the figures of the last run")
+	flags.BoolVar(&o.resume, "resume", false, "go on with a run of the same commit that broke off")
 	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of wxproxy under the first case to this file, and nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -90,16 +92,40 @@ func run(ctx context.Context, args []string) error {
 	if o.profile != "" {
 		return b.profile(ctx, o.profile)
 	}
-	failed := b.all(ctx)
 	if o.only != "" {
+		err := b.all(ctx)
 		fmt.Println(b.results.markdown(english))
-		return failed
+		return err
 	}
-	data, err := json.MarshalIndent(b.results, "", " ") // of a run that broke off too: -report shows it
+	if o.resume {
+		if err := b.results.resume(kept); err != nil {
+			return err
+		}
+	}
+	failed := b.all(ctx)
+	data, err := json.MarshalIndent(b.results, "", " ")
 	if err = errors.Join(failed, err, os.WriteFile(kept, data, 0o600)); err != nil {
 		return err
 	}
 	return rewrite(kept, o.out)
+}
+
+// resume takes over the figures of a run that broke off, if it measured the same.
+func (r *results) resume(from string) error {
+	data, err := os.ReadFile(from) //nolint:gosec // G304: our own file
+	if err != nil {
+		return err
+	}
+	var before results
+	if err := json.Unmarshal(data, &before); err != nil {
+		return err
+	}
+	if before.Commit != r.Commit || before.Window != r.Window || before.Rounds != r.Rounds || before.Machine != r.Machine {
+		return fmt.Errorf("the run that broke off was of %s, %d rounds of %v: this is %s, %d of %v",
+			before.Commit, before.Rounds, before.Window, r.Commit, r.Rounds, r.Window)
+	}
+	*r = before
+	return nil
 }
 
 // rewrite writes the documents from the figures of a run.
@@ -156,10 +182,15 @@ func open(ctx context.Context, o options) (*bench, error) {
 	return b, nil
 }
 
-// commit names what is measured.
+// commit names what is measured. Changes of this program and of documents are not part of it.
 func commit(ctx context.Context) string {
-	out, _ := command(ctx, "git", "describe", "--always", "--dirty").Output() // "": not a repository
-	return strings.TrimSpace(string(out))
+	out, _ := command(ctx, "git", "describe", "--always").Output() // "": not a repository
+	changed, _ := command(ctx, "git", "status", "--porcelain", "--", "*.go", "*.lua", "go.mod", ":!bench", ":!*_test.go").Output()
+	name := strings.TrimSpace(string(out))
+	if len(changed) > 0 {
+		name += "-dirty"
+	}
+	return name
 }
 
 // site starts Redis and the upstream, pinned or not.

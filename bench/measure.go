@@ -73,26 +73,45 @@ func tree(all []process, root int) (sum process) {
 	return sum
 }
 
-// stolen is the time that a hypervisor gave to others.
-func stolen() (time.Duration, error) {
+// busy is the time that all processors of the machine have been at work, and the time that a
+// hypervisor gave to others.
+func busy() (worked, stolen time.Duration, err error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	line, _, _ := strings.Cut(string(data), "\n")
 	f := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal guest guest_nice
 	if len(f) < 9 {
-		return 0, fmt.Errorf("/proc/stat: %q", line)
+		return 0, 0, fmt.Errorf("/proc/stat: %q", line)
 	}
-	n, err := strconv.ParseInt(f[8], 10, 64)
-	return time.Duration(n) * time.Second / ticks, err
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
+		n, err := strconv.ParseInt(f[i], 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		d := time.Duration(n) * time.Second / ticks
+		if i == 8 {
+			stolen = d
+			continue
+		}
+		worked += d
+	}
+	return worked, stolen, nil
 }
 
 // usage is what the parts of a measurement have used up to now.
 type usage struct {
 	at           time.Time
 	proxy, redis process
-	foreign      time.Duration // all processes but this one and those below it, and what was stolen
+	others       time.Duration // all processes but this one and those below it, and what was stolen
+	rest         time.Duration // what all processors have done and this one and those below it have not
+}
+
+// foreign is how much of one core others have used since before. Either figure can miss some of it:
+// processes that end leave no trace if nobody waits for them, and the kernel's sum is taken by samples.
+func (u usage) foreign(before usage) float64 {
+	return float64(max(u.others-before.others, u.rest-before.rest)) / float64(u.at.Sub(before.at))
 }
 
 // readUsage reads the figures of a moment. What a child of ours that ended has used is in its
@@ -102,10 +121,11 @@ func readUsage(proxy, redis int) (usage, error) {
 	u := usage{at: time.Now(), proxy: tree(all, proxy), redis: tree(all, redis)}
 	mine := tree(all, os.Getpid())
 	for _, p := range all {
-		u.foreign += p.cpu + p.reaped
+		u.others += p.cpu + p.reaped
 	}
-	u.foreign -= mine.cpu + mine.reaped
-	lost, err := stolen()
-	u.foreign += lost
+	u.others -= mine.cpu + mine.reaped
+	worked, stolen, err := busy()
+	u.others += stolen
+	u.rest = worked + stolen - mine.cpu - mine.reaped
 	return u, err
 }

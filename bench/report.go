@@ -164,7 +164,7 @@ func (r *results) gates() []gate {
 		most("forwarded, 128 connections, CPU / Caddy with its log", "转发，128 个连接，CPU 与 Caddy（写日志）之比", f128.ratio(ours, caddy, figures.cpu), 0.55, 0),
 		most("counted one by one, CPU / bare", "逐次计数，CPU 与 bare 之比", r.find("one-by-one").ratio(ours, bareProxy, figures.cpu), 2.0, 0),
 		{name: "refused here, calls/s / net/http", nameZH: "本地拒绝，每秒次数与 net/http 之比", seen: refused.ratio(ours, handler, perSecond), digits: 2, want: 0.75, aim: 0.80},
-		in(most("refused here, commands to Redis", "本地拒绝，Redis 命令数", refused.of(ours, func(f figures) float64 { return float64(f.RedisCommands) }), 0, 0), "", 0),
+		most("refused here, commands to Redis for 1000 calls", "本地拒绝，每 1000 次的 Redis 命令数", refused.of(ours, func(f figures) float64 { return 1000 * float64(f.RedisCommands) / float64(f.Calls) }), 0, 0),
 		in(most("commands to Redis for 1000 calls, 5000 calls/s of one rule", "每 1000 次调用的 Redis 命令数（一条规则，每秒 5000 次）", spreadOf(s.Redis), 10, 0), "", 2),
 		in(most("added p50, 1000 calls/s, upstream of 50 ms", "增加的 p50，每秒 1000 次，上游 50 ms", added(ours), 0.1, 0), "ms", 3),
 		in(most("added p50, a lone caller", "增加的 p50，单个调用者", lone(ours), 0.08, 0), "ms", 3),
