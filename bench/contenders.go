@@ -32,8 +32,6 @@ const (
 	nginxLua  = "nginx + Lua + Redis"
 	caddy     = "Caddy"
 	haproxy   = "HAProxy"
-
-	nginxTuned = "the same, log buffered"
 )
 
 // setup is what a contender is started with.
@@ -44,7 +42,7 @@ type setup struct {
 	Quota                    int
 	Apps, Rules              []string
 	Procs                    int
-	Root, Lua, Buffered      bool
+	Root, Lua                bool
 	Modules, Refusal         string
 
 	pinned bool
@@ -87,7 +85,7 @@ func (t *tools) available(name string) bool {
 	switch name {
 	case nginx:
 		return t.nginx != ""
-	case nginxLua, nginxTuned:
+	case nginxLua:
 		return t.lua
 	case caddy:
 		return t.caddy != ""
@@ -124,8 +122,8 @@ func (t *tools) argv(name string, s *setup) ([]string, error) {
 		}
 		path, err := s.write("wxproxy.yaml")
 		return []string{t.wxproxy, "serve", "--config", path}, err
-	case nginx, nginxLua, nginxTuned:
-		s.Lua, s.Buffered = name != nginx, name == nginxTuned
+	case nginx, nginxLua:
+		s.Lua = name == nginxLua
 		if _, err := s.write("quota.lua"); err != nil {
 			return nil, err
 		}
@@ -194,7 +192,7 @@ func (r *running) stop() error {
 
 // logLines counts the lines of the contender's access log, or returns -1 where there is none.
 func (r *running) logLines() int64 {
-	name := map[string]string{ours: "stdout.log", nginxLua: "access.log", nginxTuned: "access.log", caddy: "access.log"}[r.name]
+	name := map[string]string{ours: "stdout.log", nginxLua: "access.log", caddy: "access.log"}[r.name]
 	if name == "" {
 		return -1
 	}

@@ -239,8 +239,8 @@ func (r *results) markdown(l language) string {
 			}
 		}
 	}
-	line("| %s | "+l.pick("%d rounds of %v for each contender; %d rounds were dropped because others used more than %.0f %% of a core; in those kept they used at most %.0f %%",
-		"每个对手 %d 轮，每轮 %v；有 %d 轮因为别的程序占用超过一个核的 %.0f%% 而作废；留下的各轮里别的程序至多占 %.0f%%")+" |",
+	line("| %s | "+l.pick("%d rounds of %v for each contender (3 where no gate depends on it); %d measurements were dropped and made again because others used more than %.0f %% of a core; in those kept they used at most %.0f %%",
+		"每个对手 %d 轮（与要求无关的 3 轮），每轮 %v；有 %d 次因为别的程序占用超过一个核的 %.0f%% 而作废重测；留下的各次里别的程序至多占 %.0f%%")+" |",
 		l.pick("rounds", "轮次"), r.Rounds, r.Window, dropped, 100*foreignLoad, 100*worst)
 	verdict := l.pick("between 2.0 and 2.5, so the run counts", "在 2.0 与 2.5 之间，这一次有效")
 	if void {

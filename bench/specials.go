@@ -65,11 +65,11 @@ func (b *bench) upstreamDelay(ctx context.Context, delay string) (string, error)
 	return fetch(ctx, http.MethodGet, "http://"+b.upstream.address+"/-/?delay="+delay, "")
 }
 
-// openLoop is pacedOnce on a machine that others leave alone: it is done again, three times at most,
-// if they did not.
+// openLoop is pacedOnce on a machine that others leave alone: it is done again if they did
+// not.
 func (b *bench) openLoop(ctx context.Context, name string, rate int, delay string) (p *paced, scripts int64, err error) {
-	for range 4 {
-		if err := b.awaitQuiet(ctx); err != nil {
+	for range attempts {
+		if err := b.awaitQuiet(ctx, 3*time.Second); err != nil {
 			return nil, 0, err
 		}
 		before, err1 := readUsage(0, 0)
@@ -129,7 +129,7 @@ func (b *bench) unpinnedSpecials(ctx context.Context) error {
 		s.Start, s.MB = make(map[int][]int64), make(map[int]float64)
 	}
 	for len(s.Start[200]) < b.options.rounds {
-		if err := b.awaitQuiet(ctx); err != nil {
+		if err := b.awaitQuiet(ctx, 3*time.Second); err != nil {
 			return err
 		}
 		for _, rules := range []int{20, 200} {
@@ -141,7 +141,7 @@ func (b *bench) unpinnedSpecials(ctx context.Context) error {
 	if len(s.Go) > 0 {
 		return nil
 	}
-	if err := b.awaitQuiet(ctx); err != nil {
+	if err := b.awaitQuiet(ctx, 3*time.Second); err != nil {
 		return err
 	}
 	return b.goBenchmarks(ctx)

@@ -180,6 +180,18 @@ func TestCounterexampleRepliesThatNobodyHeard(t *testing.T) {
 	want(t, "a asks again", a.says(t, 1), said{Granted: 1, Used: 6})
 }
 
+// The same with a real gateway, when nobody calls any more: within a second it says what it holds.
+func TestCounterexampleReplyLostAndThenSilence(t *testing.T) {
+	n, relay, direct := relayedNode(t, 10)
+	n.spend(t, 3)
+	order(t, relay, Fault{Match: counting(t), Do: LoseReply, Times: 2}) // both attempts
+	if verdict, _, _ := n.call(t.Context(), groupsPath); verdict != limits.RefusedStore {
+		t.Errorf("with both replies lost: %s", verdict)
+	}
+	n.countedIs(t, direct, groupsPath, 4) // nobody has heard of the fourth
+	n.countedIs(t, direct, groupsPath, 3)
+}
+
 // Totals without a number: "I hold 5" comes late, when two more were taken, and must not take them
 // back.
 func TestCounterexampleStaleTotals(t *testing.T) {
@@ -324,7 +336,7 @@ func TestCounterexampleDeadline(t *testing.T) {
 			t.Errorf("verdict = %s", verdict)
 		}
 	}
-	time.Sleep(1500 * time.Millisecond) // one idle second
+	time.Sleep(idle)
 	if late.Fired() != 3 {
 		t.Errorf("%d replies were late, want 3", late.Fired())
 	}
@@ -399,17 +411,22 @@ func (n *node) fullNow(t *testing.T) {
 // is waits until the count is that, for a second and a half.
 func (n *node) is(t *testing.T, direct *redis.Client, want int64) {
 	t.Helper()
+	n.countedIs(t, direct, groupsPath, want)
+}
+
+func (*node) countedIs(t *testing.T, direct *redis.Client, path string, want int64) {
+	t.Helper()
 	deadline := time.Now().Add(1500 * time.Millisecond)
 	for {
 		var got int64
-		for _, used := range windows(t, direct, app, "groups", "d") {
+		for _, used := range windows(t, direct, app, nameOf(path), "d") {
 			got += used
 		}
 		if got == want {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("counted %d, want %d", got, want)
+			t.Errorf("%s: counted %d, want %d", path, got, want)
 			return
 		}
 		time.Sleep(5 * time.Millisecond)

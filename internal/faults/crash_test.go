@@ -126,7 +126,7 @@ func TestF12UnderLoad(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			close(stop)
 			loads.Wait()
-			time.Sleep(1500 * time.Millisecond) // one idle second
+			time.Sleep(idle)
 			executed, counted := f.executed(0, sendPath), f.counted(t, 0, "send", "d")
 			t.Logf("executed %d, counted %d of %d after %d kills", executed, counted, test.quota, kills)
 			if executed > test.quota || counted < executed || counted-executed > kills*(callers+test.ahead) {

@@ -15,7 +15,7 @@
 //
 //	go test ./internal/faults -timeout 30m -run 'TestF(1|2|3|12|13)$' -faults.repeat 20
 //
-// What is missing, and why: F8 and F9 need a second Redis server that lags, or a full one; F14 and
-// F15 need the latch and the clears; F19 to F21 are tests of packages token and proxy; F25 and F26
-// are no tests but a soak and a benchmark.
+// What is missing, and why: F8 and F9 need a second Redis server that lags, or a full one; F15 is a
+// test of cmd/wxproxy; F19 to F21 are tests of packages token and proxy; F25 and F26 are no tests but
+// a soak and a benchmark.
 package faults

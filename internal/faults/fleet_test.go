@@ -40,6 +40,7 @@ const (
 	passed  = "pass 0"
 	full    = "refused-quota 45009"
 	noShare = "refused-share 45009"
+	latched = "refused-latched 45009" // WeChat itself has said so
 	noStore = "refused-store -1"
 	alone   = "degraded 0" // sent while the store was away
 	broken  = "no answer"  // the connection ended without one

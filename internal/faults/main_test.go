@@ -10,17 +10,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 )
 
 // repeat is how often the tests that count calls under load are run, each time on a fresh account.
 var repeat = flag.Int("faults.repeat", 1, "how often the tests F1 to F3, F12 and F13 are repeated")
 
+// idle is how long after the last call everything is stated: a block goes back after one idle
+// second, and is looked at once a second.
+const idle = 2500 * time.Millisecond
+
 // program is the built program.
 var program string
 
+// quiet says nothing of dials that fail: they are meant to.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	redis.SetLogger(quiet{})
 	folder, err := os.MkdirTemp("", "wxproxy-faults-")
 	if err == nil {
 		program = filepath.Join(folder, "wxproxy")

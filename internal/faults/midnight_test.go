@@ -104,7 +104,7 @@ func cross(t *testing.T, midnight time.Time, zone *time.Location, quotas map[str
 		}
 	}
 	wg.Wait()
-	time.Sleep(1500 * time.Millisecond) // one idle second
+	time.Sleep(idle)
 	for path, c := range found {
 		c.after = j.Used(app, path)
 		c.before = j.Executed(app, path) - c.after

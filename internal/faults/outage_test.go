@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"wxproxy/internal/redistest"
+	"wxproxy/limits"
+	"wxproxy/sandbox"
 )
 
 // F4: Redis is stopped for half a minute. No call takes longer than 400 ms more than WeChat does; a
@@ -22,11 +24,16 @@ func TestF4(t *testing.T) {
 		{"large", textPath, fmt.Sprint(large, "/day"), ""},
 		{"open", menuPath, "unknown", ""},
 	}})
-	time.Sleep(10500 * time.Millisecond) // by now each gateway knows how many they are
+	// Gateways trust how many they are after 20 seconds, also when the store has forgotten it.
+	time.Sleep(10500 * time.Millisecond)
+	if err := f.direct.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10500 * time.Millisecond)
 	for path, n := range map[string]int{sendPath: 60, textPath: 300, menuPath: 30} {
 		f.fire(t.Context(), load{call: call{path: path}, callers: 6, calls: n})
 	}
-	time.Sleep(1200 * time.Millisecond) // no block is open any more
+	time.Sleep(idle) // no block is open any more
 	for _, path := range []string{sendPath, textPath, menuPath} {
 		for _, p := range f.gateways { // so that each has heard of what was counted
 			if said := f.hear(t.Context(), p, call{path: path}); said != passed {
@@ -35,6 +42,7 @@ func TestF4(t *testing.T) {
 		}
 	}
 	before := f.executed(0, textPath)
+	alones := 0
 	opened := f.executed(0, menuPath)
 
 	f.redis.Freeze()
@@ -74,6 +82,10 @@ func TestF4(t *testing.T) {
 		if sent := h.of[alone] + h.of[passed]; sent > share || sent+h.of[noStore] != h.total() {
 			t.Errorf("gateway %d, a large quota: callers heard %v, want at most %d sent", i, h, share)
 		}
+		alones += h.of[alone]
+	}
+	if alones == 0 {
+		t.Error("no call of a large quota was sent alone")
 	}
 	if n := f.executed(0, menuPath); n <= opened {
 		t.Error("no call of a rule without a figure was executed")
@@ -102,6 +114,99 @@ func TestF4(t *testing.T) {
 		if down, up := p.logged("the store does not answer;"), p.logged("the store answers again"); down != 1 || up != 1 {
 			t.Errorf("gateway %d has logged the outage %d times and its end %d times, want once each", i, down, up)
 		}
+	}
+}
+
+// F4 just after the start: who does not know yet how many share a quota sends nothing alone, or
+// three gateways would send what is left three times.
+func TestF4JustStarted(t *testing.T) {
+	t.Parallel()
+	const quota = 3000
+	f := newFleet(t, setup{rules: []rule{{"large", textPath, fmt.Sprint(quota, "/day"), ""}}})
+	for _, p := range f.gateways {
+		if said := f.hear(t.Context(), p, call{path: textPath}); said != passed {
+			t.Fatalf("a call is answered %s", said)
+		}
+	}
+	f.redis.Freeze()
+	got := f.fire(t.Context(), load{call: call{path: textPath}, callers: 12, calls: 4 * quota})
+	f.redis.Thaw()
+	t.Logf("callers heard %v", got)
+	if executed := f.executed(0, textPath); executed > quota {
+		t.Errorf("WeChat executed %d, want at most %d", executed, quota)
+	}
+	waitFor(t, "the store's end of the outage", func() bool {
+		n := 0
+		for _, p := range f.gateways {
+			n += p.logged("the store answers again")
+		}
+		return n == len(f.gateways)
+	})
+}
+
+// A clean stop while the store is thought to be away still states what was sent meanwhile.
+func TestStopJustAfterAnOutage(t *testing.T) {
+	const calls = 20
+	server := redistest.Start(t)
+	relay := relayTo(t, server)
+	direct := server.Client(t)
+	set := rules(t, location(t, noon()), map[string][]string{groupsPath: {"100/day"}, tagsPath: {"unknown"}})
+	n := newNode(t, newJudge(t, sandbox.Options{}), counters(t, relay.Addr()), time.Now, set)
+	n.spend(t, 1)
+	cut := order(t, relay, Fault{Match: counting(t), Do: CutBefore, Times: -1})
+	for range calls {
+		if verdict, _, _ := n.call(t.Context(), groupsPath); verdict != limits.RefusedStore {
+			t.Errorf("a quota with the store away: %s", verdict)
+		}
+		if verdict, _, _ := n.call(t.Context(), tagsPath); verdict != limits.Pass {
+			t.Errorf("a rule without a figure with the store away: %s", verdict)
+		}
+	}
+	cut.Cancel() // the store is back, and nobody has asked it yet
+	n.close(t)
+	for path, want := range map[string]int64{groupsPath: 1, tagsPath: calls} {
+		n.countedIs(t, direct, path, want)
+		if executed := n.judge.Executed(app, path); executed != want {
+			t.Errorf("%s: WeChat executed %d, want %d", path, executed, want)
+		}
+	}
+}
+
+// Redis starts again empty, and one of two gateways reaches it half a second after the other. The
+// other takes nothing for a second, so it has heard by then of what was counted.
+func TestHoldAfterALoss(t *testing.T) {
+	const quota = 10
+	server := redistest.Start(t)
+	direct := server.Client(t)
+	relay := relayTo(t, server)
+	j := newJudge(t, sandbox.Options{})
+	set := rules(t, location(t, noon()), map[string][]string{groupsPath: {fmt.Sprint(quota, "/day")}})
+	late := newNode(t, j, counters(t, relay.Addr()), time.Now, set)
+	first := newNode(t, j, counters(t, server.Addr), time.Now, set)
+	first.spend(t, 2)
+	late.spend(t, 6) // first has not heard of these
+	server.Stop()
+	cut := order(t, relay, Fault{Match: counting(t), Do: CutBefore, Times: -1})
+	for range 20 {
+		for _, n := range []*node{late, first} {
+			if verdict, _, _ := n.call(t.Context(), groupsPath); verdict != limits.RefusedStore {
+				t.Errorf("with the store away: %s", verdict)
+			}
+		}
+	}
+	server.Restart()
+	waitFor(t, "the first to restore what it knows", func() bool { return len(windows(t, direct, app, "groups", "d")) > 0 })
+	time.AfterFunc(150*time.Millisecond, cut.Cancel)
+	waitFor(t, "the quota to be used up", func() bool {
+		verdict, _, _ := first.call(t.Context(), groupsPath)
+		return verdict == limits.RefusedQuota
+	})
+	waitFor(t, "the same with the other", func() bool {
+		verdict, _, _ := late.call(t.Context(), groupsPath)
+		return verdict == limits.RefusedQuota
+	})
+	if executed := j.Executed(app, groupsPath); executed != quota {
+		t.Errorf("WeChat executed %d, want %d", executed, quota)
 	}
 }
 
@@ -182,7 +287,7 @@ func (f *fleet) settled(t *testing.T, counter, path string, lost bool) {
 		f.atRest(t, 0, counter, path)
 		return
 	}
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(idle)
 	counted, executed := f.counted(t, 0, counter, "d"), f.executed(0, path)
 	t.Logf("%s at rest: counted %d, executed %d", counter, counted, executed)
 	if counted < executed {

@@ -8,7 +8,38 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"wxproxy/sandbox"
 )
+
+// F14: WeChat says 45009 although we think that there is budget. The calls that are on their way are
+// answered by WeChat, and then no gateway sends any more. What was sent stays counted.
+func TestF14(t *testing.T) {
+	const theirs, callers = 50, 24
+	f := newFleet(t, setup{
+		rules:  []rule{{"send", sendPath, "900/day", ""}, {"text", textPath, "100000/day", ""}},
+		wechat: sandbox.Options{Quotas: map[string]int64{sendPath: theirs, textPath: 10 * theirs}},
+	})
+	for path, quota := range map[string]int64{sendPath: theirs, textPath: 10 * theirs} {
+		got := f.fire(t.Context(), load{call: call{path: path}, callers: callers, calls: 2000})
+		executed, sent := f.executed(0, path), f.wechat.Calls(appid(0), path)
+		t.Logf("%s: executed %d, and %d sent in vain; callers heard %v", path, executed, sent-executed, got)
+		// One more of each caller whose gateway has not heard of it from the others.
+		if executed != quota || sent-executed > 2*callers {
+			t.Errorf("%s: WeChat executed %d of %d calls, want %d, and at most %d in vain", path, executed, sent, quota, 2*callers)
+		}
+		if int64(got.of[passed]) != executed || got.of[latched] == 0 {
+			t.Errorf("%s: callers heard %v, want %d passed and then %s", path, got, executed, latched)
+		}
+		time.Sleep(1200 * time.Millisecond)
+		if more := f.fire(t.Context(), load{call: call{path: path}, callers: callers, calls: 500}); more.of[latched] != 500 {
+			t.Errorf("%s: a second later callers heard %v, want only %s", path, more, latched)
+		}
+		if counted := f.counted(t, 0, map[string]string{sendPath: "send", textPath: "text"}[path], "d"); counted != sent {
+			t.Errorf("%s: counted %d, sent %d", path, counted, sent)
+		}
+	}
+}
 
 // F18: 500 callers find their token expired, on three gateways at once. One token is fetched, and
 // each call is sent once more at most.
@@ -37,7 +68,7 @@ func TestF18(t *testing.T) {
 	if calls == executed {
 		t.Error("no call met the expired token: the test has tested nothing")
 	}
-	time.Sleep(1500 * time.Millisecond) // one idle second
+	time.Sleep(idle)
 	if counted, sent := f.counted(t, 0, "send", "d"), f.wechat.Calls(appid(0), sendPath); counted != sent {
 		t.Errorf("counted %d, sent %d: a call that is sent twice is counted twice", counted, sent)
 	}
