@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,9 @@ type Metrics struct {
 	tokens          *prometheus.CounterVec
 	reloaded        prometheus.Gauge
 	reloadedAt      prometheus.Gauge
+
+	mu     sync.RWMutex
+	series map[labels]*callSeries
 }
 
 // Call is what the metrics hear of one call.
@@ -46,6 +50,7 @@ var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		series:   make(map[labels]*callSeries),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxproxy_requests_total", Help: "Calls by what became of them.",
 		}, []string{"app", "rule", "caller", "decision"}),
@@ -84,16 +89,50 @@ func NewMetrics(version string) *Metrics {
 
 // Call counts one call that is over.
 func (m *Metrics) Call(c Call) {
-	m.calls.WithLabelValues(c.App, c.Rule, c.Caller, c.Decision).Inc()
-	m.duration.WithLabelValues(c.Decision).Observe(c.Duration.Seconds())
+	if c.Sent == 0 {
+		c.Outcome = ""
+	}
+	s := m.of(labels{c.App, c.Rule, c.Caller, c.Decision, c.Outcome})
+	s.calls.Inc()
+	s.duration.Observe(c.Duration.Seconds())
 	if c.Sent == 0 {
 		return
 	}
-	m.upstream.WithLabelValues(c.App, c.Rule, c.Outcome).Add(float64(c.Sent))
-	m.upstreamSeconds.WithLabelValues(c.Rule).Observe(c.Upstream.Seconds())
+	s.upstream.Add(float64(c.Sent))
+	s.upstreamSeconds.Observe(c.Upstream.Seconds())
 	if c.Errcode != 0 {
 		m.errcodes.WithLabelValues(c.App, errcodeLabel(c.Errcode)).Inc()
 	}
+}
+
+// labels are all that a call's series are chosen by.
+type labels struct{ app, rule, caller, decision, outcome string }
+
+// callSeries are the series that calls with the same labels count in: found once for all of them.
+type callSeries struct {
+	calls, upstream           prometheus.Counter
+	duration, upstreamSeconds prometheus.Observer
+}
+
+func (m *Metrics) of(l labels) *callSeries {
+	m.mu.RLock()
+	s := m.series[l]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	s = &callSeries{
+		calls:    m.calls.WithLabelValues(l.app, l.rule, l.caller, l.decision),
+		duration: m.duration.WithLabelValues(l.decision),
+	}
+	if l.outcome != "" {
+		s.upstream = m.upstream.WithLabelValues(l.app, l.rule, l.outcome)
+		s.upstreamSeconds = m.upstreamSeconds.WithLabelValues(l.rule)
+	}
+	m.mu.Lock()
+	m.series[l] = s
+	m.mu.Unlock()
+	return s
 }
 
 // errcodeLabel keeps the number of labels bounded whatever an upstream answers: errcodes of WeChat

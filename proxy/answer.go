@@ -162,19 +162,19 @@ func (c *call) write(status int, kind, text string) {
 }
 
 // modifyResponse puts our headers on WeChat's answer. The body is the call's answer already.
-func (h *Handler) modifyResponse(res *http.Response) error {
+func (*Handler) modifyResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	c.rec.Status = res.StatusCode
 	c.learn(res)
-	stripAnswer(res.Header)
-	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
 	if c.secretName != "" || c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {
 		delete(res.Header, "Location") // a redirect of the call we sent would hand out the account's token or secret
 	}
-	c.setOurs(res.Header)
-	if len(res.Header["Content-Type"]) == 0 {
-		c.w.Header()["Content-Type"] = nil // keeps the server from guessing one
-	}
+	header := c.w.Header()
+	header["Content-Type"] = nil // unless WeChat has one: keeps the server from guessing
+	takeOver(header, res.Header)
+	c.setOurs(header)
+	res.Header = nil  // ReverseProxy would copy them one by one
+	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
 	return nil
 }
 

@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"crypto/rand"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -28,11 +28,12 @@ func stripRequest(h http.Header) {
 	}
 }
 
-// stripAnswer takes out of WeChat's answer the headers that are ours to set.
-func stripAnswer(h http.Header) {
-	for name := range h {
-		if name == "X-Request-Id" || name == "Retry-After" || ours(name) {
-			delete(h, name)
+// takeOver puts the headers of WeChat's answer into the gateway's, but for those that are ours to
+// set.
+func takeOver(h, theirs http.Header) {
+	for name, values := range theirs {
+		if name != "X-Request-Id" && name != "Retry-After" && !ours(name) {
+			h[name] = values
 		}
 	}
 }
@@ -55,9 +56,15 @@ func (c *call) setOurs(h http.Header) {
 		set("X-Wxproxy-Rule", c.rec.Rule)
 	}
 	if d := &c.decision; d.Quota > 0 {
-		set("X-Ratelimit-Limit", strconv.FormatInt(d.Quota, 10))
-		set("X-Ratelimit-Remaining", strconv.FormatInt(d.Remaining, 10))
-		set("X-Ratelimit-Reset", strconv.FormatInt(wholeSeconds(d.Reset), 10))
+		var b [3 * 20]byte // one text for three numbers
+		text := strconv.AppendInt(b[:0], d.Quota, 10)
+		quota := len(text)
+		text = strconv.AppendInt(text, d.Remaining, 10)
+		remaining := len(text)
+		numbers := string(strconv.AppendInt(text, wholeSeconds(d.Reset), 10))
+		set("X-Ratelimit-Limit", numbers[:quota])
+		set("X-Ratelimit-Remaining", numbers[quota:remaining])
+		set("X-Ratelimit-Reset", numbers[remaining:])
 	}
 }
 
@@ -71,7 +78,22 @@ func requestID(h http.Header) string {
 	if ids := h["X-Request-Id"]; len(ids) == 1 && wellFormedID(ids[0]) {
 		return ids[0]
 	}
-	return rand.Text()
+	return newRequestID()
+}
+
+// newRequestID returns 26 letters and digits of 128 bits, which nobody meets twice. They need not be
+// hard to guess.
+func newRequestID() string {
+	const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	var id [26]byte
+	for i := 0; i < len(id); i += 13 {
+		bits := rand.Uint64() //nolint:gosec // G404: not a secret
+		for j := range 13 {   // 5 bits each of 64: the last has 4
+			id[i+j] = base32[bits&31]
+			bits >>= 5
+		}
+	}
+	return string(id[:])
 }
 
 func wellFormedID(id string) bool {

@@ -49,24 +49,28 @@ func (c *call) inbound() *http.Request {
 	return c.in
 }
 
-// rewrite makes the request to WeChat out of a copy of the client's. Path and query are the ones
-// that were matched, and neither the Host nor the authority of the client's target reaches WeChat.
+// rewrite makes the request to WeChat out of a copy of the client's, but for what each attempt
+// sets itself. Neither the Host nor the authority of the client's target reaches WeChat.
 func (h *Handler) rewrite(p *httputil.ProxyRequest) {
-	c := callOf(p.In.Context())
-	to := c.s.Upstream
-	p.Out.URL = &url.URL{
-		Scheme:     to.Scheme,
-		Host:       to.Host,
-		Path:       c.s.base + c.path,
-		RawQuery:   c.r.URL.RawQuery,
-		ForceQuery: c.r.URL.ForceQuery,
-	}
 	p.Out.Host = ""
 	p.Out.Trailer = nil
 	stripRequest(p.Out.Header)
-	if c.reads() {
+	if callOf(p.In.Context()).reads() {
 		delete(p.Out.Header, "Accept-Encoding")
 	}
+}
+
+// target is where the call goes: the path and the query that were matched, with the account's token
+// or secret.
+func (c *call) target() *url.URL {
+	to, query := c.s.Upstream, c.r.URL.RawQuery
+	switch {
+	case c.secretName != "":
+		query = withParameter(query, c.secretName, c.h.tokens.Secret(c.app.AppID))
+	case c.injects():
+		query = withToken(query, c.token)
+	}
+	return &url.URL{Scheme: to.Scheme, Host: to.Host, Path: c.s.base + c.path, RawQuery: query, ForceQuery: c.r.URL.ForceQuery}
 }
 
 // roundTripper makes a function an http.RoundTripper.
@@ -166,15 +170,7 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
 	ctx := httptrace.WithClientTrace(c.in.Context(), &httptrace.ClientTrace{GotConn: a.gotConn})
 	req := out.WithContext(ctx)
-	if c.injects() || c.secretName != "" {
-		u := *out.URL
-		if c.secretName != "" {
-			u.RawQuery = withParameter(u.RawQuery, c.secretName, c.h.tokens.Secret(c.app.AppID))
-		} else {
-			u.RawQuery = withToken(u.RawQuery, c.token)
-		}
-		req.URL = &u
-	}
+	req.URL = c.target()
 	file := c.body.attach(req, &c.dog)
 
 	began := time.Now()
