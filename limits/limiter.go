@@ -28,6 +28,10 @@ type Options struct {
 	Counters Counters         // where the counters live: NewRedis or NewBolt
 	Now      func() time.Time // default time.Now
 	Observe  func(Event)      // told of the store going away and coming back; may be nil
+
+	// Look asks WeChat how many calls it has counted today, before the first call of a day that the
+	// store knows nothing of; it reports false when nobody knows. Callers wait for it. May be nil.
+	Look func(ctx context.Context, app string, match Match) (used int64, ok bool)
 }
 
 // Event is something that an operator should hear of, once for each change.
@@ -60,6 +64,7 @@ type Limiter struct {
 	now      func() time.Time
 	started  time.Time
 	observe  func(Event)
+	lookAt   func(ctx context.Context, app string, match Match) (used int64, ok bool)
 
 	apps   atomic.Pointer[rulesets]
 	cal    atomic.Pointer[calendar]
@@ -104,6 +109,7 @@ func New(o Options) *Limiter {
 		now:      o.Now,
 		started:  o.Now(),
 		observe:  o.Observe,
+		lookAt:   o.Look,
 		meters:   make(map[meterKey]*meter),
 		paths:    make(map[string]int),
 		due:      make(map[*meter][]time.Time),
@@ -219,6 +225,7 @@ func (l *Limiter) pace(ctx context.Context, call Call, d *Decision) {
 		if wait, err = l.counters.Pace(context.WithoutCancel(ctx), call.App, d.Rule.Name, d.Rule.Pace); err != nil {
 			l.answered(err)
 			l.breaker.result(err, l.now())
+			l.wakeSettler()
 		}
 	}
 	switch {
@@ -344,6 +351,10 @@ func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision)
 				l.fly(ctx, m)
 			}
 		case <-timer.C:
+			if wait := l.waits(m, w); wait > 0 { // WeChat was asked something first
+				timer.Reset(wait)
+				continue
+			}
 			if l.giveUp(m, w) {
 				d.Verdict, d.RetryAfter = RefusedStore, time.Second
 			} else {
@@ -573,6 +584,9 @@ type Usage struct {
 	Remaining int64 // 0 where there is no figure
 	Reset     time.Time
 	Latched   bool // WeChat itself has said 45009
+
+	Generation   int64 // of the last clear, milliseconds since 1970; 0: none in this window
+	StartUnknown bool  // WeChat did not say how many calls were made before the first of the day
 }
 
 // Usage returns what an app has used in the windows of now: a line for each quota of each rule in

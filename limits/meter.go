@@ -38,6 +38,9 @@ type counter struct {
 
 	raise int64 // a count learned from WeChat, to be stated
 
+	looked bool // WeChat was asked, or need not be, for its own count
+	blind  bool // and nobody knows
+
 	dirty    bool      // the store has not confirmed what we hold
 	unsure   bool      // a request was lost, and may still be heard until a later one was written down
 	later    time.Time // when to state once more, for the requests that a frozen store runs late
@@ -54,6 +57,7 @@ func (c *counter) adopt(generation int64) {
 	c.generation = generation
 	c.held = c.inFlightThen + c.takenSince
 	c.confirmed, c.others, c.version, c.used, c.latch, c.lent, c.raise = 0, 0, 0, 0, 0, 0, 0
+	c.looked, c.blind = true, false // a new generation begins with what is known
 	c.fullUntil = time.Time{}
 	c.dirty = true
 }
@@ -87,6 +91,7 @@ type meter struct {
 	latch       int64            // ms until which WeChat has said no, as the counters say
 	nextProbe   time.Time        // when this gateway may ask for the turn to probe
 	flying      bool
+	looking     bool // the flight waits for WeChat's own count
 	gone        bool // forgotten: another meter has taken its place
 	queue       []*waiter
 }
@@ -267,6 +272,7 @@ func (m *meter) withdraw(w *waiter) {
 // fly runs one flight to its end: it states and asks until the store has decided or time is up,
 // decides the calls aboard, and lets the next lead. m.flying is held by the caller.
 func (l *Limiter) fly(ctx context.Context, m *meter) {
+	l.look(ctx, m)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.flightBudget())
 	defer cancel()
 

@@ -121,14 +121,17 @@ func (m *meter) voidCleared() {
 	}
 }
 
-// voidIdle gives back the blocks that nobody has spent of for a second, or all. It reports whether
-// others are left. m.mu is held.
-func (m *meter) voidIdle(now time.Time, all bool) (left bool) {
+// voidIdle gives back the blocks that nobody has spent of for a second, or all. It returns when the
+// next of the others may be idle; 0: there are none. m.mu is held.
+func (m *meter) voidIdle(now time.Time, all bool) (next time.Duration) {
 	for _, s := range m.sets {
-		if all || now.Sub(s.spent) >= quietLife || !now.Before(s.deadline) {
+		idle := min(quietLife-now.Sub(s.spent), s.deadline.Sub(now))
+		if all || idle <= 0 {
 			m.void(s)
 		}
-		left = left || s.left > 0
+		if s.left > 0 && (next == 0 || idle < next) {
+			next = idle
+		}
 	}
-	return left
+	return next
 }

@@ -20,10 +20,14 @@ func (l *Limiter) settle(m *meter, after time.Duration) {
 	}
 	l.mu.Unlock()
 	if !soon {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+		l.wakeSettler()
+	}
+}
+
+func (l *Limiter) wakeSettler() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -75,6 +79,12 @@ func (l *Limiter) settler() {
 			l.tellClears()
 			next = min(next, clearAgain)
 		}
+		if l.breaker.away() { // with nothing to state, an empty statement asks whether the store is back
+			ctx, cancel := context.WithTimeout(context.Background(), l.flightBudget())
+			_, _ = l.exchange(ctx, &Request{})
+			cancel()
+			next = min(next, probeEvery)
+		}
 		timer.Reset(next)
 	}
 }
@@ -110,13 +120,17 @@ func (l *Limiter) ripe(now time.Time) ([]*meter, time.Duration) {
 // one counter must not overlap.
 func (l *Limiter) state(ctx context.Context, m *meter, all bool) error {
 	m.mu.Lock()
+	if m.gone {
+		m.mu.Unlock()
+		return nil
+	}
 	if m.flying {
 		m.mu.Unlock()
 		l.settle(m, 20*time.Millisecond)
 		return nil
 	}
 	m.flying = true
-	lent := m.voidIdle(l.now(), all)
+	idle := m.voidIdle(l.now(), all)
 	ctx, cancel := context.WithTimeout(ctx, l.flightBudget())
 	defer cancel()
 	var err error
@@ -151,11 +165,13 @@ func (l *Limiter) state(ctx context.Context, m *meter, all bool) error {
 	if err != nil {
 		defer l.settle(m, lateLife)
 	}
-	again := err == nil && (lent || len(m.dirty(l.now())) > 0)
+	if err == nil && len(m.dirty(l.now())) > 0 {
+		idle = quietLife
+	}
 	m.land()
 	m.mu.Unlock()
-	if again {
-		l.settle(m, quietLife)
+	if err == nil && idle > 0 {
+		l.settle(m, idle)
 	}
 	return err
 }

@@ -28,9 +28,11 @@ func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[
 		}
 	}
 	l.mu.Unlock()
+	blind := make(map[counterKey]bool)
 	for _, m := range meters {
 		m.mu.Lock()
 		for key, c := range m.counters {
+			blind[key] = c.blind
 			for period, w := range cal.of {
 				if key.window != w.Name || c.held-c.lent == c.confirmed {
 					continue
@@ -49,7 +51,8 @@ func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[
 	var lines []Usage
 	line := func(rule *Rule, counter string, p Period, limit int64) {
 		h := stored[p][counter]
-		u := Usage{Rule: rule, Counter: counter, Period: p, Used: max(0, h.Used), Reset: cal.of[p].End, Latched: now < h.Latch}
+		u := Usage{Rule: rule, Counter: counter, Period: p, Used: max(0, h.Used), Reset: cal.of[p].End, Latched: now < h.Latch, Generation: h.Generation}
+		u.StartUnknown = blind[counterKey{cal.of[p].Name, counter}]
 		if limit < noLimit {
 			u.Limit = limit + h.Grant
 			u.Remaining = max(0, u.Limit-u.Used)
