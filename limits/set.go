@@ -3,7 +3,7 @@ package limits
 import "time"
 
 // blockSpan is how much use a block is for: a hot counter makes ten requests a second to the store.
-const blockSpan = 100 * time.Millisecond
+const blockSpan = 200 * time.Millisecond
 
 // set is the counters of one call, which are granted all or none: those of a rule, or of a rule and
 // a caller's share of it. It holds the block of calls that were counted ahead for them. All fields

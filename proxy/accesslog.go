@@ -1,17 +1,19 @@
 package proxy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"gopkg.in/natefinch/lumberjack.v2"
 )
@@ -58,7 +60,9 @@ func (c *call) fill() {
 	}
 	rec.ClientIP = c.s.clientIP(c.r)
 	rec.Method = knownMethod(c.r.Method)
-	rec.UserAgent = scrub(c.r.Header.Get("User-Agent"))
+	if agents := c.r.Header["User-Agent"]; len(agents) > 0 {
+		rec.UserAgent = scrub(agents[0])
+	}
 	if c.app != nil {
 		rec.App, rec.AppID = c.app.Name, c.app.AppID
 	}
@@ -127,35 +131,59 @@ func scrub(text string) string {
 	return b.String()
 }
 
-// MarshalLogObject writes the record as the fields of one JSON line.
-func (r *Record) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	e.AddString("request_id", r.RequestID)
-	e.AddString("client_ip", r.ClientIP)
-	e.AddString("caller", r.Caller)
-	e.AddString("app", r.App)
-	e.AddString("appid", r.AppID)
-	e.AddString("method", r.Method)
-	e.AddString("path", r.Path)
-	e.AddString("rule", r.Rule)
-	e.AddString("decision", r.Decision)
-	e.AddInt64("quota", r.Quota)
-	e.AddInt64("used", r.Used)
-	e.AddInt64("remaining", r.Remaining)
-	e.AddInt64("reset_s", wholeSeconds(r.Reset))
-	e.AddInt("status", r.Status)
-	e.AddInt("errcode", r.ErrCode)
-	e.AddString("rid", r.RID)
-	e.AddFloat64("duration_ms", milliseconds(r.Duration))
-	e.AddFloat64("upstream_ms", milliseconds(r.Upstream))
-	e.AddInt("attempts", r.Attempts)
-	e.AddInt64("bytes_in", r.BytesIn)
-	e.AddInt64("bytes_out", r.BytesOut)
-	e.AddString("user_agent", r.UserAgent)
-	return nil
+// appendLine appends the record as one JSON line.
+func (r *Record) appendLine(b []byte) []byte {
+	b = append(b, `{"time":"`...)
+	b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = append(b, '"')
+	b = appendText(b, `,"request_id":`, r.RequestID)
+	b = appendText(b, `,"client_ip":`, r.ClientIP)
+	b = appendText(b, `,"caller":`, r.Caller)
+	b = appendText(b, `,"app":`, r.App)
+	b = appendText(b, `,"appid":`, r.AppID)
+	b = appendText(b, `,"method":`, r.Method)
+	b = appendText(b, `,"path":`, r.Path)
+	b = appendText(b, `,"rule":`, r.Rule)
+	b = appendText(b, `,"decision":`, r.Decision)
+	b = strconv.AppendInt(append(b, `,"quota":`...), r.Quota, 10)
+	b = strconv.AppendInt(append(b, `,"used":`...), r.Used, 10)
+	b = strconv.AppendInt(append(b, `,"remaining":`...), r.Remaining, 10)
+	b = strconv.AppendInt(append(b, `,"reset_s":`...), wholeSeconds(r.Reset), 10)
+	b = strconv.AppendInt(append(b, `,"status":`...), int64(r.Status), 10)
+	b = strconv.AppendInt(append(b, `,"errcode":`...), int64(r.ErrCode), 10)
+	b = appendText(b, `,"rid":`, r.RID)
+	b = appendMilliseconds(append(b, `,"duration_ms":`...), r.Duration)
+	b = appendMilliseconds(append(b, `,"upstream_ms":`...), r.Upstream)
+	b = strconv.AppendInt(append(b, `,"attempts":`...), int64(r.Attempts), 10)
+	b = strconv.AppendInt(append(b, `,"bytes_in":`...), r.BytesIn, 10)
+	b = strconv.AppendInt(append(b, `,"bytes_out":`...), r.BytesOut, 10)
+	b = appendText(b, `,"user_agent":`, r.UserAgent)
+	return append(b, '}', '\n')
 }
 
-// milliseconds keeps three digits after the point: a refusal takes microseconds.
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// appendText appends a key and a JSON string.
+func appendText(b []byte, key, text string) []byte {
+	b = append(b, key...)
+	for _, c := range []byte(text) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(text) // a string always can
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, text...)
+	return append(b, '"')
+}
+
+// appendMilliseconds keeps three digits after the point: a refusal takes microseconds.
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	micros := max(d.Microseconds(), 0)
+	b = strconv.AppendInt(b, micros/1000, 10)
+	if rest := micros % 1000; rest > 0 {
+		b = append(b, '.', byte('0'+rest/100), byte('0'+rest/10%10), byte('0'+rest%10))
+	}
+	return b
+}
 
 // LogFile says where a rotating access log goes.
 type LogFile struct {
@@ -167,21 +195,17 @@ type LogFile struct {
 // AccessLog writes one JSON line for each call. Lines are buffered for a second at most. It is
 // safe for concurrent use.
 type AccessLog struct {
-	core   zapcore.Core
 	buffer *zapcore.BufferedWriteSyncer
+	lines  sync.Pool // *[]byte
 	file   io.Closer // nil if it is not ours to close
 	lost   atomic.Int64
 }
 
 // NewAccessLog returns an access log that writes to w, os.Stdout for example.
 func NewAccessLog(w zapcore.WriteSyncer) *AccessLog {
-	buffer := &zapcore.BufferedWriteSyncer{WS: w, FlushInterval: 500 * time.Millisecond}
-	encoder := zapcore.NewJSONEncoder(zapcore.EncoderConfig{
-		TimeKey:    "time",
-		EncodeTime: zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00"),
-		LineEnding: zapcore.DefaultLineEnding,
-	})
-	return &AccessLog{core: zapcore.NewCore(encoder, buffer, zap.InfoLevel), buffer: buffer}
+	l := &AccessLog{buffer: &zapcore.BufferedWriteSyncer{WS: w, FlushInterval: 500 * time.Millisecond}}
+	l.lines.New = func() any { b := make([]byte, 0, 1024); return &b }
+	return l
 }
 
 // OpenAccessLog returns an access log that writes to a file and rotates it.
@@ -208,16 +232,19 @@ func OpenAccessLog(f LogFile) (*AccessLog, error) {
 
 // Write adds the line of a call. It keeps nothing of r.
 func (l *AccessLog) Write(r *Record) {
-	if err := l.core.Write(zapcore.Entry{Time: r.Time}, []zapcore.Field{zap.Inline(r)}); err != nil {
+	line := l.lines.Get().(*[]byte)
+	*line = r.appendLine((*line)[:0])
+	if _, err := l.buffer.Write(*line); err != nil {
 		l.lost.Add(1)
 	}
+	l.lines.Put(line)
 }
 
 // Lost returns how many lines could not be written, as far as the buffer told.
 func (l *AccessLog) Lost() int64 { return l.lost.Load() }
 
 // Sync writes what is buffered.
-func (l *AccessLog) Sync() error { return l.core.Sync() }
+func (l *AccessLog) Sync() error { return l.buffer.Sync() }
 
 // Close writes what is buffered and closes the file. No call may be written after it.
 func (l *AccessLog) Close() error {

@@ -152,7 +152,9 @@ func (c *call) write(status int, kind, text string) {
 	h := c.w.Header()
 	c.setOurs(h)
 	h["Content-Type"] = []string{kind}
-	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	if c.r.Method == http.MethodHead { // else net/http works it out
+		h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	}
 	c.rec.Status = status
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {
@@ -160,6 +162,10 @@ func (c *call) write(status int, kind, text string) {
 		c.rec.BytesOut = int64(n)
 	}
 }
+
+// ownLength is up to where net/http's server works out the length of an answer by itself. Left to it,
+// most answers have eight fields, which a Go map holds without a table.
+const ownLength = 2048
 
 // modifyResponse puts our headers on WeChat's answer. The body is the call's answer already.
 func (*Handler) modifyResponse(res *http.Response) error {
@@ -172,6 +178,9 @@ func (*Handler) modifyResponse(res *http.Response) error {
 	header := c.w.Header()
 	header["Content-Type"] = nil // unless WeChat has one: keeps the server from guessing
 	takeOver(header, res.Header)
+	if n := res.ContentLength; n >= 0 && n <= ownLength && c.r.Method != http.MethodHead {
+		delete(header, "Content-Length") // net/http works it out
+	}
 	c.setOurs(header)
 	res.Header = nil  // ReverseProxy would copy them one by one
 	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close

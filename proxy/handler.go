@@ -84,12 +84,13 @@ type Options struct {
 	Config
 	Limiter   Limiter
 	Tokens    Tokens
-	Learned   Learned           // nil: no tokens but our own are known
-	Tickets   Tickets           // nil: tickets are not cached
-	Transport http.RoundTripper // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
-	TempDir   string            // for bodies over 64 KiB; default os.TempDir()
-	Record    func(*Record)     // told of each call when it is over; must not keep the Record
-	Log       *zap.Logger       // the program's own log; default none
+	Learned   Learned                            // nil: no tokens but our own are known
+	Tickets   Tickets                            // nil: tickets are not cached
+	Transport http.RoundTripper                  // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
+	TempDir   string                             // for bodies over 64 KiB; default os.TempDir()
+	LostClear func(appid, path string, at int64) // told of a clear that was sent, at that time of the store's in milliseconds, and whose answer never came; "" is of all paths; may be nil
+	Record    func(*Record)                      // told of each call when it is over; must not keep the Record
+	Log       *zap.Logger                        // the program's own log; default none
 }
 
 // Handler is the gateway's http.Handler. It is safe for concurrent use.
@@ -103,6 +104,7 @@ type Handler struct {
 	traced    bool // transport tells through httptrace what became of a call
 	tempDir   string
 	record    func(*Record)
+	lostClear func(appid, path string, at int64)
 	log       *zap.Logger
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
 	settings  atomic.Pointer[settings]
@@ -139,6 +141,7 @@ func New(o Options) (*Handler, error) {
 		transport: o.Transport,
 		tempDir:   o.TempDir,
 		record:    o.Record,
+		lostClear: o.LostClear,
 		log:       o.Log,
 	}
 	if err := h.Configure(o.Config); err != nil {

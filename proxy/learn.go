@@ -215,16 +215,29 @@ func isClear(path string) bool {
 // cleared ends a granted clear by what WeChat said to it: granted, our counts start over, and only
 // then; refused, it did not cost one of the month's; without an answer it did, as far as we know.
 func (c *call) cleared() {
-	switch c.answer.errcode {
-	case 0:
-		if path, ok := c.clears(); ok && c.answer.state == present {
+	switch {
+	case c.answer.state != present:
+		c.clearLost()
+		c.done(0)
+	case c.answer.errcode == 0:
+		if path, ok := c.clears(); ok {
 			c.h.limiter.Clear(c.app.AppID, &c.decision, path)
 		}
 		c.done(0)
-	case codeClearsUsed:
+	case c.answer.errcode == codeClearsUsed:
 		c.h.limiter.Fill(&c.decision)
 		c.giveBack()
 	default:
 		c.giveBack()
+	}
+}
+
+// clearLost tells of a clear that was sent and that nobody knows the answer of.
+func (c *call) clearLost() {
+	if c.h.lostClear == nil || !isClear(c.path) {
+		return
+	}
+	if path, ok := c.clears(); ok {
+		c.h.lostClear(c.app.AppID, path, c.decision.Counted)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,7 +30,6 @@ var (
 	errLate            = errors.New("the call's window has ended") // before it left
 	errUpstreamTimeout = errors.New("upstream: no progress")       // the watchdog's
 	errSwitching       = errors.New("upstream switches protocols") // nobody asked for it
-	errCallOver        = errors.New("proxy: the call is over")     // cause of a context's end, never seen
 )
 
 // unsentError is of a call that provably never left.
@@ -41,9 +41,8 @@ func (e *unsentError) Unwrap() error { return e.err }
 // inbound returns the client's request as ReverseProxy shall see it: without the body, which was
 // read, and with the call in its context.
 func (c *call) inbound() *http.Request {
-	ctx, cancel := context.WithCancelCause(context.WithValue(c.r.Context(), callKey{}, c))
-	c.dog = watchdog{cancel: cancel, timeout: c.s.Timeout}
-	c.in = c.r.WithContext(ctx)
+	c.dog.timeout = c.s.Timeout
+	c.in = c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c))
 	c.in.Body = http.NoBody
 	c.in.ContentLength = 0
 	return c.in
@@ -116,24 +115,29 @@ func (c *call) tokenDied() bool {
 // be dead. On return the grant is ended: the call is done or given back.
 func (c *call) send(out *http.Request) (*http.Response, error) {
 	for try := 1; ; try++ {
-		a := attempt{traced: c.h.traced, deadline: c.decision.Deadline}
+		a := attempt{traced: c.h.traced, dog: &c.dog, deadline: c.decision.Deadline}
 		res, err := a.do(c, out)
 		if err == nil {
 			c.rec.Attempts++
 			c.rec.ErrCode, c.rec.RID = c.answer.errcode, c.answer.rid
-			if isClear(c.path) && res.StatusCode == http.StatusOK {
-				c.cleared()
-			} else {
+			switch {
+			case !isClear(c.path):
 				c.done(c.answer.verdict(res.StatusCode))
+			case res.StatusCode == http.StatusOK:
+				c.cleared()
+			default:
+				c.clearLost()
+				c.done(unknownErrcode)
 			}
 			return res, nil
 		}
 		if a.left() {
 			c.rec.Attempts++
+			c.clearLost()
 			c.done(unknownErrcode)
 			return nil, err
 		}
-		again := c.in.Context().Err() == nil && try < maxTries
+		again := c.r.Context().Err() == nil && !c.dog.barked.Load() && try < maxTries
 		switch {
 		case again && a.late:
 			c.giveBack()
@@ -151,7 +155,8 @@ func (c *call) send(out *http.Request) (*http.Response, error) {
 // attempt is one try at sending a call. All but the connection belongs to the call's goroutine:
 // the transport calls GotConn there.
 type attempt struct {
-	traced   bool      // GotConn is called for every connection
+	traced   bool // GotConn is called for every connection
+	dog      *watchdog
 	deadline time.Time // past which the call must not be sent
 	begun    bool      // the transport has the call
 	got      bool      // a connection was had
@@ -203,6 +208,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	a.mark = a.wire.begun.Load()
+	a.dog.guard(a.wire)
 	if a.past() {
 		a.late = true
 		a.wire.seal(a.mark)
@@ -224,20 +230,38 @@ func (a *attempt) left() bool {
 
 // watchdog ends a call that WeChat does not move on: no connection, no byte of the body taken, no
 // byte of the answer come for its timeout. A large answer may take as long as it likes as long as
-// it comes, and a slow client is not WeChat's fault.
+// it comes, and a slow client is not WeChat's fault. It cuts the call's connection, if that is one of
+// NewTransport's, which costs less than a context to end for each call.
 type watchdog struct {
-	cancel  context.CancelCauseFunc // of the call's context
 	timeout time.Duration
 	timer   *time.Timer
+	barked  atomic.Bool
+	wire    atomic.Pointer[wire]
 }
 
 // start begins the timeout anew.
 func (d *watchdog) start() {
 	if d.timer == nil {
-		d.timer = time.AfterFunc(d.timeout, func() { d.cancel(errUpstreamTimeout) })
+		d.timer = time.AfterFunc(d.timeout, d.bark)
 		return
 	}
 	d.timer.Reset(d.timeout)
+}
+
+// guard has the watchdog cut w from now on.
+func (d *watchdog) guard(w *wire) {
+	w.serve(d)
+	d.wire.Store(w)
+	if d.barked.Load() { // while the connection was being made
+		w.cut(d)
+	}
+}
+
+func (d *watchdog) bark() {
+	d.barked.Store(true)
+	if w := d.wire.Load(); w != nil {
+		w.cut(d)
+	}
 }
 
 // rest stops the timeout.
@@ -247,8 +271,8 @@ func (d *watchdog) end() {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	if d.cancel != nil {
-		d.cancel(errCallOver)
+	if w := d.wire.Load(); w != nil {
+		w.leave(d)
 	}
 }
 
@@ -283,9 +307,12 @@ func (h *Handler) handleError(_ http.ResponseWriter, r *http.Request, err error)
 	}
 }
 
-// cause returns the reason a call's context ended for, or err if it has not.
+// cause returns why a call was ended from our side, or err if it was not.
 func (c *call) cause(err error) error {
-	if cause := context.Cause(c.in.Context()); cause != nil {
+	if c.dog.barked.Load() {
+		return errUpstreamTimeout
+	}
+	if cause := context.Cause(c.r.Context()); cause != nil {
 		return cause
 	}
 	return err

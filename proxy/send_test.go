@@ -759,3 +759,30 @@ func (r *renewals) Renew(_ context.Context, _, failed string) (string, error) {
 	}
 	return r.current(), nil
 }
+
+// A watchdog that barks too late spares the call that has its connection by then, and one that barks
+// in time leaves nothing of the next call's behind.
+func TestWatchdogCutsItsOwnCallOnly(t *testing.T) {
+	for range 2000 {
+		ours, theirs := net.Pipe()
+		w := &wire{Conn: ours}
+		var late, next watchdog
+		late.guard(w)
+		var wg sync.WaitGroup
+		wg.Go(late.bark)
+		wg.Go(func() {
+			next.guard(w)
+			_, err := w.Write([]byte("x"))
+			if cut := w.sealed.Load(); cut != errors.Is(err, errSealed) {
+				t.Errorf("cut %t, and the next call's write says %v", cut, err)
+			}
+		})
+		wg.Go(func() { _, _ = theirs.Read(make([]byte, 1)) }) // ends with the connection, too
+		wg.Wait()
+		if next.barked.Load() {
+			t.Error("the next call's watchdog has barked")
+		}
+		ours.Close()
+		theirs.Close()
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -58,6 +59,9 @@ type wire struct {
 	net.Conn
 	begun  atomic.Int64 // writes that were begun, without those that wrote nothing
 	sealed atomic.Bool
+
+	mu  sync.Mutex // covers dog, and the sealing of what it guards
+	dog *watchdog  // of the call that the connection serves
 }
 
 var errSealed = errors.New("connection sealed")
@@ -84,4 +88,35 @@ func (w *wire) Write(p []byte) (int, error) {
 func (w *wire) seal(mark int64) bool {
 	w.sealed.Store(true)
 	return w.begun.Load() == mark
+}
+
+// serve notes that the connection serves the call of d from now on.
+func (w *wire) serve(d *watchdog) {
+	w.mu.Lock()
+	w.dog = d
+	w.mu.Unlock()
+}
+
+// leave notes that it does not serve the call of d any more.
+func (w *wire) leave(d *watchdog) {
+	w.mu.Lock()
+	if w.dog == d {
+		w.dog = nil
+	}
+	w.mu.Unlock()
+}
+
+// cut seals and closes the connection if it still serves the call of d. A call that gets it a moment
+// later finds it sealed, so that nothing of it leaves.
+func (w *wire) cut(d *watchdog) {
+	w.mu.Lock()
+	mine := w.dog == d
+	if mine {
+		w.dog = nil
+		w.sealed.Store(true)
+	}
+	w.mu.Unlock()
+	if mine {
+		w.Close()
+	}
 }
