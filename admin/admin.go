@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,10 +29,11 @@ type Limiter interface {
 	Degraded() bool
 }
 
-// App is one configured WeChat account.
+// App is one WeChat account.
 type App struct {
-	Name  string // its alias
-	AppID string
+	Name    string // its alias
+	AppID   string
+	Learned bool // not configured: known by the calls that this gateway has counted
 }
 
 // Options of New.
@@ -42,6 +44,27 @@ type Options struct {
 	Metrics *Metrics
 	Stop    func() bool  // reports whether the gateway is about to stop: it is not ready any more
 	Reload  func() error // reads the configuration again; its error says what is wrong
+
+	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
+	// the operator as they are, but that of Forget.
+
+	// Readings returns what WeChat itself said last of an app's counters, by their names, as far as it
+	// holds for the windows and clears of now. live asks WeChat first, which may take a minute; what is
+	// known comes back beside an error of that.
+	Readings func(ctx context.Context, appid string, live bool) (map[string]Reading, error)
+
+	// Tables returns the rules of an app's profile without the app's own quotas: as the program ships
+	// the profile, nil if it ships none of that name, and as the table in use has it.
+	Tables func(appid string) (shipped, table *limits.Ruleset)
+
+	// Clear sends a clear of WeChat's through the gateway, so that it is counted and logged: of the
+	// whole app, or with a rule of each of its ClearPaths, up to the first that is not granted. An
+	// error means that nothing was sent.
+	Clear func(ctx context.Context, appid, rule string) (ClearResult, error)
+
+	// Forget erases everything that the store and the gateway hold of an app that is not configured.
+	// It returns ErrConfigured for one that is.
+	Forget func(ctx context.Context, appid string) error
 }
 
 // Admin answers operators. It is safe for concurrent use.
@@ -60,6 +83,14 @@ func New(o Options) *Admin {
 	a.mux.Handle("POST /-/reload", a.guarded(a.reload))
 	a.mux.Handle("GET /api/v1/usage", a.guarded(a.usage))
 	a.mux.Handle("GET /api/v1/explain", a.guarded(a.explain))
+	a.mux.Handle("GET /api/v1/limits", a.guarded(a.limits))
+	a.mux.Handle("GET /api/v1/clear", a.guarded(a.planClear))
+	a.mux.Handle("POST /api/v1/clear", a.guarded(a.clear))
+	a.mux.Handle("GET /api/v1/forget", a.guarded(a.planForget))
+	a.mux.Handle("POST /api/v1/forget", a.guarded(a.forget))
+	if o.Readings != nil {
+		o.Metrics.registry.MustRegister(&readingCollector{apps: o.Apps, readings: o.Readings})
+	}
 	a.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if !fromLoopback(r) && !a.knows(r) {
 			unauthorized(w)
@@ -76,7 +107,7 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	if r.Header.Get("Origin") != "" || fromPage(r.Header.Get("Sec-Fetch-Site")) {
-		reply(w, http.StatusForbidden, problem{"a web page may not ask this"})
+		reply(w, http.StatusForbidden, problem{Error: "a web page may not ask this"})
 		return
 	}
 	a.mux.ServeHTTP(w, r)
@@ -86,8 +117,11 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the person at the address bar.
 func fromPage(site string) bool { return site != "" && site != "none" && site != "same-origin" }
 
+// problem is what stands in place of an answer.
 type problem struct {
-	Error string `json:"error"`
+	Error string   `json:"error"`
+	Seen  string   `json:"seen,omitempty"`  // a name that is not known
+	Known []string `json:"known,omitempty"` // those that are
 }
 
 func reply(w http.ResponseWriter, status int, value any) {
@@ -100,7 +134,7 @@ func reply(w http.ResponseWriter, status int, value any) {
 
 func unauthorized(w http.ResponseWriter) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="wxproxy admin"`)
-	reply(w, http.StatusUnauthorized, problem{"want Authorization: Bearer with the admin token"})
+	reply(w, http.StatusUnauthorized, problem{Error: "want Authorization: Bearer with the admin token"})
 }
 
 func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
@@ -153,7 +187,7 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (a *Admin) reload(w http.ResponseWriter, _ *http.Request) {
 	if err := a.o.Reload(); err != nil {
-		reply(w, http.StatusUnprocessableEntity, problem{err.Error()})
+		reply(w, http.StatusUnprocessableEntity, problem{Error: err.Error()})
 		return
 	}
 	reply(w, http.StatusOK, struct {
@@ -161,15 +195,54 @@ func (a *Admin) reload(w http.ResponseWriter, _ *http.Request) {
 	}{"reloaded"})
 }
 
-// app finds an app by its name or appid.
+// app finds an app by its name or appid. When it returns false it has answered.
 func (a *Admin) app(w http.ResponseWriter, name string) (App, bool) {
+	if name == "" {
+		reply(w, http.StatusBadRequest, problem{Error: "no app: want ?app= with the name or appid of one"})
+		return App{}, false
+	}
 	for _, app := range a.o.Apps() {
 		if name == app.AppID || name == app.Name {
 			return app, true
 		}
 	}
-	reply(w, http.StatusNotFound, problem{"app " + strings.ToValidUTF8(name, "?") + ": not configured"})
+	a.unknownApp(w, name)
 	return App{}, false
+}
+
+func (a *Admin) unknownApp(w http.ResponseWriter, name string) {
+	p := problem{Error: "app " + strings.ToValidUTF8(name, "?") + ": not configured", Seen: name}
+	for _, app := range a.o.Apps() {
+		if p.Known = append(p.Known, app.Name); app.AppID != app.Name {
+			p.Known = append(p.Known, app.AppID)
+		}
+	}
+	reply(w, http.StatusNotFound, p)
+}
+
+// live reports whether a request asks for what WeChat says now. When ok is false it has answered.
+func (a *Admin) live(w http.ResponseWriter, r *http.Request) (live, ok bool) {
+	text := r.URL.Query().Get("live")
+	if text == "" {
+		return false, true
+	}
+	live, err := strconv.ParseBool(text)
+	switch {
+	case err != nil:
+		reply(w, http.StatusBadRequest, problem{Error: "live " + strings.ToValidUTF8(text, "?") + ": want 1 or 0"})
+	case live && a.o.Readings == nil:
+		notOffered(w, "live")
+	case live && r.URL.Query().Get("app") == "":
+		reply(w, http.StatusBadRequest, problem{Error: "live without an app: want ?app= with the name or appid of one, because WeChat is asked about each rule in turn"})
+	default:
+		return live, true
+	}
+	return false, false
+}
+
+// notOffered answers a request for what this gateway was not composed with.
+func notOffered(w http.ResponseWriter, what string) {
+	reply(w, http.StatusNotImplemented, problem{Error: what + ": this gateway does not offer it"})
 }
 
 // Usage is the answer of /api/v1/usage: what each app has used today and this month.
@@ -186,6 +259,8 @@ type AppUsage struct {
 	Profile string `json:"profile"`
 	Rows    []Row  `json:"rows"`
 	Error   string `json:"error,omitempty"`
+
+	ReadingError string `json:"reading_error,omitempty"` // why WeChat was not read, or not to the end
 }
 
 // Row is one counter, in the words of WeChat's own console.
@@ -202,6 +277,13 @@ type Row struct {
 	Remaining int64     `json:"remaining"`
 	Reset     time.Time `json:"reset"`
 	State     string    `json:"state"` // open, full, latched or denied
+
+	// What WeChat itself said of a day's counter when it was last asked, where it was.
+	WechatUsed  *int64    `json:"wechat_used,omitempty"`
+	WechatLimit int64     `json:"wechat_limit,omitempty"` // 0: it tells none
+	Drift       *int64    `json:"drift,omitempty"`        // WeChat's count less ours: calls that did not pass a gateway
+	ReadAt      time.Time `json:"read_at,omitzero"`
+	Start       string    `json:"start,omitempty"` // unknown: WeChat did not say what it had counted before our first call of the day
 }
 
 func rowOf(u limits.Usage) Row {
@@ -212,6 +294,9 @@ func rowOf(u limits.Usage) Row {
 	}
 	counter, caller, _ := strings.Cut(u.Counter, "@")
 	r.Path, r.Caller = strings.TrimPrefix(strings.TrimPrefix(counter, u.Rule.Name), ":"), caller
+	if u.StartUnknown {
+		r.Start = "unknown"
+	}
 	switch {
 	case u.Rule.Budget.Kind == limits.Denied:
 		r.State = "denied"
@@ -224,6 +309,10 @@ func rowOf(u limits.Usage) Row {
 }
 
 func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
+	live, ok := a.live(w, r)
+	if !ok {
+		return
+	}
 	apps := a.o.Apps()
 	if name := r.URL.Query().Get("app"); name != "" {
 		app, ok := a.app(w, name)
@@ -234,12 +323,12 @@ func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := Usage{Time: time.Now(), Apps: []AppUsage{}}
 	for _, app := range apps {
-		answer.Apps = append(answer.Apps, a.usageOf(r.Context(), app))
+		answer.Apps = append(answer.Apps, a.usageOf(r.Context(), app, live))
 	}
 	reply(w, http.StatusOK, answer)
 }
 
-func (a *Admin) usageOf(ctx context.Context, app App) AppUsage {
+func (a *Admin) usageOf(ctx context.Context, app App, live bool) AppUsage {
 	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: []Row{}}
 	rules := a.o.Limiter.Rules(app.AppID)
 	if rules == nil { // between two reloads
@@ -247,13 +336,18 @@ func (a *Admin) usageOf(ctx context.Context, app App) AppUsage {
 		return one
 	}
 	one.Profile = rules.Profile
+	// Readings first: what a live one finds raises the counts.
+	readings, failed := a.readings(ctx, app, live)
+	one.ReadingError = failed
 	lines, err := a.o.Limiter.Usage(ctx, app.AppID)
 	if err != nil {
 		one.Error = "the store does not answer"
 		return one
 	}
 	for _, u := range lines {
-		one.Rows = append(one.Rows, rowOf(u))
+		row := rowOf(u)
+		row.read(readings, u)
+		one.Rows = append(one.Rows, row)
 	}
 	return one
 }
@@ -296,7 +390,7 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 	e.Path = path
 	rules := a.o.Limiter.Rules(app.AppID)
 	if rules == nil {
-		reply(w, http.StatusNotFound, problem{"app " + app.AppID + ": not configured"})
+		reply(w, http.StatusNotFound, problem{Error: "app " + app.AppID + ": not configured"})
 		return
 	}
 	e.Profile = rules.Profile
@@ -308,7 +402,7 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 		e.Statement = "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"
 	default:
 		if e.Statement, err = a.explainRule(r.Context(), app, match, &e); err != nil {
-			reply(w, http.StatusServiceUnavailable, problem{"the store does not answer"})
+			reply(w, http.StatusServiceUnavailable, problem{Error: "the store does not answer"})
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -45,6 +46,7 @@ type Config struct {
 	Upstream       Upstream
 	Store          Store
 	TokenEndpoint  string // "stable_token" or "token"
+	Drift          Drift
 	Apps           []App  // none: nobody has said yet what to serve
 	Callers        []Caller
 	Anonymous      Tri // may a call without proof be sent?
@@ -89,6 +91,12 @@ type Store struct {
 	Prefix   string // of every key
 }
 
+// Drift says how often WeChat is asked what it has counted itself.
+type Drift struct {
+	Every  time.Duration // for each rule that was used; 0: only at first sight and when somebody asks
+	PerDay int           // how many such questions a day for an app
+}
+
 // App is one WeChat account.
 type App struct {
 	Name    string // its alias in logs; the appid when none is given
@@ -97,6 +105,46 @@ type App struct {
 	Profile string
 	Quotas  map[string]limits.Budget // the account's own figures, by rule name
 	Rules   *limits.Ruleset          // the profile with Quotas in it
+
+	// AutoQuotas says that the figures are what WeChat says they are; Quotas is empty then. See
+	// [Config.RulesWith].
+	AutoQuotas bool
+}
+
+// RulesWith returns the rules of an app with the day's figures that WeChat has given for it, by rule
+// name. They replace the figure of an N/day rule and make a figure of an unknown one; a month's
+// figure stays that of the table. Figures of other rules, and of those that the table no longer
+// has, are ignored.
+func (c *Config) RulesWith(app App, figures map[string]limits.Budget) (*limits.Ruleset, error) {
+	quotas := maps.Clone(app.Quotas)
+	for _, rule := range app.Rules.Rules {
+		figure := figures[rule.Name]
+		if !dayFigure(figure) || !dayFigure(rule.Budget) && rule.Budget.Kind != limits.Unknown {
+			continue
+		}
+		if !slices.ContainsFunc(rule.Paths, func(p string) bool { return !strings.HasSuffix(p, "/*") }) {
+			continue // a figure is of one path, and this rule counts each of its paths
+		}
+		budget := limits.Budget{Kind: limits.Limited, Quotas: figure.Quotas[:1:1]}
+		for _, q := range rule.Budget.Quotas {
+			if q.Period == limits.Month {
+				budget.Quotas = append(budget.Quotas, q)
+			}
+		}
+		if quotas == nil {
+			quotas = make(map[string]limits.Budget)
+		}
+		quotas[rule.Name] = budget
+	}
+	if len(quotas) == 0 {
+		return app.Rules, nil
+	}
+	return c.Table.Rules(app.Profile, quotas)
+}
+
+// dayFigure reports whether a budget has a figure for the day.
+func dayFigure(b limits.Budget) bool {
+	return b.Kind == limits.Limited && len(b.Quotas) > 0 && b.Quotas[0].Period == limits.Day
 }
 
 // Caller is a service that sends calls.
@@ -143,7 +191,7 @@ func Load(o LoadOptions) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New()}
+	l := &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped}
 	path, optional := o.Path, o.Path == ""
 	if optional {
 		path = filepath.Join(o.Dir, MainFile)
@@ -202,6 +250,7 @@ func defaults(env func(string) (string, bool)) *Config {
 		Upstream:      Upstream{URL: &url.URL{Scheme: "https", Host: "api.weixin.qq.com"}, Timeout: 30 * time.Second},
 		Store:         Store{URL: "file:wxproxy.db", Prefix: "wxp"},
 		TokenEndpoint: "stable_token",
+		Drift:         Drift{PerDay: 500},
 		AccessLog:     AccessLog{Stdout: true, MaxSizeMB: 100, Keep: 7},
 		MaxBody:       32 << 20,
 		MaxInFlight:   2000,
@@ -214,6 +263,8 @@ type loader struct {
 	folder string // of wxproxy.yaml
 	config *Config
 	digest hash.Hash
+
+	shipped []byte // the limits.yaml of the binary
 }
 
 func (l *loader) warn(format string, args ...any) {
@@ -324,7 +375,7 @@ func (l *loader) table(m *mainFile, shipped *limits.Table, optional bool) (*limi
 		return nil, Faults{{File: path, Text: reason(err)}}
 	}
 	l.config.LimitsFile = path
-	return parseTable(path, data, shipped)
+	return l.userTable(path, data, shipped)
 }
 
 // checkShares warns of parts of a quota that nobody can use: the table may be shared by several

@@ -106,6 +106,7 @@ store:
 limits: ""
 token:
     endpoint: stable_token
+drift: {every: 0s, per_day: 500}
 apps: []
 callers: []
 anonymous: auto
@@ -499,5 +500,90 @@ upstream: {timeout: 90s}
 	}
 	if c.Upstream.Timeout != 90*time.Second {
 		t.Errorf("Timeout = %s, want 1m30s", c.Upstream.Timeout)
+	}
+}
+
+func TestRulesWith(t *testing.T) {
+	dir := files(t, "wxproxy.yaml", `
+limits: own.yaml
+apps: [{name: shop, appid: wx0123456789abcdef, secret: x, profile: shop, quotas: auto}]
+`, "own.yaml", `
+version: 1
+profiles:
+  shop:
+    rules:
+      - {name: day, paths: [/cgi-bin/day], quota: 10/day}
+      - {name: both, paths: [/cgi-bin/both], quota: [10/day, 40/month]}
+      - {name: month, paths: [/cgi-bin/month], quota: 40/month}
+      - {name: unknown, paths: [/cgi-bin/unknown, /cgi-bin/unknown/*], quota: unknown}
+      - {name: each, paths: [/cgi-bin/each/*], quota: 10/day}
+      - {name: unlimited, paths: [/cgi-bin/unlimited], quota: unlimited}
+      - {name: denied, paths: [/cgi-bin/denied], quota: denied}
+`)
+	c := load(t, LoadOptions{Dir: dir})
+	app := c.Apps[0]
+	if !app.AutoQuotas || app.Quotas != nil {
+		t.Fatalf("AutoQuotas = %t, Quotas = %v, want true and none", app.AutoQuotas, app.Quotas)
+	}
+	text := func(rules *limits.Ruleset) string {
+		var texts []string
+		for _, r := range rules.Rules {
+			texts = append(texts, r.Name+" "+r.Budget.String())
+		}
+		return strings.Join(texts, "; ")
+	}
+	day := func(n int64) limits.Budget {
+		return limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: n, Period: limits.Day}}}
+	}
+	const before = "day 10/day; both 10/day, 40/month; month 40/month; unknown unknown; each 10/day; unlimited unlimited; denied denied"
+	tests := []struct {
+		name    string
+		figures map[string]limits.Budget
+		want    string
+	}{
+		{"none", nil, before},
+		{"a rule that is gone", map[string]limits.Budget{"gone": day(7)}, before},
+		{"rules that take none", map[string]limits.Budget{"month": day(7), "each": day(7), "unlimited": day(7), "denied": day(7)}, before},
+		{"no day's figure", map[string]limits.Budget{"day": {Kind: limits.Denied}, "unknown": {}}, before},
+		{
+			"figures", map[string]limits.Budget{"day": day(7), "both": day(8), "unknown": day(9), "gone": day(1)},
+			"day 7/day; both 8/day, 40/month; month 40/month; unknown 9/day; each 10/day; unlimited unlimited; denied denied",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rules, err := c.RulesWith(app, tt.figures)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := text(rules); got != tt.want {
+				t.Errorf("RulesWith = %s, want %s", got, tt.want)
+			}
+			if (tt.want == before) != (rules == app.Rules) {
+				t.Errorf("RulesWith = the app's own rules: %t, want %t", rules == app.Rules, tt.want == before)
+			}
+			if got := text(app.Rules); got != before {
+				t.Errorf("the app's own rules are now %s", got)
+			}
+		})
+	}
+}
+
+func TestLoadDrift(t *testing.T) {
+	tests := []struct {
+		file   string
+		every  time.Duration
+		perDay int
+	}{
+		{"drift: {}\n", 0, 500},
+		{"drift: {every: 0}\n", 0, 500},
+		{"drift: {every: 1m, per_day: 1}\n", time.Minute, 1},
+		{"drift: {every: 24h, per_day: 100000}\n", 24 * time.Hour, 100_000},
+	}
+	for _, tt := range tests {
+		c := load(t, LoadOptions{Dir: files(t, "wxproxy.yaml", tt.file)})
+		if got, want := c.Drift, (Drift{tt.every, tt.perDay}); got != want {
+			t.Errorf("Drift of %q = %+v, want %+v", tt.file, got, want)
+		}
 	}
 }

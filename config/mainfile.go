@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"wxproxy/limits"
 )
@@ -91,6 +92,12 @@ func (l *loader) mainFile(top value) *mainFile {
 		"token": func(v value) {
 			v.mapping(map[string]func(value){
 				"endpoint": func(v value) { c.TokenEndpoint = v.oneOf("stable_token", "token") },
+			})
+		},
+		"drift": func(v value) {
+			v.mapping(map[string]func(value){
+				"every":   func(v value) { c.Drift.Every = v.interval() },
+				"per_day": func(v value) { c.Drift.PerDay = int(v.number(100_000)) },
 			})
 		},
 		"apps": func(v value) {
@@ -244,9 +251,9 @@ func oneOfTwo(v value, has map[string]bool, text, file string) {
 func (a *appEntry) readQuotas(v value) {
 	if v.kind() == "a single value" && !v.null() {
 		if text, ok := v.text(); ok && text == "auto" {
-			v.notYet("quotas: auto: want the figures by rule name")
+			a.AutoQuotas = true
 		} else if ok {
-			v.wrong(text, "figures by rule name, as in {user.info: 500000/day}")
+			v.wrong(text, "auto, or figures by rule name, as in {user.info: 500000/day}")
 		}
 		return
 	}
@@ -365,6 +372,20 @@ func (a *appEntry) rules(table *limits.Table, partial bool, plain map[string]*li
 	if a.Quotas == nil {
 		plain[a.Profile] = rules
 	}
+}
+
+// interval reads how often something is done; 0 is never.
+func (v value) interval() time.Duration {
+	text, ok := v.text()
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d != 0 && (d < time.Minute || d > 24*time.Hour) {
+		v.wrong(text, "0s, or a duration from 1m to 24h, as in 30m")
+		return 0
+	}
+	return d
 }
 
 // callers checks names and keys, and turns the apps of callers into appids.

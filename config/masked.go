@@ -24,6 +24,7 @@ type (
 		Store          maskedStore    `yaml:"store"`
 		Limits         string         `yaml:"limits"`
 		Token          maskedToken    `yaml:"token"`
+		Drift          maskedDrift    `yaml:"drift,flow"`
 		Apps           []maskedApp    `yaml:"apps"`
 		Callers        []maskedCaller `yaml:"callers"`
 		Anonymous      string         `yaml:"anonymous"`
@@ -52,12 +53,16 @@ type (
 	maskedToken struct {
 		Endpoint string `yaml:"endpoint"`
 	}
+	maskedDrift struct {
+		Every  string `yaml:"every"`
+		PerDay int    `yaml:"per_day"`
+	}
 	maskedApp struct {
-		Name    string         `yaml:"name,omitempty"`
-		AppID   string         `yaml:"appid"`
-		Secret  string         `yaml:"secret"`
-		Profile string         `yaml:"profile"`
-		Quotas  map[string]any `yaml:"quotas,omitempty"`
+		Name    string `yaml:"name,omitempty"`
+		AppID   string `yaml:"appid"`
+		Secret  string `yaml:"secret"`
+		Profile string `yaml:"profile"`
+		Quotas  any    `yaml:"quotas,omitempty"`
 	}
 	maskedCaller struct {
 		Name string   `yaml:"name"`
@@ -83,6 +88,7 @@ func (c *Config) Masked() []byte {
 		Store:       maskedStore{literal(maskedURL(c.Store.URL)), c.Store.Prefix},
 		Limits:      literal(c.LimitsFile),
 		Token:       maskedToken{c.TokenEndpoint},
+		Drift:       maskedDrift{c.Drift.Every.String(), c.Drift.PerDay},
 		Apps:        []maskedApp{},
 		Callers:     []maskedCaller{},
 		Anonymous:   c.Anonymous.String(),
@@ -105,12 +111,7 @@ func (c *Config) Masked() []byte {
 		if a.Name == a.AppID {
 			app.Name = ""
 		}
-		for rule, b := range a.Quotas {
-			if app.Quotas == nil {
-				app.Quotas = make(map[string]any)
-			}
-			app.Quotas[rule] = budgetText(b)
-		}
+		app.Quotas = quotasText(a)
 		m.Apps = append(m.Apps, app)
 	}
 	for _, caller := range c.Callers {
@@ -129,6 +130,21 @@ func (c *Config) Masked() []byte {
 
 // literal keeps a $ of text from being read as the beginning of a ${NAME}.
 func literal(text string) string { return strings.ReplaceAll(text, "$", "$$") }
+
+// quotasText writes an app's quotas as the file does; nil is none.
+func quotasText(a App) any {
+	if a.AutoQuotas {
+		return "auto"
+	}
+	if len(a.Quotas) == 0 {
+		return nil
+	}
+	quotas := make(map[string]any, len(a.Quotas))
+	for rule, b := range a.Quotas {
+		quotas[rule] = budgetText(b)
+	}
+	return quotas
+}
 
 // budgetText writes a budget as the files do.
 func budgetText(b limits.Budget) any {

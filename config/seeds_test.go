@@ -189,10 +189,40 @@ var consolePaths = map[string]string{
 	"获取jsapi_ticket": "/cgi-bin/ticket/getticket",
 }
 
+// consoleSource begins the source of a rule that stands for a row of seed 002; its title follows.
+const consoleSource = "seed 002 "
+
+// uncalled returns the rows of seed 002 that limits.yaml lists in a comment because they are no
+// calls, each with its cap or state there.
+func uncalled(t *testing.T, text string) map[string]string {
+	t.Helper()
+	_, text, ok := strings.Cut(text, "其余 40 行没有路径")
+	text, _, end := strings.Cut(text, "# ====")
+	if !ok || !end {
+		t.Fatal("limits.yaml has no list of the rows of seed 002 that are no calls")
+	}
+	rows := make(map[string]string)
+	state := ""
+	for line := range strings.Lines(text) {
+		line = strings.Trim(line, " #\n")
+		for _, s := range []string{"无上限", "未获得"} {
+			if _, after, ok := strings.Cut(line, "，"+s+"："); ok {
+				state, line = s, after
+			}
+		}
+		for title := range strings.SplitSeq(line, "、") {
+			if title != "" && state != "" {
+				rows[title] = state
+			}
+		}
+	}
+	return rows
+}
+
 // TestShippedHoldsTheConsole compares seed 002 with the profile of an unverified account: calls
-// by their rules, all else by its name in the comment that lists it.
+// by their rules, all else by its name in the comment that lists it, and by there being no rule.
 func TestShippedHoldsTheConsole(t *testing.T) {
-	table, text := shippedTable(t), string(shippedYAML(t))
+	table, listed := shippedTable(t), uncalled(t, string(shippedYAML(t)))
 	rules, err := table.Rules("unverified", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -205,9 +235,19 @@ func TestShippedHoldsTheConsole(t *testing.T) {
 	for _, row := range rows {
 		paths, ok := consolePaths[row.title]
 		if !ok {
-			if row.cap != "无上限" && row.state != "未获得" || !strings.Contains(text, row.title) {
-				t.Errorf("%s (%s, %s): no call, and limits.yaml does not list it", row.title, row.cap, row.state)
+			want := row.state
+			if row.cap == "无上限" {
+				want = row.cap
 			}
+			if want != "无上限" && want != "未获得" || listed[row.title] != want {
+				t.Errorf("%s (%s, %s): no call, and limits.yaml lists it as %q", row.title, row.cap, row.state, listed[row.title])
+			}
+			for _, r := range rules.Rules {
+				if r.Title == row.title || r.Source == consoleSource+row.title {
+					t.Errorf("%s: no call, and rule %s stands for it", row.title, r.Name)
+				}
+			}
+			delete(listed, row.title)
 			continue
 		}
 		calls++
@@ -220,16 +260,19 @@ func TestShippedHoldsTheConsole(t *testing.T) {
 		}
 		for path := range strings.FieldsSeq(paths) {
 			r := rules.Match(path).Rule
-			if r == nil || r.Budget.String() != want || r.Source != row.title {
-				t.Errorf("%s: %s is in %s, want %s with source %s", row.title, path, describe(r), want, row.title)
+			if r == nil || r.Budget.String() != want || r.Source != consoleSource+row.title {
+				t.Errorf("%s: %s is in %s, want %s with source %s", row.title, path, describe(r), want, consoleSource+row.title)
 			}
 		}
 	}
 	if calls != len(consolePaths) {
 		t.Errorf("%d rows of the seed are calls, want %d", calls, len(consolePaths))
 	}
+	for title := range listed {
+		t.Errorf("limits.yaml lists %s, which is no row of the seed", title)
+	}
 	for _, r := range rules.Rules {
-		if r.Budget.Kind == limits.Denied && consolePaths[r.Source] == "" {
+		if title := strings.TrimPrefix(r.Source, consoleSource); r.Budget.Kind == limits.Denied && consolePaths[title] == "" {
 			t.Errorf("rule %s is denied and %q is no row of the seed", r.Name, r.Source)
 		}
 	}

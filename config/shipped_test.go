@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -155,6 +157,7 @@ test /cgi-bin/media/get                    media.get                 1000/day
 current /cgi-bin/media/upload              media.upload              100000/day
 current /cgi-bin/media/get                 media.get                 200000/day
 current /cgi-bin/menu/create               menu.create               1000/day
+current /cgi-bin/message/template/send     message.template.send     100000/day
 current /cgi-bin/draft/add                 draft.add                 1000/day
 current /cgi-bin/draft/get                 draft.get                 500/day
 current /cgi-bin/draft/delete              draft.delete              1000/day
@@ -199,9 +202,75 @@ subscription /cgi-bin/message/mass/sendall message.mass.send         1/day
 			if r.Shadow != shadow {
 				t.Errorf("%s: rule %s: shadow %t, want %t", p.Name, r.Name, r.Shadow, shadow)
 			}
+			pace := ""
+			if p.Name == "current" && r.Name == "stable_token" {
+				pace = "10000/minute"
+			}
+			if r.Pace.String() != pace {
+				t.Errorf("%s: rule %s: pace %q, want %q", p.Name, r.Name, r.Pace, pace)
+			}
 			if p.Name == "miniprogram" && r.Budget.Kind != limits.Unknown {
 				t.Errorf("miniprogram: rule %s: %s, want unknown", r.Name, r.Budget)
 			}
 		}
+	}
+}
+
+// sourceKinds begin every source of a rule: limits.yaml explains them.
+var sourceKinds = []string{"seed ", "seeds ", "官方", "后台", "社区", "SDK"}
+
+// TestShippedSources: every rule says where its figure comes from. One that says nothing has its
+// figure from the table that its profile names.
+func TestShippedSources(t *testing.T) {
+	rows := make(map[string]bool) // titles of the tables that a profile names as a whole
+	for _, table := range htmlTables(readSeed(t, seedHTML)) {
+		for _, row := range table {
+			rows[row.title] = true
+		}
+	}
+	for _, p := range shippedTable(t).Profiles {
+		for _, r := range p.Rules {
+			whole := rows[r.Title] || p.Name == "miniprogram" || p.Name == "current" && (r.Category == "草稿箱" || r.Category == "发布能力")
+			known := slices.ContainsFunc(sourceKinds, func(kind string) bool { return strings.HasPrefix(r.Source, kind) })
+			if r.Source == "" && !whole || r.Source != "" && !known {
+				t.Errorf("%s: rule %s: source %q, want one of %q at its beginning", p.Name, r.Name, r.Source, sourceKinds)
+			}
+		}
+	}
+}
+
+// TestShippedMonths: a clear starts the day over and leaves the month alone. So every API that
+// WeChat limits can be cleared if no figure of a table but the clears' own is a month's.
+func TestShippedMonths(t *testing.T) {
+	for _, p := range shippedTable(t).Profiles {
+		for _, r := range p.Rules {
+			monthly := slices.ContainsFunc(r.Budget.Quotas, func(q limits.Quota) bool { return q.Period == limits.Month })
+			clears := r.Name == "clear_quota" || r.Name == "quota.clear"
+			masses := p.Name == "service" && r.Name == "message.mass.send" && r.Shadow
+			if monthly && !clears && !masses {
+				t.Errorf("%s: rule %s: %s: a clear would not clear it", p.Name, r.Name, r.Budget)
+			}
+		}
+	}
+}
+
+// shippedDigest is of what a user's own file is compared with, at shippedRevision.
+const (
+	shippedRevision = "2026-11-23"
+	shippedDigest   = "7a77b9874765bbf9"
+)
+
+// TestShippedRevision fails when a rule has changed and the revision has not.
+func TestShippedRevision(t *testing.T) {
+	table, text := shippedTable(t), ""
+	for _, name := range sortedKeys(table.Profiles) {
+		for _, r := range table.Profiles[name].Rules {
+			text += fmt.Sprintln(name, r.Name, folded(r.Paths), r.Budget, r.Pace, r.Inject, r.Shadow)
+		}
+	}
+	digest := fmt.Sprintf("%.8x", sha256.Sum256([]byte(text)))
+	if revision := revisionOf(shippedYAML(t)); revision != shippedRevision || digest != shippedDigest {
+		t.Errorf("limits.yaml has revision %s and digest %s, want %s and %s: rules that change need a newer revision, and both of them here",
+			revision, digest, shippedRevision, shippedDigest)
 	}
 }

@@ -33,6 +33,15 @@ func ParseTable(name string, data []byte, shipped *limits.Table) (*limits.Table,
 
 // parseTable returns what could be read of a table even when there are faults; nil is nothing.
 func parseTable(name string, data []byte, shipped *limits.Table) (*limits.Table, Faults) {
+	p, faults := readTable(name, data, shipped)
+	if p == nil {
+		return nil, faults
+	}
+	return p.table, faults
+}
+
+// readTable is parseTable with what only the file itself tells.
+func readTable(name string, data []byte, shipped *limits.Table) (*tableParser, Faults) {
 	doc := &document{name: name}
 	top, ok := doc.parse(data)
 	if !ok {
@@ -53,15 +62,16 @@ func parseTable(name string, data []byte, shipped *limits.Table) (*limits.Table,
 		p.build(e)
 	}
 	doc.faults.sort()
-	return p.table, doc.faults
+	return p, doc.faults
 }
 
-// tableParser is one parseTable under way.
+// tableParser is one readTable under way, or what it has read.
 type tableParser struct {
-	table   *limits.Table
-	shipped map[string]*limits.Profile
-	entries map[string]*profileEntry // those of the file
-	order   []*profileEntry          // in the order of the file
+	table    *limits.Table
+	revision string // the date that the file says it is of, as in 2026-11-23; "" is none
+	shipped  map[string]*limits.Profile
+	entries  map[string]*profileEntry // those of the file
+	order    []*profileEntry          // in the order of the file
 }
 
 // profileEntry is a profile as it is written.
@@ -100,6 +110,7 @@ func (p *tableParser) read(top value) {
 				v.wrong(text, "1")
 			}
 		},
+		"revision": func(v value) { p.revision = v.date() },
 		"timezone": func(v value) {
 			if text, ok := v.text(); ok {
 				p.table.Zone = v.zone(text)
@@ -123,6 +134,19 @@ func (p *tableParser) read(top value) {
 		}
 		p.table.Zone = zone
 	}
+}
+
+// date reads a day. Dates of this form sort as texts.
+func (v value) date() string {
+	text, ok := v.text()
+	if !ok {
+		return ""
+	}
+	if _, err := time.Parse(time.DateOnly, text); err != nil {
+		v.wrong(text, "a date, as in 2026-11-23")
+		return ""
+	}
+	return text
 }
 
 // zone loads a time zone by its name in the IANA database. "" and Local would depend on the host.

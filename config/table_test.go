@@ -2,8 +2,11 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"wxproxy/limits"
 )
@@ -141,5 +144,119 @@ profiles:
 	}
 	if table.Zone != shipped.Zone {
 		t.Errorf("zone = %s, want the shipped one", table.Zone)
+	}
+}
+
+func TestParseTableRevision(t *testing.T) {
+	for _, tt := range []struct{ line, want string }{
+		{"revision: 2026-11-23", ""},
+		{`revision: "2026-11-23"`, ""},
+		{"revision: 2026-11-31", `limits.yaml:2:11: revision: "2026-11-31": want a date, as in 2026-11-23`},
+		{"revision: soon", `limits.yaml:2:11: revision: "soon": want a date, as in 2026-11-23`},
+		{"revision: [2026-11-23]", "limits.yaml:2:11: revision: a list: want a single value"},
+		{"revisoin: 2026-11-23", "limits.yaml:2:1: revisoin: unknown key: did you mean revision?"},
+	} {
+		_, err := ParseTable("limits.yaml", []byte("version: 1\n"+tt.line+"\n"), shippedTable(t))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.line, got, tt.want)
+		}
+	}
+}
+
+// TestLoadWarnsOfReplacedProfiles: a user's profile in place of a built-in one stays as it is, and
+// what differs is told until the file says that it was compared.
+func TestLoadWarnsOfReplacedProfiles(t *testing.T) {
+	const rows = `
+      - {name: token, paths: [/cgi-bin/token], quota: 2000/day, inject: none}
+      - {name: a, paths: [/cgi-bin/a], quota: 10/day, pace: 5/second}
+      - {name: b, paths: [/cgi-bin/b, /cgi-bin/b2], quota: [3/day, 9/month]}
+`
+	builtIn := "version: 1\nrevision: 2026-11-23\nprofiles:\n  production:\n    rules:" + rows +
+		"  test: {extends: production, rules: [{name: token, quota: 200/day}]}\n"
+	const told = "limits.yaml:%s: in place of the built-in one of 2026-11-23, which is not the same: %s; %s: once you have compared them, write revision: 2026-11-23"
+	const none, old = "the file says no revision", "the file is of 2026-01-05"
+	warn := func(place, differences, own string) string { return fmt.Sprintf(told, place, differences, own) }
+	tests := []struct {
+		name, revision, profiles string
+		want                     []string
+	}{
+		{"no profile", "", "{}", nil},
+		{"another name", "", "{shop: {rules: [{name: all, paths: [/cgi-bin/*], quota: unknown}]}}", nil},
+		{"another name, older", "2026-01-05", "{shop: {extends: production, rules: [{name: a, quota: 1/day}]}}", nil},
+		{"the same", "", "\n  production:\n    title: 自己的\n    rules:" + rows, nil},
+		{"the same by extends", "", "{test: {extends: test}}", nil},
+		{"the same rows in another spelling", "", `{production: {extends: production, rules: [{name: b, title: 乙, source: 后台, paths: [/cgi-bin/B2, /cgi-bin/b], shares: {crm: 1/day}}]}}`, nil},
+		{"another figure", "", "{production: {extends: production, rules: [{name: a, quota: 11/day}]}}", []string{
+			warn("2:12: profiles.production", "it changes a (11/day, built in 10/day)", none),
+		}},
+		{"all that a rule can change", "", "{production: {extends: production, rules: [{name: token, paths: [/cgi-bin/t], quota: unknown, inject: account, shadow: true}, {name: a, pace: none}]}}", []string{
+			warn("2:12: profiles.production", "it changes token (unknown, built in 2000/day; inject account, built in none; shadow true, built in false; other paths), a (pace none, built in 5/second)", none),
+		}},
+		{"missing and new", "", "{production: {rules: [{name: token, paths: [/cgi-bin/token], quota: 2000/day, inject: none}, {name: c, paths: [/cgi-bin/c], quota: 1/day}]}}", []string{
+			warn("2:12: profiles.production", "it lacks a, b; it adds c", none),
+		}},
+		{"a handful of names", "", "{production: {rules: [{name: c, paths: [/cgi-bin/c], quota: 1/day}, {name: d, paths: [/cgi-bin/d], quota: 1/day}, {name: e, paths: [/cgi-bin/e], quota: 1/day}, {name: f, paths: [/cgi-bin/f], quota: 1/day}, {name: g, paths: [/cgi-bin/g], quota: 1/day}]}}", []string{
+			warn("2:12: profiles.production", "it lacks token, a, b; it adds c, d, e and 2 more", none),
+		}},
+		{"two profiles, older", "2026-01-05", "{test: {rules: [{name: token, paths: [/cgi-bin/token], quota: 2000/day, inject: none}]}, production: {extends: production, rules: [{name: a, quota: 11/day}]}}", []string{
+			warn("3:12: profiles.test", "it lacks a, b; it changes token (2000/day, built in 200/day)", old),
+			warn("3:100: profiles.production", "it changes a (11/day, built in 10/day)", old),
+		}},
+		{"compared with this table", "2026-11-23", "{production: {extends: production, rules: [{name: a, quota: 11/day}]}}", nil},
+		{"of a newer table", "2027-02-01", "{production: {extends: production, rules: [{name: a, quota: 11/day}]}}", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			own := "version: 1\n"
+			if tt.revision != "" {
+				own += "revision: " + tt.revision + "\n"
+			}
+			dir := files(t, "limits.yaml", own+"profiles: "+tt.profiles+"\n")
+			c, err := Load(LoadOptions{Dir: dir, Shipped: []byte(builtIn), Env: env()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, w := range c.Warnings {
+				got = append(got, strings.TrimPrefix(w, dir+string(filepath.Separator)))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("Warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestNewerShippedTableIsNotMerged: a copy of an older table stays in force beside a newer one,
+// word for word, and what it lacks is told.
+func TestNewerShippedTableIsNotMerged(t *testing.T) {
+	shipped := string(shippedYAML(t))
+	revision := "revision: " + revisionOf([]byte(shipped))
+	newer := strings.Replace(shipped, revision, "revision: 2099-01-01", 1)
+	newer = strings.Replace(newer, "quota: 5000000/day}", "quota: 400000/day}", 1)
+	newer = strings.Replace(newer, "      # ---- 凭据与清零", "      - {name: brand.new, title: 新接口, paths: [/cgi-bin/brand/new], quota: 7/day}\n      # ---- 凭据与清零", 1)
+	dir := files(t, "limits.yaml", shipped)
+	for _, tt := range []struct{ name, builtIn, want string }{
+		{"the same table", shipped, ""},
+		{"a newer one", newer, "it lacks brand.new; it changes user.info (5000000/day, built in 400000/day); the file is of "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := Load(LoadOptions{Dir: dir, Shipped: []byte(tt.builtIn), Env: env()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := c.Table.Profiles["production"]
+			if got := lines(p); got != lines(shippedTable(t).Profiles["production"]) {
+				t.Errorf("production is no longer the user's:\n%s", got)
+			}
+			warned := strings.Join(c.Warnings, "\n")
+			if tt.want == "" && warned != "" || !strings.Contains(warned, tt.want) {
+				t.Errorf("Warnings = %s, want %q in them", warned, tt.want)
+			}
+		})
 	}
 }

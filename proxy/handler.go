@@ -253,8 +253,9 @@ type call struct {
 
 	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
 
-	ownToken string // a learned one that the call shows and keeps
-	leads    string // the kind of ticket that others wait for this call to get
+	mine     *ownCall // a call of the gateway's own
+	ownToken string   // a learned one that the call shows and keeps
+	leads    string   // the kind of ticket that others wait for this call to get
 
 	decision limits.Decision
 	granted  bool // decision was granted and neither Done nor given back
@@ -417,6 +418,9 @@ func (c *call) end() {
 	c.endLead()
 	c.dog.end()
 	c.body.close()
+	if c.mine != nil {
+		c.mine.sent = c.rec.Attempts > 0
+	}
 	c.h.inFlight.Add(-1)
 	if c.h.record == nil {
 		return

@@ -8,9 +8,15 @@ import (
 	"net/http"
 )
 
-// ownKey is the key under which the context of a call of the gateway's own holds its appid. Nobody
+// ownKey is the key under which the context of a call of the gateway's own holds its ownCall. Nobody
 // else can set it.
 type ownKey struct{}
+
+// ownCall is a call of the gateway's own.
+type ownCall struct {
+	appid string
+	sent  bool
+}
 
 // maxOwnAnswer bounds the answer to a call of the gateway's own.
 const maxOwnAnswer = 64 << 10
@@ -18,13 +24,14 @@ const maxOwnAnswer = 64 << 10
 // Post makes a call of the gateway's own as a configured app, and returns its answer: WeChat's, or
 // that of a refusal. The call goes the way of every other one, so it is counted and logged, has
 // the account's token, and teaches what its answer teaches. An error means that there is no answer
-// with status 200; the call may have been executed all the same.
-func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (answer []byte, err error) {
+// with status 200; the call may have been executed all the same, if sent says that it left.
+func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (answer []byte, sent bool, err error) {
+	own := &ownCall{appid: appid}
 	// With a server in its context ReverseProxy breaks off an answer that breaks off.
-	ctx = context.WithValue(context.WithValue(ctx, ownKey{}, appid), http.ServerContextKey, &http.Server{}) //nolint:gosec // G112: it serves nobody
+	ctx = context.WithValue(context.WithValue(ctx, ownKey{}, own), http.ServerContextKey, &http.Server{}) //nolint:gosec // G112: it serves nobody
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.RemoteAddr = "127.0.0.1:0"
 	r.Header["User-Agent"] = []string{"wxproxy"}
@@ -32,27 +39,28 @@ func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (an
 	w := ownWriter{header: make(http.Header)}
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint,err113 // panicked with as it is
-			answer, err = nil, fmt.Errorf("%s for %s: %w", path, appid, errNoAnswer)
+			answer, sent, err = nil, own.sent, fmt.Errorf("%s for %s: %w", path, appid, errNoAnswer)
 		} else if p != nil {
 			panic(p)
 		}
 	}()
 	h.ServeHTTP(&w, r)
 	if w.status != http.StatusOK {
-		return nil, fmt.Errorf("%s for %s: %w: HTTP status %d", path, appid, errNoAnswer, w.status)
+		return nil, own.sent, fmt.Errorf("%s for %s: %w: HTTP status %d", path, appid, errNoAnswer, w.status)
 	}
-	return w.body.Bytes(), nil
+	return w.body.Bytes(), own.sent, nil
 }
 
 var errNoAnswer = errors.New("no answer")
 
 // own takes in the app of a call of the gateway's own, and reports whether it is one.
 func (c *call) own() bool {
-	appid, ok := c.r.Context().Value(ownKey{}).(string)
+	own, ok := c.r.Context().Value(ownKey{}).(*ownCall)
 	if !ok {
 		return false
 	}
-	if c.app = c.s.byID[appid]; c.app == nil {
+	c.mine = own
+	if c.app = c.s.byID[own.appid]; c.app == nil {
 		c.refuse(refusedAuth, codeInvalidAppID)
 	}
 	return true

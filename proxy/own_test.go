@@ -15,9 +15,9 @@ const ownPath = "/cgi-bin/user/info"
 func TestPost(t *testing.T) {
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, func(o *Options) { o.Anonymous = AnonymousNever })
-	answer, err := g.h.Post(t.Context(), testAppID, ownPath, []byte(`{"a":1}`))
-	if err != nil || string(answer) != okText {
-		t.Fatalf("Post() = %s, %v", answer, err)
+	answer, sent, err := g.h.Post(t.Context(), testAppID, ownPath, []byte(`{"a":1}`))
+	if err != nil || !sent || string(answer) != okText {
+		t.Fatalf("Post() = %s, %t, %v", answer, sent, err)
 	}
 	got := u.last(t)
 	if got.Target != ownPath+"?access_token="+testToken || got.Body != `{"a":1}` || got.Method != http.MethodPost {
@@ -49,15 +49,15 @@ func TestPostWithoutAnAnswer(t *testing.T) {
 	g := newGateway(t, u.URL, nil)
 	for _, do := range []string{"hang", "break", "large", "status"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		if answer, err := g.h.Post(ctx, testAppID, ownPath+"?do="+do, nil); err == nil {
-			t.Errorf("%s: Post() = %.50q, want an error", do, answer)
+		if answer, sent, err := g.h.Post(ctx, testAppID, ownPath+"?do="+do, nil); err == nil || !sent {
+			t.Errorf("%s: Post() = %.50q, %t, %v, want an error of a call that was sent", do, answer, sent, err)
 		}
 		cancel()
 	}
-	if answer, err := g.h.Post(t.Context(), "wx0000000000000009", ownPath, nil); err != nil || string(answer) != answerText(codeInvalidAppID) {
+	if answer, sent, err := g.h.Post(t.Context(), "wx0000000000000009", ownPath, nil); err != nil || sent || string(answer) != answerText(codeInvalidAppID) {
 		t.Errorf("an app that is not configured: %s, %v, want 40013", answer, err)
 	}
-	if _, err := g.h.Post(t.Context(), testAppID, "/nowhere", nil); !errors.Is(err, errNoAnswer) {
+	if _, sent, err := g.h.Post(t.Context(), testAppID, "/nowhere", nil); sent || !errors.Is(err, errNoAnswer) {
 		t.Errorf("a path outside of the table: %v, want %v", err, errNoAnswer)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,5 +150,62 @@ func TestWeChatItselfRefuses(t *testing.T) {
 	}
 	if a := do(t, "GET", gateways[0].url+"/"+appA+"/cgi-bin/get_api_domain_ip", nil); a.decision != "pass" {
 		t.Errorf("another path of the same rule: %v, want pass", a)
+	}
+}
+
+// Clears come while 64 callers run on three gateways and WeChat takes its time. Between two clears it
+// executes no more than the quota, because the calls that were on their way are carried over: some of
+// them run after the clear. What that costs is shown: calls that are counted and were not executed.
+func TestClearsUnderLoad(t *testing.T) {
+	const quota, callers, clears = 600, 64, 4
+	wechat := newWechat(t, sandbox.Options{Keep: -1, Quotas: map[string]int64{"/cgi-bin/menu/create": quota}})
+	slow := wechat.Order(sandbox.Fault{Path: "/cgi-bin/menu/create", Times: -1, Delay: 10 * time.Millisecond, DelayAnswer: 10 * time.Millisecond})
+	limits := table(fmt.Sprint(quota, "/day"), "7/day") + "      - {name: clear_quota, title: 清零, paths: [/cgi-bin/clear_quota], quota: 10/month}\n"
+	config := write(t, wechat, redistest.Start(t).URL(), limits)
+	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				a := post(t, gateways[i%3].url+"/"+appA+"/cgi-bin/menu/create", menu, nil)
+				if a.decision == "refused-quota" {
+					time.Sleep(5 * time.Millisecond)
+				} else if a.body != `{"errcode":0,"errmsg":"ok"}` {
+					t.Errorf("a call is answered %v", a)
+				}
+			}
+		})
+	}
+	used := func() int64 { return wechat.Used(appA, "/cgi-bin/menu/create") }
+	var spent []int64
+	for i := range clears {
+		waitFor(t, "half of the quota to be spent", func() bool { return used() >= quota/2 })
+		spent = append(spent, used())
+		if a := post(t, gateways[i%3].url+"/"+appA+"/cgi-bin/clear_quota", `{"appid":"`+appA+`"}`, nil); !strings.Contains(a.body, `"errcode":0`) {
+			t.Fatalf("clear %d: %v", i, a)
+		}
+	}
+	waitFor(t, "the quota to be used up", func() bool {
+		time.Sleep(1200 * time.Millisecond)
+		before := used()
+		time.Sleep(300 * time.Millisecond)
+		return used() == before
+	})
+	close(stop)
+	wg.Wait()
+	slow.Cancel()
+	if sent, executed := wechat.Calls(appA, "/cgi-bin/menu/create"), wechat.Executed(appA, "/cgi-bin/menu/create"); sent != executed {
+		t.Errorf("WeChat refused %d of %d calls: they were over its quota", sent-executed, sent)
+	}
+	carried := quota - used()
+	t.Logf("at the clears WeChat counted %v of %d; after the last one it executed %d, and %d calls were carried over", spent, quota, used(), carried)
+	if carried < 0 || carried > callers {
+		t.Errorf("%d calls were carried over the last clear, want 0 to the %d callers", carried, callers)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"wxproxy"
 	"wxproxy/admin"
 	"wxproxy/config"
+	"wxproxy/drift"
 	"wxproxy/limits"
 	"wxproxy/proxy"
 	"wxproxy/store"
@@ -30,6 +30,7 @@ import (
 
 // gateway is everything that runs, composed from one configuration.
 type gateway struct {
+	id      string // random, of this process life
 	load    config.LoadOptions
 	log     *zap.Logger
 	metrics *admin.Metrics
@@ -41,10 +42,14 @@ type gateway struct {
 	handler  *proxy.Handler
 	admin    *admin.Admin
 	access   *proxy.AccessLog
+	auditor  *drift.Auditor
+	shipped  *limits.Table // the table in the binary
 
-	mu       sync.Mutex // one reload at a time
-	config   atomic.Pointer[config.Config]
-	stopping atomic.Bool
+	mu        sync.Mutex                          // one reload at a time; covers figures
+	figures   map[string]map[string]limits.Budget // what WeChat has given for apps with quotas: auto
+	config    atomic.Pointer[config.Config]
+	directory atomic.Pointer[directory] // of config
+	stopping  atomic.Bool
 }
 
 // gatewayID returns the random id of this process life: 8 of [a-z0-9].
@@ -53,8 +58,11 @@ func gatewayID() string { return strings.ToLower(rand.Text()[:8]) }
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
 // configuration names a file.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
-	g := &gateway{load: load, log: log, metrics: admin.NewMetrics(version)}
+	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version), figures: make(map[string]map[string]limits.Budget)}
 	var err error
+	if g.shipped, err = config.ParseTable(config.LimitsFile, wxproxy.LimitsYAML, nil); err != nil {
+		return nil, err
+	}
 	g.store, err = store.Open(ctx, store.Options{
 		URL: c.Store.URL, Password: c.Store.Password, Prefix: c.Store.Prefix, Upstream: c.Upstream.URL.String(),
 	})
@@ -70,9 +78,9 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		bolt := limits.NewBolt(db, g.store.Prefix(), nil)
 		counters, g.counters = bolt, bolt
 	} else {
-		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), gatewayID())
+		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), g.id)
 	}
-	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits})
+	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits, Look: g.look})
 	count := func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) }
 	g.tokens = token.New(token.Options{
 		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
@@ -95,13 +103,18 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 			Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
 		}),
 		Tickets: token.NewTickets(g.store, nil),
-		Record:  g.record,
-		Log:     log,
+		LostClear: func(appid, path string, at int64) {
+			g.log.Warn("a clear was sent and its answer is lost; WeChat's own counts will tell", zap.String("app", g.name(appid)))
+			g.auditor.LostClear(appid, at, path)
+		},
+		Record: g.record,
+		Log:    log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
-	if err := g.configure(c); err != nil {
+	g.auditor = newAuditor(g, c)
+	if err := g.configure(ctx, c); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
 	g.admin = admin.New(admin.Options{
@@ -111,13 +124,18 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Metrics: g.metrics,
 		Stop:    g.stopping.Load,
 		Reload:  g.reload,
+
+		Readings: g.readings,
+		Tables:   g.tables,
+		Clear:    g.clear,
+		Forget:   g.forget,
 	})
 	g.metrics.Watch(g.apps, g.limiter)
 	return g, nil
 }
 
 // configure has everything that can change while calls run take over a configuration.
-func (g *gateway) configure(c *config.Config) error {
+func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 	settings, err := proxyConfig(c)
 	if err != nil {
 		return err
@@ -125,18 +143,16 @@ func (g *gateway) configure(c *config.Config) error {
 	if err := g.handler.Configure(settings); err != nil {
 		return err
 	}
-	rules := make(map[string]*limits.Ruleset, len(c.Apps))
 	apps := make([]token.App, len(c.Apps))
 	for i, app := range c.Apps {
-		rules[app.AppID] = app.Rules
 		apps[i] = token.App{AppID: app.AppID, Secret: app.Secrets[0]}
 	}
-	others, err := c.Table.Rules(config.DefaultProfile, nil)
-	if err != nil {
+	g.loadFigures(ctx, c)
+	if err := g.configureRules(c); err != nil {
 		return err
 	}
-	g.limiter.Configure(rules, others)
 	g.tokens.Configure(apps)
+	g.directory.Store(newDirectory(c))
 	g.config.Store(c)
 	g.metrics.Reloaded(true)
 	return nil
@@ -203,7 +219,7 @@ func (g *gateway) reload() error {
 	}
 	if err == nil {
 		g.keepStarted(c)
-		err = g.configure(c)
+		err = g.configure(context.Background(), c)
 	}
 	if err != nil {
 		g.metrics.Reloaded(false)
@@ -233,8 +249,9 @@ func (g *gateway) keepStarted(c *config.Config) {
 	keep("store", c.Store == started.Store)
 	keep("token", c.TokenEndpoint == started.TokenEndpoint)
 	keep("access_log", c.AccessLog == started.AccessLog)
+	keep("drift", c.Drift == started.Drift)
 	c.Listen, c.TLS, c.Admin, c.Upstream, c.Store = started.Listen, started.TLS, started.Admin, started.Upstream, started.Store
-	c.TokenEndpoint, c.AccessLog = started.TokenEndpoint, started.AccessLog
+	c.TokenEndpoint, c.AccessLog, c.Drift = started.TokenEndpoint, started.AccessLog, started.Drift
 }
 
 // watch reloads when the content of a file changes, until ctx is done.
@@ -286,23 +303,11 @@ func (g *gateway) apps() []admin.App {
 func (g *gateway) allApps() []admin.App {
 	apps := g.apps()
 	for _, appid := range g.limiter.Seen() {
-		if !slices.ContainsFunc(apps, func(a admin.App) bool { return a.AppID == appid }) {
-			apps = append(apps, admin.App{Name: appid, AppID: appid})
+		if g.configured(appid) == nil {
+			apps = append(apps, admin.App{Name: appid, AppID: appid, Learned: true})
 		}
 	}
 	return apps
-}
-
-// name is the alias of an app, or its appid.
-func (g *gateway) name(appid string) string {
-	if c := g.config.Load(); c != nil {
-		for _, app := range c.Apps {
-			if app.AppID == appid {
-				return app.Name
-			}
-		}
-	}
-	return appid
 }
 
 // record hears of every call that is over.

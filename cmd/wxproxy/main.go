@@ -75,7 +75,7 @@ With no command it serves, as "wxproxy serve" does.`,
 	root.Flags().AddFlagSet(serve.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		serve, validateCommand(), explainCommand(), usageCommand(), sandboxCommand(), demoCommand(), healthcheckCommand(), versionCommand(),
+		serve, validateCommand(), explainCommand(), usageCommand(), limitsCommand(), clearCommand(), forgetCommand(), sandboxCommand(), demoCommand(), healthcheckCommand(), versionCommand(),
 	)
 	return root
 }

@@ -151,6 +151,7 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 		})
 	}
 	group.Go(func() error { g.watch(work); return nil })
+	group.Go(func() error { g.auditor.Run(work); return nil })
 	group.Go(func() error { g.reloadOnSignal(work); return nil })
 	if cert != nil {
 		group.Go(func() error { cert.watch(work, log); return nil })

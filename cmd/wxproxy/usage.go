@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,15 +22,16 @@ func usageCommand() *cobra.Command {
 		Short: "Print today's table of a running gateway, in the columns of WeChat's own console",
 		Long: `usage prints what each app has used, in the columns of WeChat's own console. It asks the
 admin listener of the running gateway. Rules that have no figure and were not called are left
-out; --all prints them too.`,
+out; --all prints them too.
+
+Where WeChat was asked for its own count of the day, that stands beside ours: 偏差 is WeChat's
+count less ours, so calls around the gateway are above 0, and 起点未知 says that WeChat did not
+tell what it had counted before our first call of the day. --live asks WeChat now, rule by rule,
+which may take a minute for an app.`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{}
-			if len(args) > 0 {
-				query.Set("app", args[0])
-			}
-			var u admin.Usage
-			if err := ask(cmd, "/api/v1/usage", query, &u); err != nil {
+			u, err := askUsage(cmd, args)
+			if err != nil {
 				return err
 			}
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
@@ -38,13 +41,65 @@ out; --all prints them too.`,
 			if err != nil {
 				return err
 			}
-			printUsage(cmd.OutOrStdout(), &u, all)
+			printUsage(cmd.OutOrStdout(), u, all)
 			return nil
 		},
 	}
 	cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().Bool("all", false, "print rules without a figure that were not called, too")
+	addLive(cmd)
 	return cmd
+}
+
+// addLive gives a command the flag that liveQuery looks at.
+func addLive(cmd *cobra.Command) {
+	cmd.Flags().Bool("live", false, "ask WeChat first, rule by rule")
+}
+
+// liveQuery is what to ask a gateway about an app. It says on stderr if that will take its time.
+func liveQuery(cmd *cobra.Command, app string) (url.Values, error) {
+	query := url.Values{"app": {app}}
+	live, err := cmd.Flags().GetBool("live")
+	if live {
+		query.Set("live", "1")
+		fmt.Fprintf(cmd.ErrOrStderr(), "asking WeChat about %s, rule by rule: this may take a minute\n", app)
+	}
+	return query, err
+}
+
+// askUsage asks about all apps at once, or about one. With --live apps are asked about one by one,
+// because each takes its time.
+func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
+	c, err := loadConfig(cmd)
+	if err != nil {
+		return nil, err
+	}
+	live, err := cmd.Flags().GetBool("live")
+	if err != nil {
+		return nil, err
+	}
+	u := &admin.Usage{}
+	if len(args) == 0 {
+		if err := operate(cmd, c, http.MethodGet, "/api/v1/usage", nil, u); err != nil || !live {
+			return u, err
+		}
+		for _, app := range u.Apps {
+			args = append(args, app.AppID)
+		}
+		u.Apps = u.Apps[:0]
+	}
+	for _, app := range args {
+		query, err := liveQuery(cmd, app)
+		if err != nil {
+			return nil, err
+		}
+		var one admin.Usage
+		if err := operate(cmd, c, http.MethodGet, "/api/v1/usage", query, &one); err != nil {
+			return nil, err
+		}
+		u.Time, u.Apps = one.Time, append(u.Apps, one.Apps...)
+	}
+	return u, nil
 }
 
 func encode(w io.Writer, value any, err error) error {
@@ -67,14 +122,98 @@ func printUsage(w io.Writer, u *admin.Usage, all bool) {
 			fmt.Fprintf(w, "%s\n", app.Error)
 			continue
 		}
-		rows := [][]string{{"类目", "接口", "每日实时调用量/上限", "接口状态", "规则"}}
+		read := slices.ContainsFunc(app.Rows, func(r admin.Row) bool { return r.WechatUsed != nil || r.Start != "" })
+		rows := [][]string{consoleHead}
+		if read {
+			rows[0] = readHead
+		}
 		for _, r := range app.Rows {
-			if all || r.Limit > 0 || r.Used > 0 || r.State == "latched" {
-				rows = append(rows, []string{r.Category, title(r), amount(r), state(r), r.Rule})
+			switch {
+			case !all && r.Limit == 0 && r.Used == 0 && r.State != "latched" && (r.WechatUsed == nil || *r.WechatUsed == 0):
+			case read:
+				rows = append(rows, readRow(r))
+			default:
+				rows = append(rows, consoleRow(r))
 			}
 		}
+		if read {
+			fit(rows, 0)
+		}
 		printTable(w, rows)
+		if app.ReadingError != "" {
+			fmt.Fprintf(w, "WeChat was not asked to the end:\n%s\n", app.ReadingError)
+		}
 	}
+}
+
+// The columns of WeChat's console, and those with its own count beside ours.
+var (
+	consoleHead = []string{"类目", "接口", "每日实时调用量/上限", "接口状态", "规则"}
+	readHead    = []string{"接口", "调用量/上限", "微信用量/上限", "偏差", "读取", "状态", "规则"}
+)
+
+func consoleRow(r admin.Row) []string {
+	return []string{r.Category, title(r), amount(r), state(r), r.Rule}
+}
+
+// readRow leaves the category out, to stay within the width of a terminal.
+func readRow(r admin.Row) []string {
+	var wechat, drift, at string
+	if r.Start != "" {
+		drift = "起点未知"
+	}
+	if r.WechatUsed != nil {
+		wechat = strconv.FormatInt(*r.WechatUsed, 10)
+		if r.WechatLimit > 0 {
+			wechat += "/" + strconv.FormatInt(r.WechatLimit, 10)
+		}
+		at = r.ReadAt.In(r.Reset.Location()).Format("15:04")
+	}
+	if r.Drift != nil {
+		drift = strconv.FormatInt(*r.Drift, 10)
+		if *r.Drift > 0 {
+			drift = "+" + drift
+		}
+	}
+	return []string{title(r), amount(r), wechat, drift, at, state(r), r.Rule}
+}
+
+// width is how many columns a table should keep to.
+const width = 100
+
+// fit cuts the texts of one column, so that the table keeps to its width. Paths are left whole.
+func fit(rows [][]string, column int) {
+	const least = 12
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], cells(cell))
+		}
+	}
+	room := width - 2*(len(widths)-1)
+	for i, n := range widths {
+		if i != column {
+			room -= n
+		}
+	}
+	room = max(room, least)
+	for _, row := range rows[1:] {
+		if cells(row[column]) > room && !strings.HasPrefix(row[column], "/") {
+			row[column] = cut(row[column], room)
+		}
+	}
+}
+
+// cut shortens a text to so many columns of a terminal.
+func cut(text string, room int) string {
+	end := 0
+	for i, r := range text {
+		if cells(text[:i])+cells(string(r))+1 > room {
+			break
+		}
+		end = i + len(string(r))
+	}
+	return text[:end] + "…"
 }
 
 func title(r admin.Row) string {

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"wxproxy/admin"
+	"wxproxy/config"
+	"wxproxy/drift"
+	"wxproxy/limits"
+)
+
+// What the gateway itself asks and tells WeChat: how many calls it has counted, and to start over.
+
+func newAuditor(g *gateway, c *config.Config) *drift.Auditor {
+	return drift.New(drift.Options{
+		Store:   g.store,
+		Limiter: g.limiter,
+		Post: func(ctx context.Context, appid, path string, body []byte) ([]byte, error) {
+			answer, _, err := g.handler.Post(ctx, appid, path, body)
+			return answer, err
+		},
+		Holder:  g.id,
+		Apps:    func() []drift.App { return g.directory.Load().audited },
+		Every:   c.Drift.Every,
+		PerDay:  c.Drift.PerDay,
+		Adopt:   g.adopt,
+		Observe: g.observeDrift,
+	})
+}
+
+// directory finds the apps of a configuration.
+type directory struct {
+	byID    map[string]*config.App
+	audited []drift.App // those that WeChat can be asked about: the gateway has their token
+}
+
+func newDirectory(c *config.Config) *directory {
+	d := &directory{byID: make(map[string]*config.App, len(c.Apps)), audited: make([]drift.App, len(c.Apps))}
+	for i := range c.Apps {
+		app := &c.Apps[i]
+		d.byID[app.AppID] = app
+		d.audited[i] = drift.App{AppID: app.AppID, Auto: app.AutoQuotas}
+	}
+	return d
+}
+
+// configured returns an app of the configuration, or nil.
+func (g *gateway) configured(appid string) *config.App {
+	if d := g.directory.Load(); d != nil {
+		return d.byID[appid]
+	}
+	return nil
+}
+
+// name is the alias of an app, or its appid.
+func (g *gateway) name(appid string) string {
+	if app := g.configured(appid); app != nil {
+		return app.Name
+	}
+	return appid
+}
+
+// look asks WeChat for its count before the first call of a day.
+func (g *gateway) look(ctx context.Context, appid string, match limits.Match) (int64, bool) {
+	if g.configured(appid) == nil {
+		return 0, false
+	}
+	return g.auditor.Look(ctx, appid, match)
+}
+
+// adopt has an app go by figures that WeChat has given.
+func (g *gateway) adopt(appid string, figures map[string]limits.Budget) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.figures[appid] = figures
+	if err := g.configureRules(g.config.Load()); err != nil {
+		g.log.Error("WeChat's figures were not taken over", zap.String("app", g.name(appid)), zap.Error(err))
+	}
+}
+
+// configureRules sets what holds for each app. g.mu is held, or nobody else has g yet.
+func (g *gateway) configureRules(c *config.Config) error {
+	rules := make(map[string]*limits.Ruleset, len(c.Apps))
+	for _, app := range c.Apps {
+		rules[app.AppID] = app.Rules
+		if !app.AutoQuotas {
+			continue
+		}
+		adopted, err := c.RulesWith(app, g.figures[app.AppID])
+		if err != nil {
+			return fmt.Errorf("app %s: WeChat's figures: %w", app.Name, err)
+		}
+		rules[app.AppID] = adopted
+	}
+	others, err := c.Table.Rules(config.DefaultProfile, nil)
+	if err != nil {
+		return err
+	}
+	g.limiter.Configure(rules, others)
+	return nil
+}
+
+// loadFigures reads what was adopted before for apps that go by it and are new here.
+func (g *gateway) loadFigures(ctx context.Context, c *config.Config) {
+	for _, app := range c.Apps {
+		if _, known := g.figures[app.AppID]; known || !app.AutoQuotas {
+			continue
+		}
+		figures, err := g.auditor.Figures(ctx, app.AppID)
+		if err != nil {
+			g.log.Warn("WeChat's figures cannot be read; the table's hold until they can", zap.String("app", app.Name), zap.Error(err))
+			continue
+		}
+		g.figures[app.AppID] = figures
+	}
+}
+
+// readings are what WeChat itself has said of an app's counters.
+func (g *gateway) readings(ctx context.Context, appid string, live bool) (map[string]admin.Reading, error) {
+	var failed error
+	if live {
+		failed = g.auditor.Read(ctx, appid)
+	}
+	found, err := g.auditor.Readings(ctx, appid)
+	readings := make(map[string]admin.Reading, len(found))
+	for counter, r := range found {
+		readings[counter] = admin.Reading{At: r.At, Limit: r.Limit, Used: r.Used, Drift: r.Drift}
+	}
+	if failed != nil {
+		err = failed
+	}
+	return readings, err
+}
+
+// tables returns the rules of an app's profile without its own quotas: as shipped, and as the table
+// in use has them.
+func (g *gateway) tables(appid string) (shipped, table *limits.Ruleset) {
+	c := g.config.Load()
+	profile := config.DefaultProfile
+	if app := g.configured(appid); app != nil {
+		profile = app.Profile
+	}
+	table, err := c.Table.Rules(profile, nil)
+	if err != nil {
+		table = nil
+	}
+	if g.shipped != nil {
+		if shipped, err = g.shipped.Rules(profile, nil); err != nil {
+			shipped = nil
+		}
+	}
+	return shipped, table
+}
+
+// clear has WeChat start the counts of an app over, or those of a rule's paths.
+func (g *gateway) clear(ctx context.Context, appid, rule string) (admin.ClearResult, error) {
+	type question struct {
+		path, asks string
+		body       map[string]string
+	}
+	questions := []question{{path: "/cgi-bin/clear_quota", body: map[string]string{"appid": appid}}}
+	if rule != "" {
+		rules := g.limiter.Rules(appid)
+		if rules == nil || rules.Rule(rule) == nil {
+			return admin.ClearResult{}, fmt.Errorf("rule %s: not in the table of app %s", rule, g.name(appid))
+		}
+		questions = nil
+		for _, path := range admin.ClearPaths(rules.Rule(rule)) {
+			questions = append(questions, question{"/cgi-bin/openapi/quota/clear", path, map[string]string{"cgi_path": path}})
+		}
+	}
+	var result admin.ClearResult
+	for _, q := range questions {
+		body, err := json.Marshal(q.body)
+		if err != nil {
+			return result, err
+		}
+		answer, sent, err := g.handler.Post(ctx, appid, q.path, body)
+		call := admin.ClearCall{Path: q.asks, Sent: sent}
+		var said struct {
+			ErrCode *int `json:"errcode"`
+		}
+		switch {
+		case err == nil && json.Unmarshal(answer, &said) == nil && said.ErrCode != nil:
+			call.ErrCode = *said.ErrCode
+		case sent:
+			call.NoAnswer = true
+		default:
+			call.ErrCode = -1
+		}
+		result.Calls = append(result.Calls, call)
+		if call.ErrCode != 0 || call.NoAnswer {
+			break
+		}
+	}
+	return result, nil
+}
+
+// forget erases an app that is not configured any more.
+func (g *gateway) forget(ctx context.Context, appid string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.configured(appid) != nil {
+		return admin.ErrConfigured
+	}
+	g.limiter.Forget(appid)
+	delete(g.figures, appid)
+	return g.store.Forget(ctx, appid)
+}
+
+func (g *gateway) observeDrift(e drift.Event) {
+	fields := []zap.Field{zap.String("app", g.name(e.App))}
+	if e.Rule != "" {
+		fields = append(fields, zap.String("rule", e.Rule))
+	}
+	switch e.Kind {
+	case drift.Failed:
+		if e.ErrCode != 0 {
+			fields = append(fields, zap.Int("errcode", e.ErrCode))
+		}
+		g.log.Warn("WeChat's own count could not be read; ours stays as it is", append(fields, zap.Error(e.Err))...)
+	case drift.Spent:
+		g.log.Warn("no more of WeChat's own counts are read at the interval today: drift.per_day is used up", fields...)
+	case drift.Adopted:
+		g.log.Info("WeChat's own figure is taken over", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
+	case drift.Cleared:
+		g.log.Warn("a clear whose answer was lost was carried out: WeChat's own count shows it", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
+	}
+}

@@ -1,0 +1,233 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// runs starts a's Run for the rest of the test.
+func runs(t *testing.T, a *Auditor) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+func TestLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.around(send, 300)
+		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+			t.Fatalf("Look = %d, %t, want 300, true", n, ok)
+		}
+		if w.raises != nil {
+			t.Errorf("raises %q, want none: who looks raises its own count", w.raises)
+		}
+		readings, err := a.Readings(t.Context(), shop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, "the look", readings["send"], 300, 0, 300, 300)
+
+		w.counter("send").used = 300 // as the limiter does with its first call
+		w.call(send, 1)
+		check(t, "the next reading", readOne(t, a, "send"), 301, 1, 300, 300)
+	})
+}
+
+// TestLookIsNotHeeded: what a look said, and the limiter did not use, is no drift of its own.
+func TestLookIsNotHeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.around(send, 300)
+		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+			t.Fatalf("Look = %d, %t, want 300, true", n, ok)
+		}
+		w.call(send, 10)
+		check(t, "the next reading", readOne(t, a, "send"), 310, 10, 300, 300)
+		check(t, "and again", readOne(t, a, "send"), 310, 10, 300, 300)
+	})
+}
+
+func TestLookAtPathInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.around("/cgi-bin/each/one", 7)
+		if n, ok := a.Look(t.Context(), shop, w.rules.Match("/cgi-bin/each/one")); n != 7 || !ok {
+			t.Errorf("Look = %d, %t, want 7, true", n, ok)
+		}
+		for _, path := range []string{"/cgi-bin/clear_quota", "/cgi-bin/free", "/cgi-bin/denied", quotaPath, "/sns/userinfo", "/sns/x"} {
+			rest(2 * time.Second)
+			if n, ok := a.Look(t.Context(), shop, w.rules.Match(path)); ok {
+				t.Errorf("Look at %s = %d, want nothing", path, n)
+			}
+		}
+		if n, ok := a.Look(t.Context(), "wx-learned", w.rules.Match(send)); ok {
+			t.Errorf("Look of an app that is not configured = %d, want nothing", n)
+		}
+		if diff := cmp.Diff([]string{"/cgi-bin/each/one"}, w.paths()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestLookTakesNoLonger: callers wait 300 ms at most, even for one who does not heed its context.
+// The count is raised later.
+func TestLookTakesNoLonger(t *testing.T) {
+	for _, heeds := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.auditor("a", nil)
+			w.around(send, 300)
+			w.answer = func(ctx context.Context, path string) ([]byte, error) {
+				if heeds {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				time.Sleep(time.Second)
+				return w.figures(path), nil
+			}
+			began := time.Now()
+			n, ok := a.Look(t.Context(), shop, w.rules.Match(send))
+			if took := time.Since(began); ok || took > lookLife || took < lookLife-lookMargin {
+				t.Errorf("Look = %d, %t after %s, want nothing after 300ms", n, ok, took)
+			}
+			rest(2 * time.Second)
+			if w.values[recordKey] != nil {
+				t.Errorf("record %s, want none", w.values[recordKey])
+			}
+			w.answer = nil
+			w.call(send, 1)
+			runs(t, a)
+			rest(3 * time.Second)
+			if got := w.used("send"); got != 301 {
+				t.Errorf("our count is %d, want 301", got)
+			}
+		})
+	}
+}
+
+// TestLookIsGivenUp: a caller who goes away, and others who wait for the same answer.
+func TestLookIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.around(send, 300)
+		w.answer = func(_ context.Context, path string) ([]byte, error) {
+			time.Sleep(200 * time.Millisecond)
+			return w.figures(path), nil
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if n, ok := a.Look(leaving, shop, w.rules.Match(send)); ok {
+				t.Errorf("Look of who went away = %d, want nothing", n)
+			}
+		})
+		synctest.Wait()
+		for range 20 {
+			wg.Go(func() {
+				if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+					t.Errorf("Look = %d, %t, want 300, true", n, ok)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		wg.Wait()
+		if diff := cmp.Diff([]string{send}, w.paths()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestLooksInARow: one question a second for an app; the rest are Run's, which raises.
+func TestLooksInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		for _, path := range []string{send, menu, "/cgi-bin/token", "/cgi-bin/each/one"} {
+			w.around(path, 40)
+			n, ok := a.Look(t.Context(), shop, w.rules.Match(path))
+			if ok != (path == send) {
+				t.Errorf("Look at %s = %d, %t, want an answer to the first only", path, n, ok)
+			}
+			w.call(path, 1)
+		}
+		a.Look(t.Context(), shop, w.rules.Match(menu)) // and once more: it still is asked about once
+		w.counter("send").used = 41
+		runs(t, a)
+		rest(10 * time.Second)
+		var last time.Time
+		for _, q := range w.asked {
+			if q.at.Sub(last) < time.Second && q.path != "/cgi-bin/menu/addconditional" { // of the same rule as menu
+				t.Errorf("%s was asked about %s after the one before, want a second", q.path, q.at.Sub(last))
+			}
+			last = q.at
+		}
+		if diff := cmp.Diff([]string{send, menu, "/cgi-bin/menu/addconditional", "/cgi-bin/token", "/cgi-bin/each/one"}, w.paths()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"menu 41", "token 41", "each:/cgi-bin/each/one 41"}, w.raises); diff != "" {
+			t.Errorf("raises (-want +got):\n%s", diff)
+		}
+		rest(time.Hour)
+		if got := w.paths(); got != nil {
+			t.Errorf("asked %q later on, want nothing: there is no interval", got)
+		}
+	})
+}
+
+// TestLookLeftBehindByAnother: what another gateway has read meanwhile is not asked once more.
+func TestLookLeftBehindByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.auditor("a", nil), w.auditor("b", nil)
+		for _, path := range []string{send, menu} {
+			a.Look(t.Context(), shop, w.rules.Match(path))
+		}
+		if err := b.Read(t.Context(), shop); err != nil {
+			t.Fatal(err)
+		}
+		w.paths()
+		runs(t, a)
+		rest(10 * time.Second)
+		if got := w.paths(); got != nil {
+			t.Errorf("asked %q, want nothing", got)
+		}
+	})
+}
+
+// TestLookWithoutStore: a look that nobody can record is none.
+func TestLookWithoutStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.around(send, 300)
+		w.away = errors.New("connection refused")
+		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); ok {
+			t.Errorf("Look = %d, want nothing", n)
+		}
+		rest(time.Minute)
+		w.away = nil
+		runs(t, a)
+		rest(2 * time.Second)
+		check(t, "Run's reading", readOne(t, a, "send"), 300, 0, 300, 300)
+	})
+}
