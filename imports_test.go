@@ -21,8 +21,9 @@ var mayImport = map[string][]string{
 	"wxproxy":                    {},
 	"wxproxy/admin":              {"wxproxy/limits", "wxproxy/token"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token"},
 	"wxproxy/config":             {"wxproxy/limits"},
+	"wxproxy/drift":              {"wxproxy/limits"},
 	"wxproxy/internal/faults":    {},
 	"wxproxy/internal/redistest": {},
 	"wxproxy/limits":             {},
@@ -35,6 +36,7 @@ var mayImport = map[string][]string{
 // mustNotImport holds what a package stays free of, so that what it does can be read, and changed,
 // without it. A name ends at a slash: net/http stands for net/http/httptest too.
 var mustNotImport = map[string][]string{
+	"wxproxy/drift":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 	"wxproxy/limits": {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
 	"wxproxy/proxy":  {"github.com/redis/go-redis", "go.etcd.io/bbolt"},
 	"wxproxy/token":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "github.com/redis/go-redis", "go.etcd.io/bbolt"},

@@ -70,8 +70,10 @@ func newOperated(t *testing.T, change ...func(*Options)) *operated {
 	t.Helper()
 	o := &operated{
 		apps: []App{
-			{Name: "shop", AppID: "wx0000000000000001"}, {Name: "wx0000000000000002", AppID: "wx0000000000000002"},
-			{Name: "wx0000000000000003", AppID: "wx0000000000000003", Learned: true}, {Name: "gone", AppID: "wx0000000000000009"},
+			{Name: "shop", AppID: "wx0000000000000001"},
+			{Name: "wx0000000000000002", AppID: "wx0000000000000002"},
+			{Name: "wx0000000000000003", AppID: "wx0000000000000003", Learned: true},
+			{Name: "gone", AppID: "wx0000000000000009"},
 		},
 		rules: ruleset(
 			t,

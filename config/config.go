@@ -47,7 +47,7 @@ type Config struct {
 	Store          Store
 	TokenEndpoint  string // "stable_token" or "token"
 	Drift          Drift
-	Apps           []App  // none: nobody has said yet what to serve
+	Apps           []App // none: nobody has said yet what to serve
 	Callers        []Caller
 	Anonymous      Tri // may a call without proof be sent?
 	Learn          Tri // is an app that is not configured learned?

@@ -546,7 +546,8 @@ profiles:
 		{"rules that take none", map[string]limits.Budget{"month": day(7), "each": day(7), "unlimited": day(7), "denied": day(7)}, before},
 		{"no day's figure", map[string]limits.Budget{"day": {Kind: limits.Denied}, "unknown": {}}, before},
 		{
-			"figures", map[string]limits.Budget{"day": day(7), "both": day(8), "unknown": day(9), "gone": day(1)},
+			"figures",
+			map[string]limits.Budget{"day": day(7), "both": day(8), "unknown": day(9), "gone": day(1)},
 			"day 7/day; both 8/day, 40/month; month 40/month; unknown 9/day; each 10/day; unlimited unlimited; denied denied",
 		},
 	}

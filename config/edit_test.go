@@ -88,10 +88,14 @@ func TestSetQuotas(t *testing.T) {
       # user.info: 5/day
     secret: abc
 `},
-		{"null", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: ~, secret: abc}\n", two,
-			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {menu.create: 20/day, user.info: 8/day}, secret: abc}\n"},
-		{"empty", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {}, secret: abc}\n", two,
-			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {menu.create: 20/day, user.info: 8/day}, secret: abc}\n"},
+		{
+			"null", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: ~, secret: abc}\n", two,
+			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {menu.create: 20/day, user.info: 8/day}, secret: abc}\n",
+		},
+		{
+			"empty", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {}, secret: abc}\n", two,
+			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {menu.create: 20/day, user.info: 8/day}, secret: abc}\n",
+		},
 		{"in lines", `apps:
   - appid: wx0123456789abcdef
     name: shop
@@ -129,25 +133,40 @@ func TestSetQuotas(t *testing.T) {
         - 4/month  # b
     secret: abc
 `},
-		{"in braces", `apps:
+		{
+			"in braces", `apps:
   - appid: wx0123456789abcdef
     name: shop
     secret: abc
     quotas: {user.info: "5/day", 'message.mass.send': [100/day, 4/month],} # mine`,
-			map[string]string{"menu.create": "20/day", "user.info": "8/day", "message.mass.send": "200/day"}, `apps:
+			map[string]string{"menu.create": "20/day", "user.info": "8/day", "message.mass.send": "200/day"},
+			`apps:
   - appid: wx0123456789abcdef
     name: shop
     secret: abc
-    quotas: {user.info: "8/day", 'message.mass.send': 200/day, menu.create: 20/day,} # mine`},
-		{"nothing to change", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {user.info: 8/day}, secret: abc}\n", map[string]string{"user.info": "8/day"},
-			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {user.info: 8/day}, secret: abc}\n"},
+    quotas: {user.info: "8/day", 'message.mass.send': 200/day, menu.create: 20/day,} # mine`,
+		},
+		{
+			"nothing to change", "apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {user.info: 8/day}, secret: abc}\n",
+			map[string]string{"user.info": "8/day"},
+			"apps:\n  - {name: shop, appid: wx0123456789abcdef, quotas: {user.info: 8/day}, secret: abc}\n",
+		},
 		{"no figure", "apps:\n  - {name: shop}", nil, "apps:\n  - {name: shop}"},
-		{"no line break at the end", "apps:\n  - name: shop\n    appid: wx0123456789abcdef", map[string]string{"user.info": "8/day"},
-			"apps:\n  - name: shop\n    appid: wx0123456789abcdef\n    quotas:\n      user.info: 8/day"},
-		{"line breaks of Windows and a mark", "\ufeffapps:\r\n  - name: shop # 店\r\n    appid: wx0123456789abcdef\r\n", map[string]string{"user.info": "8/day"},
-			"\ufeffapps:\r\n  - name: shop # 店\r\n    appid: wx0123456789abcdef\r\n    quotas:\r\n      user.info: 8/day\r\n"},
-		{"characters of several bytes before it", `{"listen": "地址", apps: [{name: shop, quotas: {user.info: 5/day}}]}`, map[string]string{"user.info": "8/day"},
-			`{"listen": "地址", apps: [{name: shop, quotas: {user.info: 8/day}}]}`},
+		{
+			"no line break at the end", "apps:\n  - name: shop\n    appid: wx0123456789abcdef",
+			map[string]string{"user.info": "8/day"},
+			"apps:\n  - name: shop\n    appid: wx0123456789abcdef\n    quotas:\n      user.info: 8/day",
+		},
+		{
+			"line breaks of Windows and a mark", "\ufeffapps:\r\n  - name: shop # 店\r\n    appid: wx0123456789abcdef\r\n",
+			map[string]string{"user.info": "8/day"},
+			"\ufeffapps:\r\n  - name: shop # 店\r\n    appid: wx0123456789abcdef\r\n    quotas:\r\n      user.info: 8/day\r\n",
+		},
+		{
+			"characters of several bytes before it", `{"listen": "地址", apps: [{name: shop, quotas: {user.info: 5/day}}]}`,
+			map[string]string{"user.info": "8/day"},
+			`{"listen": "地址", apps: [{name: shop, quotas: {user.info: 8/day}}]}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

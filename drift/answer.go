@@ -2,6 +2,7 @@ package drift
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -39,6 +40,12 @@ func (e *Error) refused() bool {
 		return true
 	}
 	return false
+}
+
+// ofPath reports whether an error is about one path only.
+func ofPath(err error) bool {
+	answer, ok := errors.AsType[*Error](err)
+	return ok && answer.refused()
 }
 
 // errcodeSpent is quota/get's own quota.

@@ -27,7 +27,7 @@ var badAnswers = []struct{ name, body, want string }{
 	{"another case", `{"ErrCode":0,"Quota":{"Daily_Limit":1,"Used":1}}`, "no errcode: want 0"},
 	{"an errcode that is none", `{"errcode":"canary","quota":{"daily_limit":1,"used":1}}`, "no errcode: want 0"},
 	{"an errcode too large", `{"errcode":4294967296,"quota":{"daily_limit":1,"used":1}}`, "no errcode: want 0"},
-	{"its own quota", `{"errcode":44993,"errmsg":"reach max api day frequence limit canary"}`, "errcode 44993: want 0"},
+	{"its own quota", `{"errcode":44993,"errmsg":"reach max api canary"}`, "errcode 44993: want 0"},
 	{"no such path", `{"errcode":76021,"errmsg":"cgi_path not found canary"}`, "errcode 76021: want 0"},
 	{"refused with figures", `{"errcode":-1,"quota":{"daily_limit":1,"used":1}}`, "errcode -1: want 0"},
 	{"refused in a string", `{"errcode":"40001"}`, "errcode 40001: want 0"},

@@ -82,7 +82,10 @@ type world struct {
 	away   error // of every request to the store
 }
 
-type count struct{ used, generation int64 }
+type count struct {
+	used, generation int64
+	unknown          bool // a look at it has failed
+}
 
 type question struct {
 	at   time.Time
@@ -171,6 +174,19 @@ func (w *world) clearAll() {
 	}
 }
 
+// forget is a clear at WeChat that nobody here knows of.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.wechat)
+}
+
+func (w *world) generation(counter string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counter(counter).generation
+}
+
 func (w *world) used(counter string) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -225,6 +241,39 @@ func (w *world) post(ctx context.Context, app, path string, body []byte) ([]byte
 	return w.figures(asked.Path), ctx.Err()
 }
 
+// answers has WeChat answer so from now on; nil is with its figures.
+func (w *world) answers(answer func(ctx context.Context, path string) ([]byte, error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = answer
+}
+
+// always is an answer to whatever is asked.
+func always(body string) func(context.Context, string) ([]byte, error) {
+	return func(context.Context, string) ([]byte, error) { return []byte(body), nil }
+}
+
+// adopted returns what Adopt was told, call by call.
+func (w *world) adopted() []map[string]limits.Budget {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told)
+}
+
+// cleared returns what was started over.
+func (w *world) cleared() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.clears)
+}
+
+// offers sets WeChat's figure of a path.
+func (w *world) offers(path string, limit int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.limit[path] = limit
+}
+
 // figures is WeChat's own answer.
 func (w *world) figures(path string) []byte {
 	w.mu.Lock()
@@ -254,7 +303,7 @@ func (l fakeLimiter) Usage(ctx context.Context, _ string) ([]limits.Usage, error
 	line := func(rule *limits.Rule, counter string, period limits.Period, reset time.Time) {
 		u := limits.Usage{Rule: rule, Counter: counter, Period: period, Reset: reset}
 		if c := l.w.ours[counter]; c != nil {
-			u.Used, u.Generation = c.used, c.generation
+			u.Used, u.Generation, u.StartUnknown = c.used, c.generation, c.unknown
 		}
 		lines = append(lines, u)
 	}
@@ -289,7 +338,7 @@ func (l fakeLimiter) Raise(_ context.Context, _ string, match limits.Match, used
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	c := l.w.counter(match.Counter)
-	c.used = max(c.used, used)
+	c.used, c.unknown = max(c.used, used), false
 	l.w.raises = append(l.w.raises, fmt.Sprintf("%s %d", match.Counter, used))
 	return nil
 }
@@ -308,6 +357,12 @@ func (s fakeStore) Get(ctx context.Context, _, key string) ([]byte, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	return bytes.Clone(s.w.values[key]), errors.Join(s.w.away, ctx.Err())
+}
+
+func (s fakeStore) put(key, value string) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.values[key] = []byte(value)
 }
 
 func (s fakeStore) CompareAndSet(ctx context.Context, _, key string, was, value []byte, _ time.Duration) (bool, error) {

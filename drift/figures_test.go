@@ -35,7 +35,7 @@ func TestAdopt(t *testing.T) {
 		if figures, err := a.Figures(t.Context(), shop); err != nil || !cmp.Equal(figures, want) {
 			t.Errorf("Figures = %v, %v, want %v", figures, err, want)
 		}
-		if diff := cmp.Diff([]map[string]limits.Budget{daily(map[string]int64{"menu": 800}), want}, w.told); diff != "" {
+		if diff := cmp.Diff([]map[string]limits.Budget{daily(map[string]int64{"menu": 800}), want}, w.adopted()); diff != "" {
 			t.Errorf("Adopt (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff([]string{"adopted menu 1000 800", "adopted typing 0 3000"}, w.happened()); diff != "" {
@@ -50,8 +50,8 @@ func TestAdopt(t *testing.T) {
 		if err := a.Read(t.Context(), shop); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.happened(); got != nil || len(w.told) != 2 {
-			t.Errorf("events %q, Adopt called %d times: want none and 2", got, len(w.told))
+		if got := w.happened(); got != nil || len(w.adopted()) != 2 {
+			t.Errorf("events %q, Adopt called %d times: want none and 2", got, len(w.adopted()))
 		}
 		w.limit[menu], w.limit["/cgi-bin/menu/addconditional"] = 1000, 1000
 		if err := a.Read(t.Context(), shop); err != nil {
@@ -60,7 +60,7 @@ func TestAdopt(t *testing.T) {
 		if diff := cmp.Diff([]string{"adopted menu 800 1000"}, w.happened()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(daily(map[string]int64{"menu": 1000, "typing": 3000}), w.told[2]); diff != "" {
+		if diff := cmp.Diff(daily(map[string]int64{"menu": 1000, "typing": 3000}), w.adopted()[2]); diff != "" {
 			t.Errorf("Adopt (-want +got):\n%s", diff)
 		}
 	})
@@ -75,8 +75,8 @@ func TestAdoptIsForAuto(t *testing.T) {
 		if r := readOne(t, a, "send"); r.Limit != 7 {
 			t.Errorf("Limit = %d, want 7", r.Limit)
 		}
-		if figures, err := a.Figures(t.Context(), shop); err != nil || len(figures) != 0 || w.told != nil || w.events != nil {
-			t.Errorf("Figures = %v, %v, Adopt %v, events %v, want none", figures, err, w.told, w.events)
+		if figures, err := a.Figures(t.Context(), shop); err != nil || len(figures) != 0 || w.adopted() != nil || w.events != nil {
+			t.Errorf("Figures = %v, %v, Adopt %v, events %v, want none", figures, err, w.adopted(), w.events)
 		}
 	})
 }
@@ -88,7 +88,7 @@ func TestAdoptedByAnother(t *testing.T) {
 		runs(t, w.auditor("b", auto))
 		rest(10 * time.Second)
 		quiet := func(o *Options) { auto(o); o.Adopt = nil }
-		w.limit[send] = 7
+		w.offers(send, 7)
 		if n, ok := w.auditor("c", quiet).Look(t.Context(), shop, w.rules.Match(send)); n != 0 || !ok {
 			t.Fatalf("Look = %d, %t, want 0, true", n, ok)
 		}
@@ -96,24 +96,24 @@ func TestAdoptedByAnother(t *testing.T) {
 		if err := a.Read(t.Context(), shop); err != nil {
 			t.Fatal(err)
 		}
-		if w.told != nil {
-			t.Errorf("b was told %v before it could know", w.told)
+		if w.adopted() != nil {
+			t.Errorf("b was told %v before it could know", w.adopted())
 		}
 		rest(time.Minute)
 		want := []map[string]limits.Budget{daily(map[string]int64{"send": 7})}
-		if diff := cmp.Diff(want, w.told); diff != "" {
+		if diff := cmp.Diff(want, w.adopted()); diff != "" {
 			t.Errorf("what b was told (-want +got):\n%s", diff)
 		}
 		rest(10 * time.Minute)
-		if len(w.told) != 1 {
-			t.Errorf("b was told %d times, want once", len(w.told))
+		if len(w.adopted()) != 1 {
+			t.Errorf("b was told %d times, want once", len(w.adopted()))
 		}
 		runs(t, w.auditor("d", auto))
 		rest(time.Second)
-		if len(w.told) != 2 {
+		if len(w.adopted()) != 2 {
 			t.Errorf("d was told nothing at its start")
 		}
-		w.values[figuresKey] = []byte(`{"send":0,"menu":-1,"NO":5,"token":1000000000001,"typing":9}`)
+		fakeStore{w}.put(figuresKey, `{"send":0,"menu":-1,"NO":5,"token":1000000000001,"typing":9}`)
 		if figures, err := a.Figures(t.Context(), shop); err != nil || !cmp.Equal(figures, daily(map[string]int64{"typing": 9})) {
 			t.Errorf("Figures of what others wrote = %v, %v, want typing only", figures, err)
 		}
@@ -127,8 +127,8 @@ func TestLookAdopts(t *testing.T) {
 		a := w.auditor("a", auto)
 		w.limit[send] = 7
 		a.Look(t.Context(), shop, w.rules.Match(send))
-		if w.told != nil {
-			t.Errorf("Adopt %v while callers wait", w.told)
+		if w.adopted() != nil {
+			t.Errorf("Adopt %v while callers wait", w.adopted())
 		}
 		runs(t, a)
 		rest(time.Second)

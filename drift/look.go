@@ -79,6 +79,21 @@ func (a *Auditor) look(ctx context.Context, app string, match limits.Match, path
 	return m.used, nil
 }
 
+// seen reports whether another gateway has asked, meanwhile, about a counter that was to be looked
+// at. Then our limiter is told what it heard.
+func (a *Auditor) seen(ctx context.Context, app string, match limits.Match, line limits.Usage) (bool, error) {
+	rec, _, err := a.load(ctx, app)
+	e := rec.Counters[match.Counter]
+	at := time.UnixMilli(e.At)
+	if err != nil || !e.of(line) || young(line, at) {
+		return false, err
+	}
+	if line.StartUnknown {
+		err = a.o.Limiter.Raise(ctx, app, match, e.Used, at)
+	}
+	return true, err
+}
+
 // issuesToken reports whether a path issues the token that a question needs: calls of it are looked
 // at once there is one.
 func issuesToken(path string) bool {

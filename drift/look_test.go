@@ -72,7 +72,7 @@ func TestLookAtPathInside(t *testing.T) {
 		if n, ok := a.Look(t.Context(), shop, w.rules.Match("/cgi-bin/each/one")); n != 7 || !ok {
 			t.Errorf("Look = %d, %t, want 7, true", n, ok)
 		}
-		for _, path := range []string{"/cgi-bin/clear_quota", "/cgi-bin/free", "/cgi-bin/denied", quotaPath, "/sns/userinfo", "/sns/x"} {
+		for _, path := range []string{"/cgi-bin/clear_quota", "/cgi-bin/free", "/cgi-bin/denied", quotaPath, "/sns/userinfo", "/sns/x", "/cgi-bin/token"} {
 			rest(2 * time.Second)
 			if n, ok := a.Look(t.Context(), shop, w.rules.Match(path)); ok {
 				t.Errorf("Look at %s = %d, want nothing", path, n)
@@ -112,7 +112,7 @@ func TestLookTakesNoLonger(t *testing.T) {
 			if w.values[recordKey] != nil {
 				t.Errorf("record %s, want none", w.values[recordKey])
 			}
-			w.answer = nil
+			w.answers(nil)
 			w.call(send, 1)
 			runs(t, a)
 			rest(3 * time.Second)
@@ -194,6 +194,76 @@ func TestLooksInARow(t *testing.T) {
 	})
 }
 
+// TestLooksThatFail: a path that WeChat does not know is left alone for a day. When quota/get's own
+// quota is used up so is everything else for an hour, and what waits for its turn is dropped.
+func TestLooksThatFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.answers(always(`{"errcode":76022}`))
+		for range 3 {
+			if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); ok {
+				t.Errorf("Look = %d, want nothing", n)
+			}
+			rest(2 * time.Second)
+		}
+		if diff := cmp.Diff([]string{send}, w.paths()); diff != "" {
+			t.Errorf("asked about a path of 76022 (-want +got):\n%s", diff)
+		}
+		w.answers(nil)
+		for _, path := range []string{menu, "/cgi-bin/each/one", "/cgi-bin/each/two"} {
+			a.Look(t.Context(), shop, w.rules.Match(path))
+			w.call(path, 1)
+		}
+		if diff := cmp.Diff([]string{menu, "/cgi-bin/menu/addconditional"}, w.paths()); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+		w.answers(always(`{"errcode":44993}`))
+		runs(t, a)
+		rest(quietLife - time.Minute)
+		if diff := cmp.Diff([]string{"/cgi-bin/each/one"}, w.paths()); diff != "" {
+			t.Errorf("asked after 44993 (-want +got):\n%s", diff)
+		}
+		if got := len(w.happened()); got != 2 {
+			t.Errorf("%d events, want 2", got)
+		}
+	})
+}
+
+// TestFailuresEnd: once one counter is read, WeChat answers, and when it fails for another that is
+// news again.
+func TestFailuresEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		html := always("<html>")
+		for i, answer := range []func(context.Context, string) ([]byte, error){html, nil, html} {
+			w.answers(answer)
+			path := []string{"/cgi-bin/each/one", "/cgi-bin/each/two", "/cgi-bin/each/three"}[i]
+			a.Look(t.Context(), shop, w.rules.Match(path))
+			rest(2 * time.Second)
+		}
+		if got := len(w.happened()); got != 2 {
+			t.Errorf("%d events, want 2", got)
+		}
+	})
+}
+
+// TestStartIsKnown: a reading that has nothing to raise tells the limiter what a look could not.
+func TestStartIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.call(send, 5)
+		w.counter("send").unknown = true
+		check(t, "nothing around", readOne(t, a, "send"), 5, 5, 0, 0)
+		check(t, "and again", readOne(t, a, "send"), 5, 5, 0, 0)
+		if diff := cmp.Diff([]string{"send 5"}, w.raises); diff != "" {
+			t.Errorf("raises (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestLookLeftBehindByAnother: what another gateway has read meanwhile is not asked once more.
 func TestLookLeftBehindByAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -206,10 +276,14 @@ func TestLookLeftBehindByAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.paths()
+		w.counter("menu").unknown = true
 		runs(t, a)
 		rest(10 * time.Second)
 		if got := w.paths(); got != nil {
 			t.Errorf("asked %q, want nothing", got)
+		}
+		if w.counter("menu").unknown {
+			t.Error("the limiter was not told what the other gateway heard")
 		}
 	})
 }

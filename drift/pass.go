@@ -41,7 +41,7 @@ func (a *Auditor) beginPass(ctx context.Context, app string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, line := range days {
-		if line.Used > 0 && !young(line, now) && !s.refuses(line.Counter, now) {
+		if line.Used > 0 && !s.refuses(line.Counter, now) {
 			s.push(job{kind: ofPass, counter: line.Counter})
 		}
 	}

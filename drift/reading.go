@@ -83,7 +83,7 @@ func (a *Auditor) settle(ctx context.Context, app string, match limits.Match, m 
 	if err != nil {
 		return err
 	}
-	if raise > 0 {
+	if raise > 0 || m.after.StartUnknown { // which it is no more, though there is nothing to raise
 		err = a.o.Limiter.Raise(ctx, app, match, m.used, m.began)
 		if err != nil && !errors.Is(err, limits.ErrTooEarly) {
 			return fmt.Errorf("raise %s of %s: %w", match.Counter, app, err)
@@ -157,7 +157,7 @@ func (a *Auditor) readAll(ctx context.Context, app string) error {
 		}
 		if err := a.read(ctx, app, match, line, paths); err != nil {
 			errs = append(errs, err)
-			if answer, ok := errors.AsType[*Error](err); !ok || !answer.refused() {
+			if !ofPath(err) {
 				break
 			}
 		}

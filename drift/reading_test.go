@@ -117,7 +117,7 @@ func TestDriftIsWhatWentAround(t *testing.T) {
 						return
 					}
 				case n%2 == 0:
-					rest(time.Until(time.Now().In(shanghai).Truncate(24*time.Hour).Add(40 * time.Hour)))
+					rest(time.Until(time.Now().In(shanghai).Truncate(24 * time.Hour).Add(40 * time.Hour)))
 					w.midnight()
 					rest(youngLife)
 					own, around = 0, 0
@@ -220,6 +220,27 @@ func TestMidnightWhileWeChatIsAsked(t *testing.T) {
 		check(t, "a minute into the day", readOne(t, a, "send"), 1301, 1, 0, 1300)
 		if w.raises != nil {
 			t.Errorf("raises %q, want none", w.raises)
+		}
+	})
+}
+
+// TestClearWhileWeChatIsAsked: nor of which side of a clear.
+func TestClearWhileWeChatIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.auditor("a", nil)
+		w.call(send, 1000)
+		w.around(send, 300)
+		w.answer = func(_ context.Context, path string) ([]byte, error) {
+			body := w.figures(path)
+			w.clearAll()
+			return body, nil
+		}
+		if err := a.Read(t.Context(), shop); !errors.Is(err, errTurned) {
+			t.Errorf("Read over a clear = %v, want %v", err, errTurned)
+		}
+		if w.values[recordKey] != nil || w.raises != nil || w.events != nil {
+			t.Errorf("record %s, raises %q, events %v, want none", w.values[recordKey], w.raises, w.events)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package drift
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -136,7 +135,7 @@ func (a *Auditor) idle(app string) {
 // ripe returns the first job to do now, or -1. Auditor.mu is held.
 func (s *appState) ripe(now time.Time) int {
 	return slices.IndexFunc(s.jobs, func(j job) bool {
-		return !now.Before(j.due) && !(j.kind.asks() && now.Before(s.next))
+		return !now.Before(j.due) && (!j.kind.asks() || !now.Before(s.next))
 	})
 }
 
@@ -196,9 +195,8 @@ func (a *Auditor) do(ctx context.Context, app string, j job) error {
 		return nil
 	}
 	if j.kind == firstSight {
-		rec, _, err := a.load(ctx, app)
-		if err != nil || rec.Counters[j.counter].of(line) {
-			return err // another gateway has seen it
+		if seen, err := a.seen(ctx, app, match, line); seen || err != nil {
+			return err
 		}
 	}
 	if j.kind == ofPass {
@@ -206,9 +204,8 @@ func (a *Auditor) do(ctx context.Context, app string, j job) error {
 			return err
 		}
 	}
-	err = a.read(ctx, app, match, line, paths)
-	if answer, ok := errors.AsType[*Error](err); j.kind == ofPass && err != nil && !(ok && answer.refused()) {
+	if err = a.read(ctx, app, match, line, paths); err != nil && j.kind == ofPass && !ofPath(err) {
 		a.endPass(app)
 	}
-	return nil
+	return nil // said where it was read
 }

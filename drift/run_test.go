@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,13 +117,12 @@ func TestIntervalAfterFailures(t *testing.T) {
 		w.call(send, 10)
 		w.call(menu, 10)
 		w.call("/cgi-bin/other", 10)
-		body := `{"errcode":76021}`
-		w.answer = func(_ context.Context, path string) ([]byte, error) {
+		w.answers(func(_ context.Context, path string) ([]byte, error) {
 			if path == send {
-				return []byte(body), nil
+				return []byte(`{"errcode":76021}`), nil
 			}
 			return w.figures(path), nil
-		}
+		})
 		runs(t, w.auditor("a", every(10*time.Minute)))
 		rest(9 * time.Minute)
 		all := []string{send, menu, "/cgi-bin/menu/addconditional", "/cgi-bin/other"}
@@ -134,18 +134,17 @@ func TestIntervalAfterFailures(t *testing.T) {
 			t.Errorf("asked after 76021 (-want +got):\n%s", diff)
 		}
 
-		body = "<html>"
-		w.answer = func(context.Context, string) ([]byte, error) { return []byte(body), nil }
+		w.answers(always("<html>"))
 		rest(10 * time.Minute)
 		if diff := cmp.Diff(all[1:2], w.paths()); diff != "" {
 			t.Errorf("asked while WeChat sends HTML (-want +got):\n%s", diff)
 		}
-		body = `{"errcode":44993}`
+		w.answers(always(`{"errcode":44993}`))
 		rest(10 * time.Minute)
 		if diff := cmp.Diff(all[1:2], w.paths()); diff != "" {
 			t.Errorf("asked up to 44993 (-want +got):\n%s", diff)
 		}
-		w.answer = nil
+		w.answers(nil)
 		rest(50 * time.Minute)
 		if got := w.paths(); got != nil {
 			t.Errorf("asked %q within an hour of 44993", got)
@@ -195,22 +194,36 @@ func TestRunEnds(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		a := w.auditor("a", nil)
+		var ahead atomic.Int64
+		a := w.auditor("a", func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		})
 		for i := range 2 * maxJobs {
 			path := fmt.Sprintf("/cgi-bin/each/%d", i)
-			w.call(path, 1)
 			a.Look(t.Context(), shop, w.rules.Match(path))
 			a.LostClear(shop, int64(i), "")
-			a.failed(shop, path, &Error{Path: path, ErrCode: 76021})
+			a.failed(shop, "each:"+path, &Error{Path: path, ErrCode: 76021})
 		}
 		s := a.apps[shop]
-		if len(s.jobs) > maxJobs || len(s.failing) > maxFailing {
+		if len(s.jobs) != maxJobs || len(s.failing) != maxFailing {
 			t.Errorf("%d jobs, %d failures: want at most %d and %d", len(s.jobs), len(s.failing), maxJobs, maxFailing)
 		}
+		if got := len(w.happened()); got != 1 {
+			t.Errorf("%d events, want one of all these failures", got)
+		}
 		runs(t, a)
-		rest(refusalLife + time.Hour)
-		if len(s.jobs) != 0 || len(s.failing) != 0 {
-			t.Errorf("%d jobs, %d failures a day later, want none", len(s.jobs), len(s.failing))
+		rest(2 * maxJobs * time.Second)
+		a.mu.Lock()
+		if len(s.jobs) != 0 {
+			t.Errorf("%d jobs after a while, want none", len(s.jobs))
+		}
+		a.mu.Unlock()
+		ahead.Store(int64(refusalLife))
+		rest(2 * time.Minute)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if len(s.failing) != 0 {
+			t.Errorf("%d failures a day later, want none", len(s.failing))
 		}
 	})
 }

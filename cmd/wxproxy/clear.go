@@ -87,6 +87,7 @@ func printClearPlan(w io.Writer, plan *admin.ClearPlan) {
 		for _, r := range plan.Rows {
 			rows = append(rows, consoleRow(r))
 		}
+		fit(rows, 1)
 		printTable(w, rows)
 	}
 	fmt.Fprintf(w, "\nIt takes %s", clears(plan.Cost))

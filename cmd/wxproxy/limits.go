@@ -76,7 +76,7 @@ does it without asking. Comments and all else in the file stay as they are.`,
 
 func printLimits(w io.Writer, l *admin.Limits) {
 	fmt.Fprintf(w, "%s  %s  profile %s\n", l.App, l.AppID, l.Profile)
-	rows := [][]string{{" ", "rule", "title", "shipped", "configured", "WeChat"}}
+	rows := [][]string{{" ", "rule", "shipped", "configured", "WeChat", "title"}}
 	read := false
 	for _, r := range l.Rows {
 		mark := " "
@@ -87,10 +87,10 @@ func printLimits(w io.Writer, l *admin.Limits) {
 		if r.Path != "" {
 			title = r.Path
 		}
-		rows = append(rows, []string{mark, r.Rule, title, figure(r.Shipped), figure(r.Configured), wechatFigure(r)})
+		rows = append(rows, []string{mark, r.Rule, figure(r.Shipped), figure(r.Configured), wechatFigure(r), title})
 		read = read || !r.ReadAt.IsZero()
 	}
-	fit(rows, 2)
+	fit(rows, len(rows[0])-1)
 	printTable(w, rows)
 	for _, r := range l.Rows {
 		if r.Differs {
@@ -170,6 +170,10 @@ func writeQuotas(cmd *cobra.Command, c *config.Config, l *admin.Limits) error {
 		fmt.Fprintln(out, "\nNothing to write: no figure of WeChat's is known that differs from the configured one.")
 		return nil
 	}
+	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == l.AppID })
+	if i >= 0 && c.Apps[i].AutoQuotas {
+		return fmt.Errorf("nothing to write: app %s has quotas: auto, which takes WeChat's figures over by itself", l.App)
+	}
 	path, err := cmd.Flags().GetString("config")
 	if err != nil {
 		return err
@@ -182,7 +186,6 @@ func writeQuotas(cmd *cobra.Command, c *config.Config, l *admin.Limits) error {
 	if err != nil {
 		return notWritten(out, path, quotas, err)
 	}
-	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == l.AppID })
 	if i < 0 {
 		return notWritten(out, path, quotas, errors.New("the app is not in it"))
 	}

@@ -45,7 +45,7 @@ func replaceFile(path string, was, text []byte) (err error) {
 	if err = errors.Join(err, fresh.Close()); err != nil {
 		return err
 	}
-	now, err := os.ReadFile(target) //nolint:gosec // the operator names the file
+	now, err := os.ReadFile(target)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ func usageCommand() *cobra.Command {
 admin listener of the running gateway. Rules that have no figure and were not called are left
 out; --all prints them too.
 
-Where WeChat was asked for its own count of the day, that stands beside ours: 偏差 is WeChat's
+Where WeChat was asked for its own count of the day, a second table has that: 偏差 is WeChat's
 count less ours, so calls around the gateway are above 0, and 起点未知 says that WeChat did not
 tell what it had counted before our first call of the day. --live asks WeChat now, rule by rule,
 which may take a minute for an app.`,
@@ -122,41 +121,39 @@ func printUsage(w io.Writer, u *admin.Usage, all bool) {
 			fmt.Fprintf(w, "%s\n", app.Error)
 			continue
 		}
-		read := slices.ContainsFunc(app.Rows, func(r admin.Row) bool { return r.WechatUsed != nil || r.Start != "" })
-		rows := [][]string{consoleHead}
-		if read {
-			rows[0] = readHead
-		}
+		rows, read := [][]string{consoleHead}, [][]string{readHead}
 		for _, r := range app.Rows {
-			switch {
-			case !all && r.Limit == 0 && r.Used == 0 && r.State != "latched" && (r.WechatUsed == nil || *r.WechatUsed == 0):
-			case read:
-				rows = append(rows, readRow(r))
-			default:
-				rows = append(rows, consoleRow(r))
+			if !all && r.Limit == 0 && r.Used == 0 && r.State != "latched" && (r.WechatUsed == nil || *r.WechatUsed == 0) {
+				continue
+			}
+			rows = append(rows, consoleRow(r))
+			if r.WechatUsed != nil || r.Start != "" {
+				read = append(read, readRow(r))
 			}
 		}
-		if read {
-			fit(rows, 0)
-		}
+		fit(rows, 1)
 		printTable(w, rows)
+		if len(read) > 1 {
+			fmt.Fprintln(w)
+			fit(read, 0)
+			printTable(w, read)
+		}
 		if app.ReadingError != "" {
-			fmt.Fprintf(w, "WeChat was not asked to the end:\n%s\n", app.ReadingError)
+			fmt.Fprintf(w, "\nWeChat was not asked to the end:\n%s\n", app.ReadingError)
 		}
 	}
 }
 
-// The columns of WeChat's console, and those with its own count beside ours.
+// The columns of WeChat's console, and those of its own count of the day.
 var (
 	consoleHead = []string{"类目", "接口", "每日实时调用量/上限", "接口状态", "规则"}
-	readHead    = []string{"接口", "调用量/上限", "微信用量/上限", "偏差", "读取", "状态", "规则"}
+	readHead    = []string{"接口", "微信用量/上限", "偏差", "读取", "规则"}
 )
 
 func consoleRow(r admin.Row) []string {
-	return []string{r.Category, title(r), amount(r), state(r), r.Rule}
+	return []string{r.Category, r.Title, amount(r), state(r), counter(r)}
 }
 
-// readRow leaves the category out, to stay within the width of a terminal.
 func readRow(r admin.Row) []string {
 	var wechat, drift, at string
 	if r.Start != "" {
@@ -167,7 +164,7 @@ func readRow(r admin.Row) []string {
 		if r.WechatLimit > 0 {
 			wechat += "/" + strconv.FormatInt(r.WechatLimit, 10)
 		}
-		at = r.ReadAt.In(r.Reset.Location()).Format("15:04")
+		at = r.ReadAt.Format("15:04")
 	}
 	if r.Drift != nil {
 		drift = strconv.FormatInt(*r.Drift, 10)
@@ -175,19 +172,22 @@ func readRow(r admin.Row) []string {
 			drift = "+" + drift
 		}
 	}
-	return []string{title(r), amount(r), wechat, drift, at, state(r), r.Rule}
+	return []string{r.Title, wechat, drift, at, counter(r)}
 }
 
 // width is how many columns a table should keep to.
 const width = 100
 
-// fit cuts the texts of one column, so that the table keeps to its width. Paths are left whole.
+// fit cuts the texts of one column, so that the table keeps to its width. Paths are left whole: they
+// stand in the last column, where they widen no other line.
 func fit(rows [][]string, column int) {
 	const least = 12
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], cells(cell))
+			if !hasPath(cell) {
+				widths[i] = max(widths[i], cells(cell))
+			}
 		}
 	}
 	room := width - 2*(len(widths)-1)
@@ -198,11 +198,13 @@ func fit(rows [][]string, column int) {
 	}
 	room = max(room, least)
 	for _, row := range rows[1:] {
-		if cells(row[column]) > room && !strings.HasPrefix(row[column], "/") {
+		if cells(row[column]) > room && !hasPath(row[column]) {
 			row[column] = cut(row[column], room)
 		}
 	}
 }
+
+func hasPath(cell string) bool { return strings.HasPrefix(cell, "/") || strings.Contains(cell, ":/") }
 
 // cut shortens a text to so many columns of a terminal.
 func cut(text string, room int) string {
@@ -216,13 +218,14 @@ func cut(text string, room int) string {
 	return text[:end] + "…"
 }
 
-func title(r admin.Row) string {
-	text := r.Title
+// counter is a rule with the path inside its /*, or the caller whose share it is.
+func counter(r admin.Row) string {
+	text := r.Rule
 	if r.Path != "" {
-		text = r.Path
+		text += ":" + r.Path
 	}
 	if r.Caller != "" {
-		text += "（" + r.Caller + "）"
+		text += "@" + r.Caller
 	}
 	return text
 }

@@ -118,8 +118,9 @@ func TestF23(t *testing.T) {
 			wg.Wait()
 			executed := f.executed(0, sendPath)
 			t.Logf("executed %d; crm heard %v, web %v, then %v", executed, crm, web, more)
-			if executed != test.calls || int64(crm.of[passed]) != test.calls/3 {
-				t.Errorf("WeChat executed %d, %d of crm's, want %d and %d", executed, crm.of[passed], test.calls, test.calls/3)
+			// Calls whose replies were lost twice are refused, and web may have taken what they had been granted.
+			if least := test.calls/3 - int64(crm.of[noStore]); executed != test.calls || int64(crm.of[passed]) > test.calls/3 || int64(crm.of[passed]) < least {
+				t.Errorf("WeChat executed %d, %d of crm's, want %d and %d to %d", executed, crm.of[passed], test.calls, least, test.calls/3)
 			}
 			if crm.of[noShare] == 0 || web.of[full]+more.of[full] == 0 {
 				t.Errorf("crm heard %v, web %v, want both refused in the end", crm, web)

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// terminal returns the end of a pseudo-terminal that a command reads, with a line typed at it.
+func terminal(t *testing.T, typed string) *os.File {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("NOT TESTED: no pseudo-terminal: %v", err)
+	}
+	t.Cleanup(func() { _ = master.Close() })
+	var unlock, number int32
+	for request, value := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
+			t.Skipf("NOT TESTED: no pseudo-terminal: %v", errno)
+		}
+	}
+	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(int(number)), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("NOT TESTED: no pseudo-terminal: %v", err)
+	}
+	t.Cleanup(func() { _ = slave.Close() })
+	if _, err := master.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	return slave
+}
