@@ -37,8 +37,8 @@ const foreignLoad = 0.15
 // scenarios are in the order in which they matter.
 func scenarios() []scenario {
 	return []scenario{
-		{name: "forwarded-32", mode: "mixed", conns: 32, contenders: []string{bareProxy, ours, nginxLua, nginx, caddy, haproxy}},
-		{name: "forwarded-128", mode: "mixed", conns: 128, contenders: []string{bareProxy, ours, nginxLua, caddy}},
+		{name: "forwarded-32", mode: "mixed", conns: 32, contenders: []string{bareProxy, ours, nginxLua, nginxCounting, nginx, caddy, haproxy}},
+		{name: "forwarded-128", mode: "mixed", conns: 128, contenders: []string{bareProxy, ours, nginxLua, nginxCounting, caddy}},
 		{name: "refused", mode: "mixed", conns: 32, quota: 1, refused: true, contenders: []string{handler, ours, nginxLua}},
 		{name: "one-by-one", mode: "mixed", conns: 32, apps: 16, quota: 1000, contenders: []string{bareProxy, ours, nginxLua}},
 		{name: "one-by-one-shared", mode: "eight", conns: 32, apps: 16, quota: 1000, rounds: 3, contenders: []string{bareProxy, ours}},
@@ -402,7 +402,7 @@ func (b *bench) counted(ctx context.Context, name string) (int64, error) {
 				}
 			}
 		}
-	case nginxLua:
+	case nginxLua, nginxCounting:
 		keys, err := b.client.Keys(ctx, "bench:*").Result()
 		if err != nil || len(keys) == 0 {
 			return 0, err

@@ -32,6 +32,8 @@ const (
 	nginxLua  = "nginx + Lua + Redis"
 	caddy     = "Caddy"
 	haproxy   = "HAProxy"
+
+	nginxCounting = "the same, counting only"
 )
 
 // setup is what a contender is started with.
@@ -42,7 +44,7 @@ type setup struct {
 	Quota                    int
 	Apps, Rules              []string
 	Procs                    int
-	Root, Lua                bool
+	Root, Lua, Whole         bool
 	Modules, Refusal         string
 
 	pinned bool
@@ -85,7 +87,7 @@ func (t *tools) available(name string) bool {
 	switch name {
 	case nginx:
 		return t.nginx != ""
-	case nginxLua:
+	case nginxLua, nginxCounting:
 		return t.lua
 	case caddy:
 		return t.caddy != ""
@@ -122,8 +124,8 @@ func (t *tools) argv(name string, s *setup) ([]string, error) {
 		}
 		path, err := s.write("wxproxy.yaml")
 		return []string{t.wxproxy, "serve", "--config", path}, err
-	case nginx, nginxLua:
-		s.Lua = name == nginxLua
+	case nginx, nginxLua, nginxCounting:
+		s.Lua, s.Whole = name != nginx, name == nginxLua
 		if _, err := s.write("quota.lua"); err != nil {
 			return nil, err
 		}
@@ -192,7 +194,7 @@ func (r *running) stop() error {
 
 // logLines counts the lines of the contender's access log, or returns -1 where there is none.
 func (r *running) logLines() int64 {
-	name := map[string]string{ours: "stdout.log", nginxLua: "access.log", caddy: "access.log"}[r.name]
+	name := map[string]string{ours: "stdout.log", nginxLua: "access.log", nginxCounting: "access.log", caddy: "access.log"}[r.name]
 	if name == "" {
 		return -1
 	}

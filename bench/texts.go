@@ -9,8 +9,9 @@ Written by ` + "`make bench`" + `; do not edit. 中文：[benchmarks.zh-CN.md](b
   own garbage collector settings. The others are compared with it.
 - **wxproxy**: the program as it ships: quotas of 5,000,000 a day in Redis unless told, the account's
   token put in, access log in JSON, metrics.
-- **nginx + Lua + Redis**: one counter a day for each path, read and raised by one script in Redis;
-  access log in JSON, buffered.
+- **nginx + Lua + Redis**: the same work: one counter a day for each path, read and raised by one script in
+  Redis, the account's token put in, figures in the headers, access log in JSON, buffered. **Counting only**:
+  without the token and the headers.
 - **nginx**: no counting, no log. **Caddy**: its access log in JSON, no counting. **HAProxy**: a stick table, no log.
   These three are for orientation: they do less.
 
@@ -29,7 +30,8 @@ const introZH = `# 性能测试
 
 - **bare**：httputil.ReverseProxy，transport 调好，有缓冲池；不写日志，不计数，Go 缺省的垃圾回收。其余都与它相比。
 - **wxproxy**：发布的程序原样：除另说明外每日额度 5,000,000，计数在 Redis，换上帐号的 access_token，JSON 访问日志，指标。
-- **nginx + Lua + Redis**：每个路径每天一个计数器，在 Redis 里用一个脚本查并加；JSON 访问日志，有缓冲。
+- **nginx + Lua + Redis**：做同样的事：每个路径每天一个计数器，在 Redis 里用一个脚本查并加；换上帐号的
+  access_token，应答头里带上数字；JSON 访问日志，有缓冲。**counting only**：不换 token，不加应答头。
 - **nginx**：不计数，不写日志。**Caddy**：JSON 访问日志，不计数。**HAProxy**：stick table，不写日志。
   这三个做的事更少，仅供参考。
 

@@ -133,9 +133,7 @@ func scrub(text string) string {
 
 // appendLine appends the record as one JSON line.
 func (r *Record) appendLine(b []byte) []byte {
-	b = append(b, `{"time":"`...)
-	b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
-	b = append(b, '"')
+	b = appendTime(append(b, `{"time":`...), r.Time)
 	b = appendText(b, `,"request_id":`, r.RequestID)
 	b = appendText(b, `,"client_ip":`, r.ClientIP)
 	b = appendText(b, `,"caller":`, r.Caller)
@@ -159,6 +157,18 @@ func (r *Record) appendLine(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `,"bytes_out":`...), r.BytesOut, 10)
 	b = appendText(b, `,"user_agent":`, r.UserAgent)
 	return append(b, '}', '\n')
+}
+
+// appendTime appends a time with milliseconds and offset. package time has a faster way for the form
+// without milliseconds.
+func appendTime(b []byte, t time.Time) []byte {
+	var whole [40]byte
+	text := t.AppendFormat(whole[:0], time.RFC3339)
+	const seconds = len(time.DateTime)
+	milli := t.Nanosecond() / int(time.Millisecond)
+	b = append(append(b, '"'), text[:seconds]...)
+	b = append(b, '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10))
+	return append(append(b, text[seconds:]...), '"')
 }
 
 // appendText appends a key and a JSON string.

@@ -2,64 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// askTimeout bounds a question to a running gateway.
-const askTimeout = 10 * time.Second
-
-// ask gets an answer from the admin listener of the gateway that runs with this command's
-// configuration.
-func ask(cmd *cobra.Command, path string, query url.Values, answer any) error {
-	c, err := loadConfig(cmd)
-	if err != nil {
-		return err
-	}
-	token, err := readAdminToken(c)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
-	defer cancel()
-	client, base := clientFor(c.Admin.Listen)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path+"?"+query.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	response, err := client.Do(r)
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("no gateway answers at %s (admin.listen): is it running?", c.Admin.Listen)
-	}
-	if err != nil {
-		return fmt.Errorf("asking the gateway at %s: %w", c.Admin.Listen, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		var problem struct {
-			Error string `json:"error"`
-		}
-		if err := json.NewDecoder(response.Body).Decode(&problem); err != nil || problem.Error == "" {
-			problem.Error = response.Status
-		}
-		return fmt.Errorf("the gateway at %s: %s", c.Admin.Listen, problem.Error)
-	}
-	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("the gateway at %s: %w", c.Admin.Listen, err)
-	}
-	return nil
-}
+// healthTimeout bounds the question whether a gateway lives.
+const healthTimeout = 10 * time.Second
 
 // clientFor returns a client for a listen address and the URL to begin with. An address of every
 // interface is asked on this machine.
@@ -93,7 +48,7 @@ func healthcheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
 			defer cancel()
 			client, base := clientFor(c.Admin.Listen)
 			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/healthy", nil)

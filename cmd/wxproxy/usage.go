@@ -305,9 +305,13 @@ func explainCommand() *cobra.Command {
   wxproxy explain wx0123456789abcdef GET /cgi-bin/user/info`,
 		Args: usageArgs(cobra.ExactArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var e admin.Explanation
-			err := ask(cmd, "/api/v1/explain", url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}}, &e)
+			c, err := loadConfig(cmd)
 			if err != nil {
+				return err
+			}
+			var e admin.Explanation
+			query := url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}}
+			if err := operate(cmd, c, http.MethodGet, "/api/v1/explain", query, &e); err != nil {
 				return err
 			}
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -130,10 +131,18 @@ func (g *gateway) readings(ctx context.Context, appid string, live bool) (map[st
 	for counter, r := range found {
 		readings[counter] = admin.Reading{At: r.At, Limit: r.Limit, Used: r.Used, Drift: r.Drift}
 	}
-	if failed != nil {
-		err = failed
+	return readings, toldOf(errors.Join(failed, err))
+}
+
+// toldOf keeps of an error what an operator is told of it: WeChat's part whole, and not the store's address.
+func toldOf(err error) error {
+	if said, ok := errors.AsType[*drift.Error](err); ok {
+		return said
 	}
-	return readings, err
+	if err != nil {
+		return errors.New("WeChat or the store did not answer in time")
+	}
+	return nil
 }
 
 // tables returns the rules of an app's profile without its own quotas: as shipped, and as the table
