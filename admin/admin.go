@@ -27,6 +27,8 @@ type Limiter interface {
 	Usage(ctx context.Context, appid string) ([]limits.Usage, error)
 	// Degraded reports whether the store does not answer.
 	Degraded() bool
+	// GoesOn reports whether any rule still sends calls then.
+	GoesOn() bool
 }
 
 // App is one WeChat account.
@@ -179,8 +181,11 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 		answer.Store = "degraded"
 	}
 	status := http.StatusOK
-	if a.o.Stop() {
+	switch {
+	case a.o.Stop():
 		answer.Status, status = "stopping", http.StatusServiceUnavailable
+	case answer.Store != "ok" && !a.o.Limiter.GoesOn():
+		answer.Status, status = "refusing", http.StatusServiceUnavailable
 	}
 	reply(w, status, answer)
 }

@@ -21,6 +21,7 @@ type fakeLimiter struct {
 	rules    *limits.Ruleset
 	err      error
 	degraded bool
+	refuses  bool // every rule, while degraded
 }
 
 func newFakeLimiter(t *testing.T) *fakeLimiter {
@@ -56,6 +57,8 @@ func (f *fakeLimiter) Usage(context.Context, string) ([]limits.Usage, error) {
 }
 
 func (f *fakeLimiter) Degraded() bool { return f.degraded }
+
+func (f *fakeLimiter) GoesOn() bool { return !f.refuses }
 
 type stand struct {
 	limiter  *fakeLimiter
@@ -155,15 +158,17 @@ func TestNoTokenMeansNobodyMayAsk(t *testing.T) {
 func TestReady(t *testing.T) {
 	s := newStand(t)
 	for _, tt := range []struct {
-		degraded, stopping bool
-		status             int
-		body               string
+		degraded, refuses, stopping bool
+		status                      int
+		body                        string
 	}{
-		{false, false, 200, `{"status":"ready","store":"ok"}`},
-		{true, false, 200, `{"status":"ready","store":"degraded"}`},
-		{false, true, 503, `{"status":"stopping","store":"ok"}`},
+		{false, false, false, 200, `{"status":"ready","store":"ok"}`},
+		{false, true, false, 200, `{"status":"ready","store":"ok"}`},
+		{true, false, false, 200, `{"status":"ready","store":"degraded"}`},
+		{true, true, false, 503, `{"status":"refusing","store":"degraded"}`},
+		{false, false, true, 503, `{"status":"stopping","store":"ok"}`},
 	} {
-		s.limiter.degraded, s.stopping = tt.degraded, tt.stopping
+		s.limiter.degraded, s.limiter.refuses, s.stopping = tt.degraded, tt.refuses, tt.stopping
 		if status, body := s.do(t, "GET", "/-/ready"); status != tt.status || strings.TrimSpace(body) != tt.body {
 			t.Errorf("ready = %d %s, want %d %s", status, body, tt.status, tt.body)
 		}

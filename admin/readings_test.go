@@ -42,6 +42,7 @@ func (o *operated) Rules(appid string) *limits.Ruleset {
 }
 
 func (o *operated) Usage(context.Context, string) ([]limits.Usage, error) { return o.lines, o.down }
+func (*operated) GoesOn() bool                                            { return true }
 func (o *operated) Degraded() bool                                        { return o.down != nil }
 
 func limited(quotas ...string) limits.Budget {

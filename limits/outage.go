@@ -132,6 +132,27 @@ func goesLocal(rule *Rule) bool {
 	return rule.OnError == StoreErrorLocal
 }
 
+// GoesOn reports whether any rule of any app still sends calls while the store is away.
+func (l *Limiter) GoesOn() bool {
+	s := l.apps.Load()
+	for _, rules := range s.of {
+		if rules.goesOn() {
+			return true
+		}
+	}
+	return s.others != nil && len(s.of) == 0 && s.others.goesOn()
+}
+
+func (s *Ruleset) goesOn() bool {
+	for _, rule := range s.Rules {
+		free := rule.Budget.Kind == Unlimited || rule.Budget.Kind == Unknown
+		if free && rule.Pace.Rate == 0 || rule.Budget.Kind == Limited && (rule.Shadow || goesLocal(rule)) {
+			return true
+		}
+	}
+	return false
+}
+
 // registrar says every ten seconds that this gateway lives, and hears how many do.
 func (l *Limiter) registrar() {
 	tick := time.NewTicker(registerGap)

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -166,5 +167,32 @@ func TestFleet(t *testing.T) {
 		if got := f.heard(step.n, now); got != step.want {
 			t.Errorf("step %d: heard(%d) = %d, want %d", i, step.n, got, step.want)
 		}
+	}
+}
+
+func TestGoesOn(t *testing.T) {
+	small, large := rule("a", "/cgi-bin/a", "1000/day"), rule("a", "/cgi-bin/a", "5000/day")
+	paced, shadow := rule("a", "/cgi-bin/a", "5000/day"), rule("a", "/cgi-bin/a", "5/day")
+	paced.Pace = Pace{Rate: 1, Per: time.Second, Burst: 1}
+	shadow.Shadow = true
+	for _, tt := range []struct {
+		name string
+		rule *Rule
+		want bool
+	}{
+		{"a small quota", small, false},
+		{"a large one", large, true},
+		{"one with a pace", paced, false},
+		{"a shadow", shadow, true},
+		{"no figure", rule("a", "/cgi-bin/a", "unknown"), true},
+		{"no limit", rule("a", "/cgi-bin/a", "unlimited"), true},
+		{"denied", rule("a", "/cgi-bin/a", "denied"), false},
+	} {
+		l := New(Options{Counters: boltStand(openBolt(t, filepath.Join(t.TempDir(), "wxproxy.db")), time.Now)(t)})
+		l.Configure(map[string]*Ruleset{"wx1": rules(t, tt.rule)}, rules(t, rule("other", "/cgi-bin/*", "unknown")))
+		if got := l.GoesOn(); got != tt.want {
+			t.Errorf("%s: GoesOn() = %t, want %t", tt.name, got, tt.want)
+		}
+		closeLimiter(t, l)
 	}
 }
