@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -66,6 +67,33 @@ func TestF2(t *testing.T) {
 			f.atRest(t, i, fmt.Sprint("of", n), path)
 		}
 	}
+}
+
+// Three gateways drain a quota that is counted ahead to its last call, while callers keep asking for two
+// seconds past the first refusal: in that time every block goes back and is sold.
+func TestDrained(t *testing.T) {
+	const quota = 100_000
+	f := newFleet(t, setup{rules: []rule{{"send", sendPath, fmt.Sprint(quota, "/day"), ""}}})
+	stop := make(chan struct{})
+	ctx := context.WithoutCancel(t.Context())
+	go func() {
+		defer close(stop)
+		for late := time.Now().Add(4 * time.Minute); time.Now().Before(late); time.Sleep(5 * time.Millisecond) {
+			if f.hear(ctx, f.gateways[0], call{path: sendPath}) != passed {
+				time.Sleep(2 * time.Second)
+				return
+			}
+		}
+	}()
+	got := f.fire(t.Context(), load{call: call{path: sendPath}, callers: 3 * 16, stop: stop})
+	t.Logf("callers heard %v", got)
+	if executed := f.executed(0, sendPath); executed != quota {
+		t.Errorf("WeChat executed %d, want %d", executed, quota)
+	}
+	if got.of[full] == 0 || got.of[passed]+got.of[full] != got.total() {
+		t.Errorf("callers heard %v, want only passed and refused", got)
+	}
+	f.atRest(t, 0, "send", sendPath)
 }
 
 // F3: the counters' commands lose one reply in ten, or one request in ten; or everything at once: they
