@@ -62,6 +62,7 @@ func BenchmarkTake(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for _, path := range []string{"/cgi-bin/user/info", "/cgi-bin/menu/create", "/cgi-bin/x"} {
 				l := New(Options{Counters: open(b)})
+				old(l) // blocks are for processes that have run for a second
 				l.Configure(map[string]*Ruleset{"wx1": set}, nil)
 				b.Cleanup(func() { _ = l.Close(b.Context()) })
 				call := Call{App: "wx1", Match: set.Match(path)}
