@@ -196,11 +196,12 @@ func TestScriptFlushedUnderLoad(t *testing.T) {
 func TestMidnightByTheStoresClock(t *testing.T) {
 	midnight := time.Date(2026, 12, 2, 0, 0, 0, 0, shanghai(t))
 	server := redistest.StartAt(t, midnight.Add(-3*time.Second))
+	ahead := time.Until(midnight.Add(-3 * time.Second)) // the store's clock of ours
 	client := server.Client(t)
 	var wg sync.WaitGroup
 	for _, skew := range []time.Duration{0, -90 * time.Second, 90 * time.Second} {
 		app := fmt.Sprintf("wx%d", skew/time.Second)
-		l := New(Options{Counters: patientStand(server)(t), Now: func() time.Time { return time.Now().Add(skew) }})
+		l := New(Options{Counters: patientStand(server)(t), Now: func() time.Time { return time.Now().Add(ahead + skew) }})
 		l.Configure(map[string]*Ruleset{app: rules(t, rule("a", "/cgi-bin/a", "20/day"))}, nil)
 		defer closeLimiter(t, l)
 		wg.Go(func() {
