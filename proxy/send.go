@@ -41,7 +41,7 @@ func (e *unsentError) Unwrap() error { return e.err }
 // inbound returns the client's request as ReverseProxy shall see it: without the body, which was
 // read, and with the call in its context.
 func (c *call) inbound() *http.Request {
-	c.dog.timeout = c.s.Timeout
+	c.dog.timeout, c.dog.base = c.s.Timeout, c.began
 	c.in = c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c))
 	c.in.Body = http.NoBody
 	c.in.ContentLength = 0
@@ -228,49 +228,52 @@ func (a *attempt) left() bool {
 	return a.wire == nil || !a.wire.seal(a.mark)
 }
 
-// watchdog ends a call that WeChat does not move on: no connection, no byte of the body taken, no
-// byte of the answer come for its timeout. A large answer may take as long as it likes as long as
-// it comes, and a slow client is not WeChat's fault. It cuts the call's connection, if that is one of
-// NewTransport's, which costs less than a context to end for each call.
+// watchdog ends a call that WeChat does not move on: no byte of the body taken, no byte of the answer
+// come for its timeout. A large answer may take as long as it likes as long as it comes, and a slow
+// client is not WeChat's fault. It cuts the call's connection, if that is one of NewTransport's; the
+// making of one has a timeout of its own.
+//
+// The timer is the connection's, and goes on from call to call: a timer, or a context to end, for each
+// call would cost every one of them more than half a microsecond.
 type watchdog struct {
 	timeout time.Duration
-	timer   *time.Timer
+	base    time.Time
+	due     atomic.Int64 // since base, when it barks; 0: it rests
 	barked  atomic.Bool
 	wire    atomic.Pointer[wire]
 }
 
 // start begins the timeout anew.
 func (d *watchdog) start() {
-	if d.timer == nil {
-		d.timer = time.AfterFunc(d.timeout, d.bark)
-		return
+	d.due.Store(int64(time.Since(d.base) + d.timeout))
+	if w := d.wire.Load(); w != nil {
+		w.watch(d.timeout)
 	}
-	d.timer.Reset(d.timeout)
+}
+
+// rest stops the timeout.
+func (d *watchdog) rest() { d.due.Store(0) }
+
+// left returns how long until it barks. It reports false if it rests, or is nil.
+func (d *watchdog) left() (time.Duration, bool) {
+	if d == nil {
+		return 0, false
+	}
+	due := d.due.Load()
+	return time.Duration(due) - time.Since(d.base), due != 0
 }
 
 // guard has the watchdog cut w from now on.
 func (d *watchdog) guard(w *wire) {
 	w.serve(d)
 	d.wire.Store(w)
-	if d.barked.Load() { // while the connection was being made
-		w.cut(d)
+	if left, on := d.left(); on {
+		w.watch(left)
 	}
 }
-
-func (d *watchdog) bark() {
-	d.barked.Store(true)
-	if w := d.wire.Load(); w != nil {
-		w.cut(d)
-	}
-}
-
-// rest stops the timeout.
-func (d *watchdog) rest() { d.timer.Stop() }
 
 func (d *watchdog) end() {
-	if d.timer != nil {
-		d.timer.Stop()
-	}
+	d.rest()
 	if w := d.wire.Load(); w != nil {
 		w.leave(d)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -766,10 +767,13 @@ func TestWatchdogCutsItsOwnCallOnly(t *testing.T) {
 	for range 2000 {
 		ours, theirs := net.Pipe()
 		w := &wire{Conn: ours}
-		var late, next watchdog
+		began := time.Now()
+		late, next := watchdog{timeout: time.Nanosecond, base: began}, watchdog{timeout: time.Minute, base: began}
+		w.armed.Store(true) // the test looks by itself
+		late.start()
 		late.guard(w)
 		var wg sync.WaitGroup
-		wg.Go(late.bark)
+		wg.Go(w.look)
 		wg.Go(func() {
 			next.guard(w)
 			_, err := w.Write([]byte("x"))
@@ -785,4 +789,44 @@ func TestWatchdogCutsItsOwnCallOnly(t *testing.T) {
 		ours.Close()
 		theirs.Close()
 	}
+}
+
+// One timer of the connection looks after all calls that it serves: it lets those be that rest or have
+// ended, and barks in time for one that hangs after it had come to rest.
+func TestWatchdogOfManyCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		w := &wire{Conn: ours}
+		for range 5 {
+			d := watchdog{timeout: 10 * time.Second, base: time.Now()}
+			d.start()
+			d.guard(w)
+			time.Sleep(9 * time.Second)
+			d.start() // a byte has come
+			time.Sleep(9 * time.Second)
+			d.rest()
+			time.Sleep(30 * time.Second) // a slow client
+			d.start()
+			time.Sleep(4 * time.Second)
+			d.end()
+			if d.barked.Load() || w.sealed.Load() {
+				t.Fatal("barked at a call that was moved on")
+			}
+			time.Sleep(7 * time.Second)
+		}
+		d := watchdog{timeout: 10 * time.Second, base: time.Now()}
+		d.start()
+		time.Sleep(4 * time.Second) // a connection is made
+		d.guard(w)
+		time.Sleep(6*time.Second - 1)
+		if d.barked.Load() {
+			t.Error("barked too early")
+		}
+		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		if !d.barked.Load() || !w.sealed.Load() {
+			t.Error("did not bark at a call that hangs")
+		}
+	})
 }

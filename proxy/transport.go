@@ -60,8 +60,10 @@ type wire struct {
 	begun  atomic.Int64 // writes that were begun, without those that wrote nothing
 	sealed atomic.Bool
 
-	mu  sync.Mutex // covers dog, and the sealing of what it guards
-	dog *watchdog  // of the call that the connection serves
+	armed atomic.Bool // timer runs
+	mu    sync.Mutex  // covers what follows, and the sealing of what dog guards
+	dog   *watchdog   // of the call that the connection serves
+	timer *time.Timer // looks after it
 }
 
 var errSealed = errors.New("connection sealed")
@@ -104,6 +106,44 @@ func (w *wire) leave(d *watchdog) {
 		w.dog = nil
 	}
 	w.mu.Unlock()
+}
+
+// watch has the watchdog looked after in a while, or sooner.
+func (w *wire) watch(after time.Duration) {
+	if w.armed.Load() || !w.armed.CompareAndSwap(false, true) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer == nil {
+		w.timer = time.AfterFunc(after, w.look)
+	} else {
+		w.timer.Reset(after)
+	}
+}
+
+// look has the watchdog bark if its time has come, and else comes back when it will have.
+func (w *wire) look() {
+	d := w.served()
+	left, on := d.left()
+	switch {
+	case on && left <= 0:
+		d.barked.Store(true)
+		w.cut(d)
+	case on:
+		w.timer.Reset(left)
+	default:
+		w.armed.Store(false)
+		if left, on := w.served().left(); on { // it began since
+			w.watch(left)
+		}
+	}
+}
+
+func (w *wire) served() *watchdog {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dog
 }
 
 // cut seals and closes the connection if it still serves the call of d. A call that gets it a moment
