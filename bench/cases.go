@@ -383,7 +383,7 @@ func (b *bench) counted(ctx context.Context, name string) (int64, error) {
 	var sum int64
 	switch name {
 	case ours:
-		keys, err := b.client.Keys(ctx, "wxp*:d*").Result()
+		keys, err := b.client.Keys(ctx, "wxp*:d2*").Result()
 		if err != nil {
 			return 0, err
 		}
