@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"embed"
@@ -204,14 +205,13 @@ func (r *running) logLines() int64 {
 	}
 	defer f.Close()
 	var lines int64
-	buffer := make([]byte, 1<<20)
-	for {
-		n, err := f.Read(buffer)
-		lines += int64(bytes.Count(buffer[:n], []byte("\n")))
-		if err != nil {
-			return lines
+	scanner := bufio.NewScanner(f)
+	for scanner.Scan() {
+		if !bytes.Contains(scanner.Bytes(), []byte(`"user_agent":"wxproxy"`)) { // its own questions to WeChat
+			lines++
 		}
 	}
+	return lines
 }
 
 // decisions counts what wxproxy's access log says of its calls, for an error message.
