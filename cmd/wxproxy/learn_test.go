@@ -72,8 +72,8 @@ func TestThirdParties(t *testing.T) {
 			t.Errorf("the call was sent with another token than the third party's own")
 		}
 	}
-	if n := wechat.TokenFetches(appB); n != 0 {
-		t.Errorf("the gateway fetched %d tokens of b, want none", n)
+	if n := wechat.TokenFetches(appB); n > 1 { // one to ask for WeChat's own count
+		t.Errorf("the gateway fetched %d tokens of b, want one at most", n)
 	}
 	// A refreshed one names its account too, although its answer does not.
 	var refreshed struct {

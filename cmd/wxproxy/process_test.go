@@ -255,7 +255,7 @@ type answer struct {
 
 // client has room for many connections at once, and asks only this machine.
 var client = &http.Client{
-	Timeout:   60 * time.Second,
+	Timeout:   2 * time.Minute,
 	Transport: &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 4096},
 }
 
