@@ -184,20 +184,9 @@ type LoadOptions struct {
 //
 // To reload, call Load again and compare the Digest: an error leaves the old Config as it was.
 func Load(o LoadOptions) (*Config, error) {
-	if o.Env == nil {
-		o.Env = os.LookupEnv
-	}
-	shipped, err := ParseTable("the built-in "+LimitsFile, o.Shipped, nil)
-	if err != nil {
-		return nil, err
-	}
-	l := &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped}
-	path, optional := o.Path, o.Path == ""
-	if optional {
-		path = filepath.Join(o.Dir, MainFile)
-	}
-	l.folder = filepath.Dir(path)
-	doc := &document{name: path, env: o.Env}
+	path, optional := o.mainPath()
+	l := newLoader(o, path)
+	doc := &document{name: path, env: l.env}
 	var m *mainFile
 	data, mode, err := l.read(path)
 	switch {
@@ -223,19 +212,46 @@ func Load(o LoadOptions) (*Config, error) {
 		}
 	}
 
+	faults, err := l.check(doc, m, optional)
+	if err != nil {
+		return nil, err
+	}
+	if faults = slices.Concat(flag.faults, faults); len(faults) > 0 {
+		return nil, faults
+	}
+	l.checkShares()
+	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
+	return l.config, nil
+}
+
+// mainPath is where wxproxy.yaml is looked for, and whether it may be absent.
+func (o LoadOptions) mainPath() (path string, optional bool) {
+	if o.Path == "" {
+		return filepath.Join(o.Dir, MainFile), true
+	}
+	return o.Path, false
+}
+
+func newLoader(o LoadOptions, path string) *loader {
+	if o.Env == nil {
+		o.Env = os.LookupEnv
+	}
+	return &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped, folder: filepath.Dir(path)}
+}
+
+// check checks what was read of the main file, and reads the table that goes with it.
+func (l *loader) check(doc *document, m *mainFile, optional bool) (Faults, error) {
+	shipped, err := ParseTable("the built-in "+LimitsFile, l.shipped, nil)
+	if err != nil {
+		return nil, err
+	}
 	table, limitFaults := l.table(m, shipped, optional)
 	envFaults := l.apps(m, table, len(limitFaults) > 0)
 	l.callers(m)
 	l.checkOpen(m)
-
-	doc.faults.sort()
-	if faults := slices.Concat(flag.faults, envFaults, doc.faults, limitFaults); len(faults) > 0 {
-		return nil, faults
-	}
 	l.config.Table = table
-	l.checkShares()
-	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
-	return l.config, nil
+	doc.faults.sort()
+	return slices.Concat(envFaults, doc.faults, limitFaults), nil
 }
 
 // defaults is what holds for everything that is left out.

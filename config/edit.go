@@ -1,12 +1,10 @@
 package config
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -54,29 +52,18 @@ func SetQuotas(file []byte, app string, quotas map[string]string) ([]byte, error
 // CheckText returns what Load would find wrong, were text the content of the wxproxy.yaml that o
 // names. It reads the files that text names and writes none.
 func CheckText(o LoadOptions, text []byte) error {
-	if o.Env == nil {
-		o.Env = os.LookupEnv
-	}
-	shipped, err := ParseTable("the built-in "+LimitsFile, o.Shipped, nil)
-	if err != nil {
-		return err
-	}
-	path, optional := o.Path, o.Path == ""
-	if optional {
-		path = filepath.Join(o.Dir, MainFile)
-	}
-	l := &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped, folder: filepath.Dir(path)}
-	doc := &document{name: path, env: o.Env}
+	path, optional := o.mainPath()
+	l := newLoader(o, path)
+	doc := &document{name: path, env: l.env}
 	m := &mainFile{unreadable: true}
 	if top, ok := doc.parse(text); ok {
 		m = l.mainFile(top)
 	}
-	table, limitFaults := l.table(m, shipped, optional)
-	envFaults := l.apps(m, table, len(limitFaults) > 0)
-	l.callers(m)
-	l.checkOpen(m)
-	doc.faults.sort()
-	if faults := slices.Concat(envFaults, doc.faults, limitFaults); len(faults) > 0 {
+	faults, err := l.check(doc, m, optional)
+	if err != nil {
+		return err
+	}
+	if len(faults) > 0 {
 		return faults
 	}
 	return nil
