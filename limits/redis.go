@@ -24,10 +24,9 @@ const attempt = 100 * time.Millisecond
 // Redis keeps counters in Redis 5 or newer, one hash for each app and window. Its clock decides
 // which window it is.
 type Redis struct {
-	client  redis.UniversalClient
+	client  *pipeline
 	prefix  string
 	gateway string
-	attempt time.Duration // bounds one round trip
 	sha     string
 	rate    *redis_rate.Limiter
 	q       atomic.Int64 // number of the last request; a later request has a higher one
@@ -37,13 +36,13 @@ type Redis struct {
 // id of this process life, 6 to 8 of [a-z0-9]: two processes with the same id would take each
 // other's calls for their own. The client must not retry on its own (MaxRetries: -1).
 func NewRedis(client redis.UniversalClient, prefix, gateway string) *Redis {
+	together := &pipeline{UniversalClient: client, attempt: attempt}
 	return &Redis{
-		client:  client,
+		client:  together,
 		prefix:  prefix,
 		gateway: gateway,
-		attempt: attempt,
 		sha:     redis.NewScript(redisScript).Hash(),
-		rate:    redis_rate.NewLimiter(client),
+		rate:    redis_rate.NewLimiter(together),
 	}
 }
 
@@ -52,26 +51,15 @@ func (s *Redis) key(app, window string) string {
 }
 
 // Patience is 250 ms: two attempts and a little for waiting one's turn.
-func (s *Redis) Patience() time.Duration { return 2*s.attempt + 50*time.Millisecond }
+func (s *Redis) Patience() time.Duration { return 2*s.client.attempt + 50*time.Millisecond }
 
 // Exchange makes up to two attempts. The second is a request of its own with a higher number, so
 // it does not matter whether the first was heard.
 func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
-	keys := make([]string, len(r.Windows))
-	args := make([]any, 0, 4+3*len(r.Windows)+10*len(r.Counters))
-	args = append(args, s.gateway, int64(0), r.Want, r.Block)
-	for i, w := range r.Windows {
-		keys[i] = s.key(r.App, w.Name)
-		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
-	}
-	for _, c := range r.Counters {
-		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
-	}
 	var err error
 	for i := range 2 {
-		args[1] = s.q.Add(1)
 		var a *Answer
-		if a, err = s.try(ctx, keys, args, r); err == nil {
+		if a, err = s.try(ctx, r); err == nil {
 			a.Retried = i > 0
 			return a, nil
 		}
@@ -82,12 +70,20 @@ func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 	return nil, fmt.Errorf("counters of %s: %w", r.App, err)
 }
 
-func (s *Redis) try(ctx context.Context, keys []string, args []any, r *Request) (*Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.attempt)
-	defer cancel()
-	figures, err := s.client.EvalSha(ctx, s.sha, keys, args...).Int64Slice()
+func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
+	keys := make([]string, len(r.Windows))
+	args := make([]any, 0, 4+3*len(r.Windows)+10*len(r.Counters))
+	args = append(args, s.gateway, s.q.Add(1), r.Want, r.Block)
+	for i, w := range r.Windows {
+		keys[i] = s.key(r.App, w.Name)
+		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
+	}
+	for _, c := range r.Counters {
+		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
+	}
+	figures, err := s.run(ctx, "evalsha", s.sha, keys, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		figures, err = s.client.Eval(ctx, redisScript, keys, args...).Int64Slice()
+		figures, err = s.run(ctx, "eval", redisScript, keys, args)
 	}
 	if err != nil {
 		return nil, err
@@ -113,6 +109,17 @@ func (s *Redis) try(ctx context.Context, keys []string, args []any, r *Request) 
 		a.Counters[i] = Heard{Generation: f[0], Used: f[1], Version: f[2], Latch: f[3], Grant: f[4]}
 	}
 	return a, nil
+}
+
+func (s *Redis) run(ctx context.Context, name, script string, keys []string, args []any) ([]int64, error) {
+	cmd := redis.NewIntSliceCmd(ctx, evalArgs(name, script, keys, args)...)
+	if len(keys) > 0 {
+		cmd.SetFirstKeyPos(firstKey)
+	}
+	if err := s.client.do(ctx, cmd); err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
 }
 
 var errStale = errors.New("a later request was heard before")
@@ -165,7 +172,7 @@ func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[s
 
 // Probe sets a key that expires, if it is not there.
 func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duration) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	ctx, cancel := context.WithTimeout(ctx, s.client.attempt)
 	defer cancel()
 	err := s.client.SetArgs(ctx, s.key(app, "probe:"+counter), s.gateway, redis.SetArgs{Mode: "NX", TTL: gap}).Err()
 	if errors.Is(err, redis.Nil) {
@@ -179,7 +186,7 @@ func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duratio
 
 // Pace asks redis_rate, which is GCRA by Redis's own clock.
 func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	ctx, cancel := context.WithTimeout(ctx, s.client.attempt)
 	defer cancel()
 	got, err := s.rate.Allow(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst})
 	if err != nil {

@@ -11,99 +11,102 @@
 --         then for each counter: generation used version latch grant
 --
 -- Times are milliseconds. Numbers are written with %.0f: Lua's own form has an exponent from 1e15.
+-- It runs for every call that no block covers, so tables and calls are few: a text becomes a number
+-- by + 0.
 
 local OK, FULL, LATCHED, OUTSIDE, AGAIN, STALE = 0, 1, 2, 3, 4, 5
+local call, match, format = redis.call, string.match, string.format
+local floor, max, min = math.floor, math.max, math.min
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local gateway, q = ARGV[1], tonumber(ARGV[2])
-local want, block = tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = call('TIME')
+local now = time[1] * 1000 + floor(time[2] / 1000)
+local gateway, q, want, block = ARGV[1], ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0
 
 local at = 4
-local windows, counters = {}, {}
+local windows = {}
 for i = 1, #KEYS do
-  windows[i] = { start = tonumber(ARGV[at + 1]), stop = tonumber(ARGV[at + 2]), g = tonumber(ARGV[at + 3]) }
+  windows[i] = { start = ARGV[at + 1] + 0, stop = ARGV[at + 2] + 0, g = ARGV[at + 3] + 0 }
   at = at + 3
 end
 
-local function figures(text, into, ...)
-  local names, i = { ... }, 0
-  for figure in string.gmatch(text or '', '%S+') do
-    i = i + 1
-    into[names[i]] = tonumber(figure)
+local counters, n = {}, 0
+while ARGV[at + 1] do
+  local window, name = ARGV[at + 1] + 0, ARGV[at + 2]
+  local own = name .. '|' .. gateway
+  local found = call('HMGET', KEYS[window], 'g', name, own)
+  windows[window].stored = (found[1] or 0) + 0
+  local e, used, v, rest, part_e, part_q, part_c = 0, 0, 0, '', 0, 0, 0
+  if found[2] then
+    e, used, v, rest = match(found[2], '^(%S+) (%S+) (%S+)(.*)')
   end
-  return into
-end
-
-while at < #ARGV do
-  local asked = {
-    window = tonumber(ARGV[at + 1]), name = ARGV[at + 2], limit = tonumber(ARGV[at + 3]), e = tonumber(ARGV[at + 4]),
-    v = tonumber(ARGV[at + 5]), o = tonumber(ARGV[at + 6]), cs = tonumber(ARGV[at + 7]), c = tonumber(ARGV[at + 8]),
-    latch = tonumber(ARGV[at + 9]), raise = tonumber(ARGV[at + 10]),
+  if found[3] then
+    part_e, part_q, part_c = match(found[3], '^(%S+) (%S+) (%S+)')
+    if part_q + 0 >= q then
+      return { STALE, 0, 0, 0, now, 0 }
+    end
+  end
+  local lost, latch, grant = match(rest, '(%S+) (%S+) (%S+)')
+  n = n + 1
+  counters[n] = {
+    window = window, name = name, own = own, new = not found[2], changed = false,
+    e = e + 0, used = used + 0, v = v + 0, lost = (lost or 0) + 0, latch = (latch or 0) + 0, grant = (grant or 0) + 0,
+    part_e = part_e + 0, part_c = part_c + 0,
+    limit = ARGV[at + 3] + 0, said_e = ARGV[at + 4] + 0, said_v = ARGV[at + 5] + 0, said_o = ARGV[at + 6] + 0,
+    said_cs = ARGV[at + 7] + 0, said_c = ARGV[at + 8] + 0, said_latch = ARGV[at + 9] + 0, raise = ARGV[at + 10] + 0,
   }
   at = at + 10
-  local w = windows[asked.window]
-  local own = asked.name .. '|' .. gateway
-  local found = redis.call('HMGET', KEYS[asked.window], 'g', asked.name, own)
-  w.stored = tonumber(found[1] or 0)
-  local counter = figures(found[2], { e = 0, used = 0, v = 0, lost = 0, latch = 0, grant = 0 }, 'e', 'used', 'v', 'lost', 'latch', 'grant')
-  local part = figures(found[3], { e = 0, q = 0, c = 0 }, 'e', 'q', 'c')
-  if part.q >= q then
-    return { STALE, 0, 0, 0, now, 0 }
-  end
-  counters[#counters + 1] = { asked = asked, own = own, counter = counter, part = part, new = not found[2] }
 end
 
 local status, lost = OK, 0
 for i, w in ipairs(windows) do
   if not w.stored then -- no counter of it was asked for
-    w.stored = tonumber(redis.call('HGET', KEYS[i], 'g') or 0)
+    w.stored = (call('HGET', KEYS[i], 'g') or 0) + 0
   end
-  w.g = math.max(w.g, w.stored)
+  w.g = max(w.g, w.stored)
   if now < w.start or now >= w.stop then
     status = OUTSIDE
   end
 end
 
 local room, which = nil, 0
-for i, x in ipairs(counters) do
-  local a, c, part = x.asked, x.counter, x.part
-  local e = math.max(c.e, windows[a.window].g, a.e)
-  if c.e < e then -- a new generation: the count starts over, an operator's grant stays
-    c.e, c.used, c.v, c.lost, c.latch, x.changed = e, 0, 0, 0, 0, true
+for i = 1, n do
+  local x = counters[i]
+  local e = max(x.e, windows[x.window].g, x.said_e)
+  if x.e < e then -- a new generation: the count starts over, an operator's grant stays
+    x.e, x.used, x.v, x.lost, x.latch, x.changed = e, 0, 0, 0, 0, true
   end
-  if part.e ~= e then
-    part.e, part.c = e, 0
+  if x.part_e ~= e then
+    x.part_e, x.part_c = e, 0
   end
-  if a.e ~= e then -- figures of an older generation say nothing about this one
-    a.cs, a.c, a.v, a.o, a.latch, a.raise = 0, 0, 0, 0, 0, 0
+  if x.said_e ~= e then -- figures of an older generation say nothing about this one
+    x.said_cs, x.said_c, x.said_v, x.said_o, x.said_latch, x.raise = 0, 0, 0, 0, 0, 0
     if status == OK then
       status = AGAIN
     end
   end
-  if a.cs > part.c then -- the owner claims what somebody else had restored
-    local claimed = math.min(a.cs - part.c, c.lost)
+  if x.said_cs > x.part_c then -- the owner claims what somebody else had restored
+    local claimed = min(x.said_cs - x.part_c, x.lost)
     if claimed > 0 then
-      c.lost, c.used, x.changed = c.lost - claimed, c.used - claimed, true
+      x.lost, x.used, x.changed = x.lost - claimed, x.used - claimed, true
     end
   end
-  if a.c ~= part.c then
-    c.used, part.c, x.changed = c.used + a.c - part.c, a.c, true
+  if x.said_c ~= x.part_c then
+    x.used, x.part_c, x.changed = x.used + x.said_c - x.part_c, x.said_c, true
   end
-  if c.v < a.v then -- older than what this gateway had heard: the writes of others are gone
-    local missing = a.o - (c.used - part.c)
+  if x.v < x.said_v then -- older than what this gateway had heard: the writes of others are gone
+    local missing = x.said_o - (x.used - x.part_c)
     if missing > 0 then
-      c.used, c.lost = c.used + missing, c.lost + missing
+      x.used, x.lost = x.used + missing, x.lost + missing
     end
-    c.v, x.changed, lost = a.v, true, 1
+    x.v, x.changed, lost = x.said_v, true, 1
   end
-  if a.latch > c.latch then
-    c.latch, x.changed = a.latch, true
+  if x.said_latch > x.latch then
+    x.latch, x.changed = x.said_latch, true
   end
-  if a.raise > c.used then
-    c.used, x.changed = a.raise, true
+  if x.raise > x.used then
+    x.used, x.changed = x.raise, true
   end
-  local left = now < c.latch and 0 or a.limit + c.grant - c.used
+  local left = now < x.latch and 0 or x.limit + x.grant - x.used
   if not room or left < room then
     room, which = left, i
   end
@@ -111,10 +114,10 @@ end
 
 local granted, ahead = 0, 0
 if status == OK and want > 0 then
-  granted = math.max(0, math.min(want, room))
+  granted = max(0, min(want, room))
   if granted == want then
-    ahead = math.max(0, math.min(block, math.floor((room - granted - 1) / 1000)))
-  elseif now < counters[which].counter.latch then
+    ahead = max(0, min(block, floor((room - granted - 1) / 1000)))
+  elseif now < counters[which].latch then
     status = LATCHED
   else
     status = FULL
@@ -122,28 +125,30 @@ if status == OK and want > 0 then
 end
 
 local answer = { status, granted, ahead, which, now, lost }
+local filled = 6
 for i, w in ipairs(windows) do
-  answer[#answer + 1] = w.g
+  filled = filled + 1
+  answer[filled] = w.g
   if w.g > w.stored then
-    redis.call('HSET', KEYS[i], 'g', string.format('%.0f', w.g))
-    redis.call('EXPIREAT', KEYS[i], string.format('%.0f', math.floor(w.stop / 1000) + 86400))
+    call('HSET', KEYS[i], 'g', format('%.0f', w.g))
+    call('EXPIREAT', KEYS[i], format('%.0f', floor(w.stop / 1000) + 86400))
   end
 end
-for _, x in ipairs(counters) do
-  local a, c, part = x.asked, x.counter, x.part
+for i = 1, n do
+  local x = counters[i]
   if x.changed or granted > 0 or want == 0 then
-    c.used, part.c, c.v = c.used + granted + ahead, part.c + granted + ahead, c.v + 1
-    local text = string.format('%.0f %.0f %.0f', c.e, c.used, c.v)
-    if c.lost ~= 0 or c.latch ~= 0 or c.grant ~= 0 then
-      text = text .. string.format(' %.0f %.0f %.0f', c.lost, c.latch, c.grant)
+    x.used, x.part_c, x.v = x.used + granted + ahead, x.part_c + granted + ahead, x.v + 1
+    local text = format('%.0f %.0f %.0f', x.e, x.used, x.v)
+    if x.lost ~= 0 or x.latch ~= 0 or x.grant ~= 0 then
+      text = text .. format(' %.0f %.0f %.0f', x.lost, x.latch, x.grant)
     end
-    redis.call('HSET', KEYS[a.window], a.name, text, x.own, string.format('%.0f %.0f %.0f', part.e, q, part.c))
+    call('HSET', KEYS[x.window], x.name, text, x.own, format('%.0f %.0f %.0f', x.part_e, q, x.part_c))
     if x.new then
-      redis.call('EXPIREAT', KEYS[a.window], string.format('%.0f', math.floor(windows[a.window].stop / 1000) + 86400))
+      call('EXPIREAT', KEYS[x.window], format('%.0f', floor(windows[x.window].stop / 1000) + 86400))
     end
   end
-  for _, figure in ipairs({ c.e, c.used, c.v, c.latch, c.grant }) do
-    answer[#answer + 1] = figure
-  end
+  answer[filled + 1], answer[filled + 2], answer[filled + 3] = x.e, x.used, x.v
+  answer[filled + 4], answer[filled + 5] = x.latch, x.grant
+  filled = filled + 5
 end
 return answer

@@ -136,9 +136,10 @@ func TestStaleRequestsChangeNothing(t *testing.T) {
 	exchange(t, s, day, 0, statement{want: 2, state: State{Version: 1, Confirmed: 4, Held: 4}})
 
 	for _, q := range []int64{1, 2} { // the first request once more, late, and the second one doubled
-		_, err := s.try(t.Context(), []string{s.key("wx1", day.Name)},
-			[]any{s.gateway, q, 0, 0, day.Start.UnixMilli(), day.End.UnixMilli(), 0, 1, "a", 10, 0, 1, 0, 4, 4, 0, 0},
-			&Request{Windows: make([]WindowState, 1), Counters: make([]State, 1)})
+		s.q.Store(q - 1)
+		_, err := s.try(t.Context(), &Request{App: "wx1", Windows: []WindowState{{Window: day}}, Counters: []State{
+			{Name: "a", Limit: 10, Version: 1, Confirmed: 4, Held: 4},
+		}})
 		if !errors.Is(err, errStale) {
 			t.Errorf("request %d once more: %v, want %v", q, err, errStale)
 		}

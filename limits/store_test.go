@@ -55,7 +55,7 @@ func patientStand(server *redistest.Server) func(t *testing.T) Counters {
 	return func(t *testing.T) Counters {
 		t.Helper()
 		s := open(t).(*Redis)
-		s.attempt = 5 * time.Second
+		s.client.attempt = 5 * time.Second
 		return s
 	}
 }

@@ -145,7 +145,8 @@ func (s *server) tuneSingle(user, password string) {
 	o.MaxRetries = -1 // a call tried again may count twice
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
-	o.Protocol = 2 // RESP3 adds only pushes that nothing here listens to
+	o.Protocol = 2          // RESP3 adds only pushes that nothing here listens to
+	o.PipelinePoolSize = -1 // pipelines take the connections that single commands take
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
@@ -159,6 +160,7 @@ func (s *server) tuneCluster(hosts []string, user, password string) {
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
 	o.Protocol = 2
+	o.PipelinePoolSize = -1
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false // replicas lag behind
@@ -174,6 +176,7 @@ func (s *server) tuneFailover(hosts []string, user, password string) {
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
 	o.Protocol = 2
+	o.PipelinePoolSize = -1
 	o.DisableIdentity = true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
