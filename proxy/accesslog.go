@@ -58,7 +58,7 @@ func (c *call) fill() {
 	if rec.Path == "" {
 		rec.Path = noPath
 	}
-	rec.ClientIP = c.s.clientIP(c.r)
+	rec.ClientIP = c.s.clientIP(c.r, c.peer)
 	rec.Method = knownMethod(c.r.Method)
 	if agents := c.r.Header["User-Agent"]; len(agents) > 0 {
 		rec.UserAgent = scrub(agents[0])

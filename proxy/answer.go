@@ -75,8 +75,12 @@ func answerText(errcode int) string {
 	return systemError
 }
 
-// contentType is the one that every SDK takes for JSON; it is what WeChat itself sends.
-const contentType = "application/json; encoding=utf-8"
+// The Content-Types of our own answers. That of JSON is the one that every SDK takes for it; it is
+// what WeChat itself sends.
+var (
+	jsonType = []string{"application/json; encoding=utf-8"}
+	textType = []string{"text/plain; charset=utf-8"}
+)
 
 // statusClientGone is logged for a call whose client went away before it had an answer. It is
 // never sent.
@@ -130,12 +134,12 @@ func (c *call) refuseMethod() {
 	c.rec.Decision = refusedRequest
 	h := c.w.Header()
 	h["Allow"] = []string{"GET, HEAD, POST"}
-	c.write(http.StatusMethodNotAllowed, "text/plain; charset=utf-8", "method not allowed")
+	c.write(http.StatusMethodNotAllowed, textType, "method not allowed")
 }
 
 func (c *call) healthy() {
 	c.rec.Decision = decidedLocal
-	c.write(http.StatusOK, "text/plain; charset=utf-8", "ok")
+	c.write(http.StatusOK, textType, "ok")
 }
 
 // reply sends an answer of ours. wait is for Retry-After; there is none for 0.
@@ -144,14 +148,14 @@ func (c *call) reply(status, errcode int, text string, wait time.Duration) {
 	if wait > 0 {
 		c.w.Header()["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(wait), 10)}
 	}
-	c.write(status, contentType, text)
+	c.write(status, jsonType, text)
 }
 
 // write sends a body as it is: one SDK cannot read JSON with a newline behind it.
-func (c *call) write(status int, kind, text string) {
+func (c *call) write(status int, kind []string, text string) {
 	h := c.w.Header()
 	c.setOurs(h)
-	h["Content-Type"] = []string{kind}
+	h["Content-Type"] = kind
 	if c.r.Method == http.MethodHead { // else net/http works it out
 		h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	}
@@ -273,7 +277,7 @@ func (a *answer) Read(p []byte) (n int, err error) {
 		}
 	} else if err = a.err; err == nil {
 		began := time.Now()
-		a.c.dog.start()
+		a.c.dog.start(began)
 		n, err = a.body.Read(p)
 		a.c.dog.rest()
 		a.c.upstream += time.Since(began)

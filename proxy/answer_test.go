@@ -134,7 +134,7 @@ func TestAnswersPassAsTheyCome(t *testing.T) {
 	const first, last = `{"total":2,"data":[`, `1,2]}`
 	release := make(chan struct{})
 	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Type", jsonType[0])
 		say(w, first)
 		w.(http.Flusher).Flush()
 		<-release

@@ -52,7 +52,7 @@ func canned(r *http.Request) (*http.Response, error) {
 	}
 	return &http.Response{
 		StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: int64(len(okText)),
-		Header: http.Header{"Content-Type": {contentType}, "Content-Length": {"27"}, "Date": {"Mon, 23 Nov 2026 08:00:00 GMT"}},
+		Header: http.Header{"Content-Type": {jsonType[0]}, "Content-Length": {"27"}, "Date": {"Mon, 23 Nov 2026 08:00:00 GMT"}},
 		Body:   io.NopCloser(strings.NewReader(okText)),
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -166,7 +167,7 @@ type fileReader struct {
 func (f *fileReader) Read(p []byte) (int, error) {
 	f.mu.Lock()
 	if f.dog != nil {
-		f.dog.start()
+		f.dog.start(time.Now())
 	}
 	f.mu.Unlock()
 	return f.from.Read(p)

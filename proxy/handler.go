@@ -109,6 +109,7 @@ type Handler struct {
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
 	settings  atomic.Pointer[settings]
 	inFlight  atomic.Int64
+	calls     sync.Pool // *call
 	scratch   sync.Pool // *[scratchBytes]byte
 	copies    copyBuffers
 	keyShown  sync.Once
@@ -163,6 +164,7 @@ func New(o Options) (*Handler, error) {
 		h.transport = NewTransport(h.settings.Load().Timeout)
 	}
 	_, h.traced = h.transport.(*http.Transport)
+	h.calls.New = func() any { return new(call) }
 	h.scratch.New = func() any { return new([scratchBytes]byte) }
 	quiet, err := zap.NewStdLogAt(h.outages, zap.WarnLevel)
 	if err != nil {
@@ -236,13 +238,14 @@ func (h *Handler) Close() {
 	}
 }
 
-// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP. It is not pooled:
-// the transport may still hold its context after the answer is out.
+// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP. One that was given
+// to ReverseProxy is not used again: the transport may still hold its context after the answer is out.
 type call struct {
 	h     *Handler
 	s     *settings
 	w     http.ResponseWriter
 	r     *http.Request
+	peer  netip.Addr // the zero Addr on a unix socket
 	began time.Time
 
 	app   *App
@@ -274,7 +277,9 @@ func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{h: h, s: h.settings.Load(), w: w, r: r, began: time.Now()}
+	c := h.calls.Get().(*call)
+	c.h, c.s, c.w, c.r = h, h.settings.Load(), w, r
+	c.peer, c.began = peerAddr(r.RemoteAddr), time.Now()
 	c.rec.Time = c.began
 	c.rec.RequestID = requestID(r.Header)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
@@ -422,9 +427,13 @@ func (c *call) end() {
 		c.mine.sent = c.rec.Attempts > 0
 	}
 	c.h.inFlight.Add(-1)
-	if c.h.record == nil {
-		return
+	if c.h.record != nil {
+		c.fill()
+		c.h.record(&c.rec)
 	}
-	c.fill()
-	c.h.record(&c.rec)
+	if c.in == nil {
+		calls := &c.h.calls
+		*c = call{}
+		calls.Put(c)
+	}
 }

@@ -154,7 +154,7 @@ func TestOddInput(t *testing.T) {
 			if u.count() != before || g.limiter.counted(t) != counted {
 				t.Errorf("sent %d and counted %d, want nothing", u.count()-before, g.limiter.counted(t)-counted)
 			}
-			kind, decision := contentType, refusedRequest
+			kind, decision := jsonType[0], refusedRequest
 			if tt.status == http.StatusMethodNotAllowed {
 				kind = "text/plain; charset=utf-8"
 				if got := res.Header.Get("Allow"); got != "GET, HEAD, POST" {
@@ -311,7 +311,7 @@ func TestTokenMissing(t *testing.T) {
 			g.tokens.err = tt.err
 			for range 5 {
 				res, text := g.do(t, "GET", "/cgi-bin/user/info", "")
-				if res.StatusCode != 200 || text != tt.want || res.Header.Get("Content-Type") != contentType {
+				if res.StatusCode != 200 || text != tt.want || res.Header.Get("Content-Type") != jsonType[0] {
 					t.Errorf("answer = %d %s %v", res.StatusCode, text, res.Header)
 				}
 				if rec := g.nextRecord(t); rec.ErrCode != tt.code || rec.Decision != refusedOverload {

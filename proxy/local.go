@@ -136,7 +136,7 @@ func (c *call) learnToken(path string, ask tokenRequest) bool {
 	if !c.s.Learn || c.h.learned == nil || c.app != nil || !plausibleAppID(ask.AppID) {
 		return !c.refuse(refusedAuth, codeInvalidAppID)
 	}
-	if !c.s.LearnOpenly && !c.s.allowsAnonymous(c.r) {
+	if !c.s.LearnOpenly && !c.s.allowsAnonymous(c.r, c.peer) {
 		return !c.refuse(refusedAuth, codeUnauthorized)
 	}
 	c.app = &App{Name: ask.AppID, AppID: ask.AppID}

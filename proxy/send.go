@@ -167,7 +167,8 @@ type attempt struct {
 
 // do sends out, with the token and the body, and reads the first bytes of the answer.
 func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
-	if a.past() {
+	began := time.Now()
+	if a.past(began) {
 		a.late = true
 		return nil, errLate
 	}
@@ -178,9 +179,8 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	req.URL = c.target()
 	file := c.body.attach(req, &c.dog)
 
-	began := time.Now()
 	a.begun = true
-	c.dog.start()
+	c.dog.start(began)
 	res, err := c.h.transport.RoundTrip(req)
 	file.answered()
 	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
@@ -208,14 +208,15 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	a.mark = a.wire.begun.Load()
-	a.dog.guard(a.wire)
-	if a.past() {
+	now := time.Now()
+	a.dog.guard(a.wire, now)
+	if a.past(now) {
 		a.late = true
 		a.wire.seal(a.mark)
 	}
 }
 
-func (a *attempt) past() bool { return !a.deadline.IsZero() && time.Now().After(a.deadline) }
+func (a *attempt) past(now time.Time) bool { return !a.deadline.IsZero() && now.After(a.deadline) }
 
 // left reports whether a failed attempt may have reached WeChat. From here on it cannot any more.
 func (a *attempt) left() bool {
@@ -244,8 +245,8 @@ type watchdog struct {
 }
 
 // start begins the timeout anew.
-func (d *watchdog) start() {
-	d.due.Store(int64(time.Since(d.base) + d.timeout))
+func (d *watchdog) start(now time.Time) {
+	d.due.Store(int64(now.Sub(d.base) + d.timeout))
 	if w := d.wire.Load(); w != nil {
 		w.watch(d.timeout)
 	}
@@ -255,19 +256,19 @@ func (d *watchdog) start() {
 func (d *watchdog) rest() { d.due.Store(0) }
 
 // left returns how long until it barks. It reports false if it rests, or is nil.
-func (d *watchdog) left() (time.Duration, bool) {
+func (d *watchdog) left(now time.Time) (time.Duration, bool) {
 	if d == nil {
 		return 0, false
 	}
 	due := d.due.Load()
-	return time.Duration(due) - time.Since(d.base), due != 0
+	return time.Duration(due) - now.Sub(d.base), due != 0
 }
 
 // guard has the watchdog cut w from now on.
-func (d *watchdog) guard(w *wire) {
+func (d *watchdog) guard(w *wire, now time.Time) {
 	w.serve(d)
 	d.wire.Store(w)
-	if left, on := d.left(); on {
+	if left, on := d.left(now); on {
 		w.watch(left)
 	}
 }

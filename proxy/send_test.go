@@ -103,7 +103,7 @@ func TestNoSecondSending(t *testing.T) {
 					continue
 				}
 				// Not HTTP 200 with -1, which SDKs repeat: it was executed.
-				if res.StatusCode != 502 || tt.method != "HEAD" && text != systemError || res.Header.Get("Content-Type") != contentType {
+				if res.StatusCode != 502 || tt.method != "HEAD" && text != systemError || res.Header.Get("Content-Type") != jsonType[0] {
 					t.Errorf("call %d: answer = %d %s", i, res.StatusCode, text)
 				}
 				if rec.Status != 502 || rec.ErrCode != -1 || rec.Attempts != 1 || rec.Decision != "pass" {
@@ -352,7 +352,7 @@ func TestFateUnknown(t *testing.T) {
 				})
 				res, text := g.do(t, "POST", "/cgi-bin/user/info", body)
 				rec := g.nextRecord(t)
-				if res.StatusCode != tt.status || text != systemError || res.Header.Get("Content-Type") != contentType || res.Header.Get("Retry-After") != "" {
+				if res.StatusCode != tt.status || text != systemError || res.Header.Get("Content-Type") != jsonType[0] || res.Header.Get("Retry-After") != "" {
 					t.Errorf("answer = %d %s %v", res.StatusCode, text, res.Header)
 				}
 				if rec.Decision != "pass" || rec.Attempts != 1 || rec.ErrCode != -1 || rec.Quota != 1000 {
@@ -695,7 +695,7 @@ func TestChaos(t *testing.T) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil || n == 1 {
 			panic(http.ErrAbortHandler)
 		}
-		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Type", jsonType[0])
 		if r.URL.Query().Get("access_token") != tokens.current() || n == 2 {
 			dead.Add(1)
 			say(w, deadText)
@@ -770,12 +770,12 @@ func TestWatchdogCutsItsOwnCallOnly(t *testing.T) {
 		began := time.Now()
 		late, next := watchdog{timeout: time.Nanosecond, base: began}, watchdog{timeout: time.Minute, base: began}
 		w.armed.Store(true) // the test looks by itself
-		late.start()
-		late.guard(w)
+		late.start(time.Now())
+		late.guard(w, time.Now())
 		var wg sync.WaitGroup
 		wg.Go(w.look)
 		wg.Go(func() {
-			next.guard(w)
+			next.guard(w, time.Now())
 			_, err := w.Write([]byte("x"))
 			if cut := w.sealed.Load(); cut != errors.Is(err, errSealed) {
 				t.Errorf("cut %t, and the next call's write says %v", cut, err)
@@ -800,14 +800,14 @@ func TestWatchdogOfManyCalls(t *testing.T) {
 		w := &wire{Conn: ours}
 		for range 5 {
 			d := watchdog{timeout: 10 * time.Second, base: time.Now()}
-			d.start()
-			d.guard(w)
+			d.start(time.Now())
+			d.guard(w, time.Now())
 			time.Sleep(9 * time.Second)
-			d.start() // a byte has come
+			d.start(time.Now()) // a byte has come
 			time.Sleep(9 * time.Second)
 			d.rest()
 			time.Sleep(30 * time.Second) // a slow client
-			d.start()
+			d.start(time.Now())
 			time.Sleep(4 * time.Second)
 			d.end()
 			if d.barked.Load() || w.sealed.Load() {
@@ -816,9 +816,9 @@ func TestWatchdogOfManyCalls(t *testing.T) {
 			time.Sleep(7 * time.Second)
 		}
 		d := watchdog{timeout: 10 * time.Second, base: time.Now()}
-		d.start()
+		d.start(time.Now())
 		time.Sleep(4 * time.Second) // a connection is made
-		d.guard(w)
+		d.guard(w, time.Now())
 		time.Sleep(6*time.Second - 1)
 		if d.barked.Load() {
 			t.Error("barked too early")

@@ -125,7 +125,7 @@ func (w *wire) watch(after time.Duration) {
 // look has the watchdog bark if its time has come, and else comes back when it will have.
 func (w *wire) look() {
 	d := w.served()
-	left, on := d.left()
+	left, on := d.left(time.Now())
 	switch {
 	case on && left <= 0:
 		d.barked.Store(true)
@@ -134,7 +134,7 @@ func (w *wire) look() {
 		w.timer.Reset(left)
 	default:
 		w.armed.Store(false)
-		if left, on := w.served().left(); on { // it began since
+		if left, on := w.served().left(time.Now()); on { // it began since
 			w.watch(left)
 		}
 	}

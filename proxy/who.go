@@ -303,7 +303,7 @@ func (e *evidence) judge() int {
 	if e.app == nil && isComponent(c.path) {
 		e.app = component // its own token names no account
 	}
-	if e.app == nil || !e.proven && !c.s.allowsAnonymous(c.r) {
+	if e.app == nil || !e.proven && !c.s.allowsAnonymous(c.r, c.peer) {
 		return codeUnauthorized
 	}
 	if e.caller != "" && !c.s.Identity.May(e.caller, e.app.AppID) && e.app != component {
@@ -315,24 +315,17 @@ func (e *evidence) judge() int {
 // allowsAnonymous reports whether a call without proof is allowed. What auto asks for keeps out
 // everybody but a program on this machine that was pointed here on purpose: the Host stops DNS
 // rebinding, the headers stop web pages and proxies that speak for somebody else.
-func (s *settings) allowsAnonymous(r *http.Request) bool {
+func (s *settings) allowsAnonymous(r *http.Request, peer netip.Addr) bool {
 	if s.Anonymous != AnonymousAuto {
 		return s.Anonymous == AnonymousAlways
 	}
-	if !s.LoopbackListener || !loopbackPeer(r.RemoteAddr) || !expectedHost(r.Host) {
+	unixSocket := r.RemoteAddr == "" || r.RemoteAddr == "@"
+	if !s.LoopbackListener || !unixSocket && !peer.IsLoopback() || !expectedHost(r.Host) {
 		return false
 	}
 	h := r.Header
 	return len(h["Origin"]) == 0 && len(h["Sec-Fetch-Site"]) == 0 && len(h["Forwarded"]) == 0 &&
 		len(h["X-Forwarded-For"]) == 0 && len(h["X-Real-Ip"]) == 0 && len(h["Via"]) == 0
-}
-
-// loopbackPeer reports whether the peer is on this machine. One on a unix socket has no address.
-func loopbackPeer(remote string) bool {
-	if remote == "" || remote == "@" {
-		return true
-	}
-	return peerAddr(remote).IsLoopback()
 }
 
 // peerAddr returns the address in an http.Request's RemoteAddr, the zero Addr if there is none.
@@ -381,8 +374,7 @@ func looksLikeAppID(segment string) bool {
 // clientIP returns the address the call came from: the peer's, or the last one in X-Forwarded-For
 // that is not a trusted proxy's own, as far as trusted proxies wrote it. A peer on a unix socket
 // is "unix".
-func (s *settings) clientIP(r *http.Request) string {
-	peer := peerAddr(r.RemoteAddr)
+func (s *settings) clientIP(r *http.Request, peer netip.Addr) string {
 	if !peer.IsValid() {
 		return "unix"
 	}

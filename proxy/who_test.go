@@ -68,7 +68,7 @@ func TestAllowsAnonymous(t *testing.T) {
 				r.Header.Set(tt.header, "x")
 			}
 			s := &settings{Config: Config{Anonymous: tt.anonymous, LoopbackListener: !tt.open}}
-			if got := s.allowsAnonymous(r); got != tt.want {
+			if got := s.allowsAnonymous(r, peerAddr(r.RemoteAddr)); got != tt.want {
 				t.Errorf("allowsAnonymous = %v, want %v", got, tt.want)
 			}
 		})
@@ -179,7 +179,7 @@ func TestClientIP(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = tt.remote
 		r.Header["X-Forwarded-For"] = tt.forwarded
-		if got := s.clientIP(r); got != tt.want {
+		if got := s.clientIP(r, peerAddr(r.RemoteAddr)); got != tt.want {
 			t.Errorf("%s: clientIP = %s, want %s", tt.name, got, tt.want)
 		}
 	}
