@@ -34,6 +34,8 @@ const (
 type Limiter interface {
 	Rules(app string) *limits.Ruleset
 	Usage(ctx context.Context, app string) ([]limits.Usage, error)
+	// Today returns the day's line of one counter, which may never have been called.
+	Today(ctx context.Context, app, counter string) (limits.Usage, error)
 	// Raise raises the day's counter of a match to at least used, which WeChat has said in answer
 	// to a question asked at began.
 	Raise(ctx context.Context, app string, match limits.Match, used int64, began time.Time) error
@@ -56,7 +58,7 @@ type App struct {
 	Auto  bool // its figures are what WeChat says they are
 }
 
-// Options of New. Store, Limiter, Post, Holder and Apps must be set.
+// Options of New. Store, Limiter, Post, Holder, Apps and App must be set.
 type Options struct {
 	Store   Store
 	Limiter Limiter
@@ -65,8 +67,9 @@ type Options struct {
 	// the account's token, and returns WeChat's body.
 	Post func(ctx context.Context, app, path string, body []byte) ([]byte, error)
 
-	Holder string       // this process, as it signs leases
-	Apps   func() []App // the configured apps of now
+	Holder string                         // this process, as it signs leases
+	Apps   func() []App                   // the configured apps of now
+	App    func(appid string) (App, bool) // one of them; the gateway can ask nothing as one that it has learned
 
 	// Every is how often each rule that was used today is asked about, to the minute; 0: never.
 	Every time.Duration
@@ -126,16 +129,6 @@ func (a *Auditor) state(app string) *appState {
 		a.apps[app] = s
 	}
 	return s
-}
-
-// app returns an app that is configured. The gateway can ask nothing as one that it has learned.
-func (a *Auditor) app(id string) (App, bool) {
-	for _, app := range a.o.Apps() {
-		if app.AppID == id {
-			return app, true
-		}
-	}
-	return App{}, false
 }
 
 const quotaPath = "/cgi-bin/openapi/quota/get"
@@ -207,19 +200,11 @@ func (a *Auditor) days(ctx context.Context, app string) ([]limits.Usage, error) 
 
 // day returns today's line of one counter. One that was never called has one without a count.
 func (a *Auditor) day(ctx context.Context, app, counter string) (limits.Usage, error) {
-	days, err := a.days(ctx, app)
+	line, err := a.o.Limiter.Today(ctx, app, counter)
 	if err != nil {
-		return limits.Usage{}, err
+		return limits.Usage{}, fmt.Errorf("counts of %s: %w", app, err)
 	}
-	for _, line := range days {
-		if line.Counter == counter {
-			return line, nil
-		}
-	}
-	if len(days) == 0 {
-		return limits.Usage{}, fmt.Errorf("counts of %s: no day's count", app)
-	}
-	return limits.Usage{Counter: counter, Reset: days[0].Reset}, nil
+	return line, nil
 }
 
 // young reports whether what WeChat says at a moment may still be about the day before, or about the

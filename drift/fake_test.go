@@ -116,6 +116,7 @@ func (w *world) auditor(holder string, change func(*Options)) *Auditor {
 	o := Options{
 		Store: fakeStore{w}, Limiter: fakeLimiter{w}, Post: w.post, Holder: holder, PerDay: 500,
 		Apps: func() []App { return []App{{AppID: shop}} },
+		App:  func(appid string) (App, bool) { return App{AppID: shop}, appid == shop },
 		Observe: func(e Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -324,6 +325,17 @@ func (l fakeLimiter) Usage(ctx context.Context, _ string) ([]limits.Usage, error
 		}
 	}
 	return lines, nil
+}
+
+func (l fakeLimiter) Today(ctx context.Context, app, counter string) (limits.Usage, error) {
+	lines, err := l.Usage(ctx, app)
+	for _, line := range lines {
+		if line.Counter == counter && line.Period == limits.Day {
+			return line, nil
+		}
+	}
+	year, month, day := time.Now().In(shanghai).Date()
+	return limits.Usage{Counter: counter, Period: limits.Day, Reset: time.Date(year, month, day+1, 0, 0, 0, 0, shanghai)}, err
 }
 
 func (l fakeLimiter) Raise(_ context.Context, _ string, match limits.Match, used int64, _ time.Time) error {

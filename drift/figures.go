@@ -45,7 +45,7 @@ func (a *Auditor) loadFigures(ctx context.Context, app string) (map[string]int64
 // adopt takes over WeChat's figure of a rule, if that is wanted and it is another than the present.
 // A path inside a /* has no figure of its own: one rule is many counters there.
 func (a *Auditor) adopt(ctx context.Context, app string, match limits.Match, limit int64) error {
-	known, _ := a.app(app)
+	known, _ := a.o.App(app)
 	if limit == 0 || match.Rule == nil || match.Counter != match.Rule.Name || !known.Auto {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (a *Auditor) adopt(ctx context.Context, app string, match limits.Match, lim
 func (a *Auditor) poll(ctx context.Context, app string) error {
 	a.adopting.Lock()
 	defer a.adopting.Unlock()
-	if known, _ := a.app(app); !known.Auto {
+	if known, _ := a.o.App(app); !known.Auto {
 		delete(a.adopted, app)
 		return nil
 	}

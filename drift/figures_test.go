@@ -10,7 +10,10 @@ import (
 	"wxproxy/limits"
 )
 
-func auto(o *Options) { o.Apps = func() []App { return []App{{AppID: shop, Auto: true}} } }
+func auto(o *Options) {
+	o.Apps = func() []App { return []App{{AppID: shop, Auto: true}} }
+	o.App = func(string) (App, bool) { return App{AppID: shop, Auto: true}, true }
+}
 
 func daily(figures map[string]int64) map[string]limits.Budget { return budgets(figures) }
 

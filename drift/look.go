@@ -18,7 +18,7 @@ import (
 // share a question.
 func (a *Auditor) Look(ctx context.Context, app string, match limits.Match) (used int64, ok bool) {
 	paths := questions(match.Rule, match.Counter)
-	if _, known := a.app(app); !known || len(paths) == 0 {
+	if _, known := a.o.App(app); !known || len(paths) == 0 {
 		return 0, false
 	}
 	timer := time.NewTimer(lookLife)

@@ -17,7 +17,7 @@ var lostClearAfter = [...]time.Duration{2 * time.Second, 30 * time.Second, 5 * t
 // a count of WeChat's that is well under ours means that the clear was carried out, and ours starts
 // over as the generation at.
 func (a *Auditor) LostClear(app string, at int64, path string) {
-	if _, known := a.app(app); !known {
+	if _, known := a.o.App(app); !known {
 		return
 	}
 	now := a.o.Now()

@@ -121,7 +121,7 @@ func (a *Auditor) spend(app string, questions int) {
 // other. What WeChat does not tell of a path is left out; other failures end it. It returns all of
 // them, joined; those of WeChat's are an *Error. Many may call it at once, and share the answers.
 func (a *Auditor) Read(ctx context.Context, app string) error {
-	if _, known := a.app(app); !known {
+	if _, known := a.o.App(app); !known {
 		return fmt.Errorf("app %s: not configured", app)
 	}
 	for {

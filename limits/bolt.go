@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -402,7 +403,7 @@ func (s *Bolt) window(app string, asked Window) (*boltWindow, error) {
 func (*Bolt) Gateways(context.Context) (int64, error) { return 0, nil }
 
 // Read returns what each of the windows holds of an app.
-func (s *Bolt) Read(_ context.Context, app string, windows []Window) ([]map[string]Heard, error) {
+func (s *Bolt) Read(_ context.Context, app string, windows []Window, counters ...string) ([]map[string]Heard, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := make([]map[string]Heard, len(windows))
@@ -413,6 +414,9 @@ func (s *Bolt) Read(_ context.Context, app string, windows []Window) ([]map[stri
 		}
 		found[i] = make(map[string]Heard, len(w.counters))
 		for name, c := range w.counters {
+			if len(counters) > 0 && !slices.Contains(counters, name) {
+				continue
+			}
 			h := Heard{Generation: c.generation, Used: c.used, Latch: c.latch, Grant: c.grant}
 			if c.generation < w.generation {
 				h = Heard{Generation: w.generation, Grant: c.grant}

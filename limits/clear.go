@@ -30,15 +30,9 @@ func (l *Limiter) Clear(app string, d *Decision, path string) {
 		return
 	}
 	l.mu.Lock()
-	var meters []*meter
-	for key, m := range l.meters {
-		if key.app == app {
-			meters = append(meters, m)
-		}
-	}
 	l.cleared[app] = max(l.cleared[app], at)
 	l.mu.Unlock()
-	for _, m := range meters {
+	for _, m := range l.metersOf(app) {
 		m.mu.Lock()
 		l.clearDay(m, at, true)
 		m.mu.Unlock()

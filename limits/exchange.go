@@ -25,8 +25,9 @@ type Counters interface {
 	// serves one process only.
 	Gateways(ctx context.Context) (int64, error)
 
-	// Read returns what each of the windows holds of an app, by counter.
-	Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error)
+	// Read returns what each of the windows holds of an app, by counter: of some, or of all if none is
+	// named.
+	Read(ctx context.Context, app string, windows []Window, counters ...string) ([]map[string]Heard, error)
 
 	// Probe takes the fleet's turn to send one call to a latched counter, once in each gap. It
 	// reports false when another has taken it.

@@ -8,6 +8,8 @@ package limits
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,19 +77,19 @@ type Limiter struct {
 	gateways atomic.Int64 // how many share the store, as last heard; 0: unknown, or no fleet
 
 	mu      sync.RWMutex
-	meters  map[meterKey]*meter
-	paths   map[string]int // meters of paths inside /*, by app
-	due     map[*meter][]time.Time
-	warned  map[meterKey]bool // rules without a figure that NoFigure was said of
-	cleared map[string]int64  // clears of whole apps that the store has not heard of, by app
+	meters  map[string]map[string]*meter // by app and name
+	paths   map[string]int               // meters of paths inside /*, by app
+	due     agenda
+	warned  map[ruleKey]bool // rules without a figure that NoFigure was said of
+	cleared map[string]int64 // clears of whole apps that the store has not heard of, by app
 	closed  bool
 
-	wake    chan struct{} // of one; tells the settler of due
+	wake    chan struct{} // of one; tells the settler that due has something sooner
 	stop    chan struct{}
 	flights sync.WaitGroup // the settler, and flights that no call leads
 }
 
-type meterKey struct{ app, name string }
+type ruleKey struct{ app, rule string }
 
 // rulesets are the rules of each app by appid, and those of the apps that are not configured.
 type rulesets struct {
@@ -110,10 +112,10 @@ func New(o Options) *Limiter {
 		started:  o.Now(),
 		observe:  o.Observe,
 		lookAt:   o.Look,
-		meters:   make(map[meterKey]*meter),
+		meters:   make(map[string]map[string]*meter),
 		paths:    make(map[string]int),
-		due:      make(map[*meter][]time.Time),
-		warned:   make(map[meterKey]bool),
+		due:      agenda{times: make(map[*meter][]time.Time)},
+		warned:   make(map[ruleKey]bool),
 		cleared:  make(map[string]int64),
 		wake:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
@@ -515,28 +517,29 @@ func (l *Limiter) lock(app string, match Match) *meter {
 // meter returns the meter of a match, new if need be. Past maxPaths paths inside /*, the rest of
 // a rule share one.
 func (l *Limiter) meter(app string, match Match) *meter {
-	key := meterKey{app, match.Counter}
 	l.mu.RLock()
-	m := l.meters[key]
+	m := l.meters[app][match.Counter]
 	l.mu.RUnlock()
 	if m != nil {
 		return m
 	}
 	l.mu.Lock()
-	if m := l.meters[key]; m != nil {
+	meters := l.meters[app]
+	if m := meters[match.Counter]; m != nil {
 		l.mu.Unlock()
 		return m
 	}
-	rule := meterKey{app, match.Rule.Name}
+	rule := ruleKey{app, match.Rule.Name}
 	if match.Rule.Budget.Kind == Unknown && !l.warned[rule] {
 		l.warned[rule] = true
-		defer l.observe(Event{Kind: NoFigure, App: app, Rule: rule.name})
+		defer l.observe(Event{Kind: NoFigure, App: app, Rule: rule.rule})
 	}
 	defer l.mu.Unlock()
-	if match.Counter != match.Rule.Name {
+	name := match.Counter
+	if name != match.Rule.Name {
 		if l.paths[app] >= maxPaths {
-			key.name = match.Rule.Name + ":*"
-			if m := l.meters[key]; m != nil {
+			name = match.Rule.Name + ":*"
+			if m := meters[name]; m != nil {
 				return m
 			}
 		} else {
@@ -544,11 +547,35 @@ func (l *Limiter) meter(app string, match Match) *meter {
 		}
 	}
 	m = &meter{
-		app: app, name: key.name,
+		app: app, name: name,
 		counters: make(map[counterKey]*counter), sets: make(map[string]*set), generations: make(map[string]int64),
 	}
-	l.meters[key] = m
+	if meters == nil {
+		meters = make(map[string]*meter)
+		l.meters[app] = meters
+	}
+	meters[name] = m
 	return m
+}
+
+// all returns the meters of all apps.
+func (l *Limiter) all() []*meter {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var meters []*meter
+	for _, of := range l.meters {
+		for _, m := range of {
+			meters = append(meters, m)
+		}
+	}
+	return meters
+}
+
+// metersOf returns the meters of an app.
+func (l *Limiter) metersOf(app string) []*meter {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Collect(maps.Values(l.meters[app]))
 }
 
 // forget drops the meter of a path, unless somebody still uses it. What it has not said to the
@@ -558,7 +585,7 @@ func (l *Limiter) forget(m *meter) {
 	defer l.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.flying || len(m.queue) > 0 || l.meters[meterKey{m.app, m.name}] != m {
+	if m.flying || len(m.queue) > 0 || l.meters[m.app][m.name] != m {
 		return
 	}
 	for _, c := range m.counters {
@@ -567,8 +594,8 @@ func (l *Limiter) forget(m *meter) {
 		}
 	}
 	m.gone = true
-	delete(l.meters, meterKey{m.app, m.name})
-	delete(l.due, m)
+	delete(l.meters[m.app], m.name)
+	l.due.drop(m)
 	if !strings.HasSuffix(m.name, ":*") {
 		l.paths[m.app]--
 	}

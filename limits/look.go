@@ -166,16 +166,13 @@ func (l *Limiter) stated(ctx context.Context, m *meter) error {
 func (l *Limiter) Forget(app string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, m := range l.meters {
-		if key.app != app {
-			continue
-		}
+	for _, m := range l.meters[app] {
 		m.mu.Lock()
 		m.gone = true
 		m.mu.Unlock()
-		delete(l.meters, key)
-		delete(l.due, m)
+		l.due.drop(m)
 	}
+	delete(l.meters, app)
 	for key := range l.warned {
 		if key.app == app {
 			delete(l.warned, key)

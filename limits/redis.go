@@ -141,11 +141,11 @@ func (s *Redis) Gateways(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// Read reads the whole hash of each window.
-func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[string]Heard, error) {
+// Read reads the hash of each window.
+func (s *Redis) Read(ctx context.Context, app string, windows []Window, counters ...string) ([]map[string]Heard, error) {
 	found := make([]map[string]Heard, len(windows))
 	for i, w := range windows {
-		fields, err := s.client.HGetAll(ctx, s.key(app, w.Name)).Result()
+		fields, err := s.fields(ctx, s.key(app, w.Name), counters)
 		if err != nil {
 			return nil, fmt.Errorf("counters of %s: %w", app, err)
 		}
@@ -156,10 +156,9 @@ func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[s
 			if strings.Contains(name, "|") {
 				continue
 			}
-			var h Heard
-			var lost int64
-			if n, err := fmt.Sscan(text, &h.Generation, &h.Used, &h.Version, &lost, &h.Latch, &h.Grant); n < 3 {
-				return nil, fmt.Errorf("counters of %s: %s: %q: %w", app, name, text, err)
+			h, err := parseCounter(text)
+			if err != nil {
+				return nil, fmt.Errorf("counters of %s: %s: %w", app, name, err)
 			}
 			if h.Generation < generation {
 				h = Heard{Generation: generation, Grant: h.Grant}
@@ -168,6 +167,45 @@ func (s *Redis) Read(ctx context.Context, app string, windows []Window) ([]map[s
 		}
 	}
 	return found, nil
+}
+
+// fields returns the fields of a hash: g and those of some counters, or all if none is named.
+func (s *Redis) fields(ctx context.Context, key string, counters []string) (map[string]string, error) {
+	if len(counters) == 0 {
+		return s.client.HGetAll(ctx, key).Result()
+	}
+	names := append([]string{"g"}, counters...)
+	values, err := s.client.HMGet(ctx, key, names...).Result()
+	if err != nil {
+		return nil, err
+	}
+	fields := make(map[string]string, len(names))
+	for i, v := range values {
+		if text, ok := v.(string); ok {
+			fields[names[i]] = text
+		}
+	}
+	return fields, nil
+}
+
+// parseCounter reads a counter's field; see redis.lua.
+func parseCounter(text string) (Heard, error) {
+	var figures [6]int64
+	n := 0
+	for word := range strings.FieldsSeq(text) {
+		var err error
+		if n == len(figures) {
+			return Heard{}, fmt.Errorf("%q: want %d figures at most", text, len(figures))
+		}
+		if figures[n], err = strconv.ParseInt(word, 10, 64); err != nil {
+			return Heard{}, fmt.Errorf("%q: %w", text, err)
+		}
+		n++
+	}
+	if n < 3 {
+		return Heard{}, fmt.Errorf("%q: want a generation, a count and a version", text)
+	}
+	return Heard{Generation: figures[0], Used: figures[1], Version: figures[2], Latch: figures[4], Grant: figures[5]}, nil
 }
 
 // Probe sets a key that expires, if it is not there.

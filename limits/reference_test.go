@@ -270,7 +270,7 @@ func (n *lossy) Probe(context.Context, string, string, time.Duration) (bool, err
 	return false, nil
 }
 
-func (n *lossy) Read(context.Context, string, []Window) ([]map[string]Heard, error) {
+func (n *lossy) Read(context.Context, string, []Window, ...string) ([]map[string]Heard, error) {
 	return nil, errLost
 }
 

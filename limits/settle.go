@@ -4,22 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // settle has a meter's unsaid figures stated after a while, by the settler. One statement a second
 // is enough.
 func (l *Limiter) settle(m *meter, after time.Duration) {
-	at := l.now().Add(after)
 	l.mu.Lock()
-	times := l.due[m]
-	soon := slices.ContainsFunc(times, func(t time.Time) bool { return !t.After(at) && t.After(at.Add(-quietLife)) })
-	if !soon {
-		l.due[m] = append(times, at)
-	}
+	sooner := l.due.add(m, l.now().Add(after))
 	l.mu.Unlock()
-	if !soon {
+	if sooner {
 		l.wakeSettler()
 	}
 }
@@ -33,13 +30,7 @@ func (l *Limiter) wakeSettler() {
 
 // restate has everything stated again that this gateway holds: the store has lost writes.
 func (l *Limiter) restate() {
-	l.mu.Lock()
-	meters := make([]*meter, 0, len(l.meters))
-	for _, m := range l.meters {
-		meters = append(meters, m)
-	}
-	l.mu.Unlock()
-	for _, m := range meters {
+	for _, m := range l.all() {
 		m.mu.Lock()
 		some := false
 		for _, c := range m.counters {
@@ -65,15 +56,11 @@ func (l *Limiter) settler() {
 		case <-l.wake:
 		case <-timer.C:
 		}
-		meters, next := l.ripe(l.now())
-		for i, m := range meters {
-			if err := l.state(context.Background(), m, false); err != nil { // the store is away: the rest would only wait for it
-				for _, m := range meters[i:] {
-					l.settle(m, probeEvery)
-				}
-				next = min(next, probeEvery)
-				break
-			}
+		l.mu.Lock()
+		meters, next := l.due.ripe(l.now())
+		l.mu.Unlock()
+		if l.stateAll(context.Background(), meters, false) != nil {
+			next = min(next, probeEvery)
 		}
 		if l.clearsPending() {
 			l.tellClears()
@@ -89,31 +76,31 @@ func (l *Limiter) settler() {
 	}
 }
 
-// ripe takes the meters whose time has come, and tells how long until the next one's.
-func (l *Limiter) ripe(now time.Time) ([]*meter, time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var meters []*meter
-	next := time.Hour
-	for m, times := range l.due {
-		later := times[:0]
-		for _, t := range times {
-			if t.After(now) {
-				later = append(later, t)
-				next = min(next, t.Sub(now))
+// stateAll says what meters hold, several at a time. Once the store is seen to be away the rest come
+// later: they would only wait for it. It returns the first error.
+func (l *Limiter) stateAll(ctx context.Context, meters []*meter, all bool) error {
+	var away atomic.Bool
+	var statements errgroup.Group
+	statements.SetLimit(statementsAtOnce)
+	for _, m := range meters {
+		statements.Go(func() error {
+			if away.Load() {
+				l.settle(m, probeEvery)
+				return nil
 			}
-		}
-		if len(later) < len(times) {
-			meters = append(meters, m)
-		}
-		if len(later) == 0 {
-			delete(l.due, m)
-		} else {
-			l.due[m] = later
-		}
+			err := l.state(ctx, m, all)
+			if err != nil {
+				away.Store(true)
+				l.settle(m, probeEvery)
+			}
+			return err
+		})
 	}
-	return meters, next
+	return statements.Wait()
 }
+
+// statementsAtOnce is of the settler. They go to Redis together.
+const statementsAtOnce = 16
 
 // state says what a meter holds, in one request for all its counters and windows, once it has given
 // back the blocks that are idle, or all. While a flight is under way it comes later: requests for
@@ -184,18 +171,22 @@ func (l *Limiter) Close(ctx context.Context) error {
 		return nil
 	}
 	l.closed = true
-	meters := make([]*meter, 0, len(l.meters))
-	for _, m := range l.meters {
-		meters = append(meters, m)
-	}
 	l.mu.Unlock()
 	close(l.stop)
 	l.flights.Wait()
 	l.breaker.reset()
-	for i, m := range meters {
-		if err := l.state(ctx, m, true); err != nil { // the store is away: the rest would only wait for it
-			return fmt.Errorf("stating the counts of %d rules: %w", len(meters)-i, err)
-		}
+	meters := l.all()
+	err := l.stateAll(ctx, meters, true)
+	if err == nil {
+		return nil
 	}
-	return nil
+	unsaid := 0
+	for _, m := range meters {
+		m.mu.Lock()
+		if len(m.dirty(l.now())) > 0 {
+			unsaid++
+		}
+		m.mu.Unlock()
+	}
+	return fmt.Errorf("stating the counts of %d rules: %w", unsaid, err)
 }

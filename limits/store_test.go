@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
@@ -160,9 +161,16 @@ func usage(t *testing.T, l *Limiter, app, counter string, p Period) Usage {
 		t.Fatalf("Usage(%q) = %v", app, err)
 	}
 	for _, u := range lines {
-		if u.Counter == counter && u.Period == p {
-			return u
+		if u.Counter != counter || u.Period != p {
+			continue
 		}
+		if !strings.Contains(counter, "@") && p == Day {
+			alone, err := l.Today(t.Context(), app, counter)
+			if diff := cmp.Diff(u, alone, cmp.Comparer(func(a, b *Rule) bool { return a == b })); err != nil || diff != "" {
+				t.Errorf("Today(%q, %q) = %v (-as Usage says +got):\n%s", app, counter, err, diff)
+			}
+		}
+		return u
 	}
 	return Usage{}
 }
@@ -441,8 +449,8 @@ func TestPathsInsideAStarAreCountedOneByOne(t *testing.T) {
 				d := take(t, l, "wx1", fmt.Sprintf("/cgi-bin/p%d", i))
 				l.Done(&d, 0)
 			}
-			if got := len(l.meters); got > maxPaths+1 {
-				t.Errorf("%d counters for paths, want at most %d and a shared one", got, maxPaths)
+			if got := len(l.meters["wx1"]); got != maxPaths+1 {
+				t.Errorf("%d counters for paths, want %d and a shared one", got, maxPaths)
 			}
 		})
 	}

@@ -24,8 +24,15 @@ func newAuditor(g *gateway, c *config.Config) *drift.Auditor {
 			answer, _, err := g.handler.Post(ctx, appid, path, body)
 			return answer, err
 		},
-		Holder:  g.id,
-		Apps:    func() []drift.App { return g.directory.Load().audited },
+		Holder: g.id,
+		Apps:   func() []drift.App { return g.directory.Load().audited },
+		App: func(appid string) (drift.App, bool) {
+			app := g.configured(appid)
+			if app == nil {
+				return drift.App{}, false
+			}
+			return drift.App{AppID: appid, Auto: app.AutoQuotas}, true
+		},
 		Every:   c.Drift.Every,
 		PerDay:  c.Drift.PerDay,
 		Adopt:   g.adopt,
@@ -67,9 +74,6 @@ func (g *gateway) name(appid string) string {
 
 // look asks WeChat for its count before the first call of a day.
 func (g *gateway) look(ctx context.Context, appid string, match limits.Match) (int64, bool) {
-	if g.configured(appid) == nil {
-		return 0, false
-	}
 	return g.auditor.Look(ctx, appid, match)
 }
 
