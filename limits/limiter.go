@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -338,6 +339,15 @@ func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision)
 		*d = w.decision
 		return
 	}
+	l.await(ctx, m, w, d)
+}
+
+// await waits until a call is decided, in a flight that another one leads or that it comes to lead.
+//
+// When its time is up whoever could run before it runs first. On a machine with more to do than it
+// can, answers of the store lie there unread for longer than anybody waits, and that is not the
+// store's fault: without this such a gateway would refuse most of its calls.
+func (l *Limiter) await(ctx context.Context, m *meter, w *waiter, d *Decision) {
 	timer := time.NewTimer(l.patience)
 	defer timer.Stop()
 	for {
@@ -357,6 +367,7 @@ func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision)
 				timer.Reset(wait)
 				continue
 			}
+			runtime.Gosched()
 			if l.giveUp(m, w) {
 				d.Verdict, d.RetryAfter = RefusedStore, time.Second
 			} else {

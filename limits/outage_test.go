@@ -13,9 +13,12 @@ func TestBreaker(t *testing.T) {
 	now := time.Now()
 	for i := range openAfter {
 		if !b.allows(true, now) {
-			t.Fatalf("closed after %d errors", i)
+			t.Fatalf("open after %d errors", i)
 		}
-		b.result(errLost, now)
+		now = now.Add(oneError)
+		for range 100 { // the commands of one round trip
+			b.result(errLost, now)
+		}
 	}
 	if b.allows(true, now) || b.allows(false, now) {
 		t.Error("open: allows requests")

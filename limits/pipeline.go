@@ -19,7 +19,7 @@ const (
 // pipeline sends commands to Redis, those that come at the same time together: under load a command
 // of its own costs both sides more system calls than work, and would wait for a free connection. A
 // command that finds nobody on the way makes its own round trip, without a hand-off. The others
-// wait, and the first of them takes all to Redis when a round trip ends.
+// wait, and all go when a round trip ends.
 type pipeline struct {
 	redis.UniversalClient
 	attempt time.Duration // bounds one round trip
@@ -30,103 +30,108 @@ type pipeline struct {
 	queue []*passenger
 }
 
-// passenger is a command that waits for a round trip.
+// passenger is a command that waits for a round trip, or is on one.
 type passenger struct {
 	cmd  redis.Cmder
-	turn chan bool // of one; true: take the queue to Redis; false: cmd has its answer
+	done chan struct{} // nil: it goes itself
 }
 
-// do sends cmd and waits for its answer. When the context ends first cmd must not be used any more.
+// do sends cmd and waits for its answer, for two round trips at most: that of others which is under
+// way, and its own. When the context ends while cmd waits for the first, cmd does not go.
 func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
-	now := time.Now()
 	p.mu.Lock()
-	if p.trips == 0 || p.trips < maxTrips && now.Sub(p.left) > togetherSpan {
+	if p.trips == 0 || p.trips < maxTrips && time.Since(p.left) > togetherSpan {
 		p.trips++
+		all := append(p.board(), &passenger{cmd: cmd})
 		p.mu.Unlock()
-		return p.travel(ctx, cmd)
+		p.travel(ctx, all)
+		p.mu.Lock()
+		if len(p.queue) > 0 {
+			go p.shuttle() //nolint:gosec // G118: it goes for others, who may be there longer than this caller
+		} else {
+			p.trips--
+		}
+		p.mu.Unlock()
+		return cmd.Err()
 	}
-	w := &passenger{cmd: cmd, turn: make(chan bool, 1)}
+	w := &passenger{cmd: cmd, done: make(chan struct{})}
 	p.queue = append(p.queue, w)
 	p.mu.Unlock()
 	select {
-	case leads := <-w.turn:
-		if leads {
-			return p.travel(ctx, cmd)
-		}
-		return cmd.Err()
+	case <-w.done:
 	case <-ctx.Done():
-		p.leave(w)
-		return ctx.Err()
-	}
-}
-
-// travel takes cmd and the commands that wait to Redis.
-func (p *pipeline) travel(ctx context.Context, cmd redis.Cmder) error {
-	p.mu.Lock()
-	n := min(len(p.queue), maxTogether)
-	others := p.queue[:n:n]
-	p.queue = p.queue[n:]
-	p.left = time.Now()
-	p.mu.Unlock()
-	defer p.arrive(others)
-	ctx, cancel := context.WithTimeout(ctx, p.attempt)
-	defer cancel()
-	if len(others) == 0 {
-		return p.Process(ctx, cmd)
-	}
-	_, _ = p.Pipelined(ctx, func(together redis.Pipeliner) error { // each command has its error
-		for _, w := range others {
-			_ = together.Process(ctx, w.cmd)
+		if p.leave(w) {
+			return ctx.Err()
 		}
-		return together.Process(ctx, cmd)
-	})
+		<-w.done
+	}
 	return cmd.Err()
 }
 
-// arrive ends a round trip, and has the next begin.
-func (p *pipeline) arrive(others []*passenger) {
-	p.mu.Lock()
-	p.next()
-	p.mu.Unlock()
-	for _, w := range others {
-		w.turn <- false
+// shuttle takes to Redis whoever waits, until nobody does.
+func (p *pipeline) shuttle() {
+	for {
+		p.mu.Lock()
+		all := p.board()
+		if len(all) == 0 {
+			p.trips--
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		p.travel(context.Background(), all)
 	}
 }
 
-// next gives the turn that has ended to the first that waits. p.mu is held.
-func (p *pipeline) next() {
-	if len(p.queue) == 0 {
-		p.trips--
-		return
-	}
-	p.queue[0].turn <- true
-	p.queue = p.queue[1:]
+// board takes the commands of one round trip out of the queue. p.mu is held.
+func (p *pipeline) board() []*passenger {
+	n := min(len(p.queue), maxTogether)
+	all := p.queue[:n:n]
+	p.queue = p.queue[n:]
+	p.left = time.Now()
+	return all
 }
 
-// leave takes a command out of the queue, or passes on the turn that it has just been given. When it
-// is on its way its answer is for nobody.
-func (p *pipeline) leave(w *passenger) {
+// travel makes one round trip. Each command has its own answer, or error.
+func (p *pipeline) travel(ctx context.Context, all []*passenger) {
+	ctx, cancel := context.WithTimeout(ctx, p.attempt)
+	defer cancel()
+	if len(all) == 1 {
+		_ = p.Process(ctx, all[0].cmd)
+	} else {
+		together := p.Pipeline()
+		for _, w := range all {
+			_ = together.Process(ctx, w.cmd)
+		}
+		_, _ = together.Exec(ctx)
+	}
+	for _, w := range all {
+		if w.done != nil {
+			close(w.done)
+		}
+	}
+}
+
+// leave takes a command out of the queue. It reports false for one that is on its way.
+func (p *pipeline) leave(w *passenger) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.queue, w); i >= 0 {
+	i := slices.Index(p.queue, w)
+	if i >= 0 {
 		p.queue = slices.Delete(p.queue, i, i+1)
-		return
 	}
-	select {
-	case leads := <-w.turn:
-		if leads {
-			p.next()
-		}
-	default:
-	}
+	return i >= 0
 }
 
 // EvalSha overrides that of the client, for redis_rate.
 func (p *pipeline) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	cmd := redis.NewCmd(ctx, evalArgs("evalsha", sha, keys, args)...)
+	all := append(make([]any, 0, firstKey+len(keys)+len(args)), "evalsha", sha, len(keys))
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(firstKey)
-	if err := p.do(ctx, cmd); err != nil && ctx.Err() != nil { // cmd may be on its way yet
-		cmd = redis.NewCmd(ctx)
+	if err := p.do(ctx, cmd); err != nil {
 		cmd.SetErr(err)
 	}
 	return cmd
@@ -134,12 +139,3 @@ func (p *pipeline) EvalSha(ctx context.Context, sha string, keys []string, args 
 
 // firstKey is where the keys of EVALSHA begin, for a cluster to find the server by.
 const firstKey = 3
-
-func evalArgs(name, script string, keys []string, args []any) []any {
-	all := make([]any, 0, firstKey+len(keys)+len(args))
-	all = append(all, name, script, len(keys))
-	for _, key := range keys {
-		all = append(all, key)
-	}
-	return append(all, args...)
-}

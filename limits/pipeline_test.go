@@ -170,21 +170,3 @@ func TestAServerThatHangs(t *testing.T) {
 		t.Errorf("the server is back: %v", err)
 	}
 }
-
-// A turn that comes at the moment in which its caller leaves goes to the next.
-func TestTurnPassedOn(t *testing.T) {
-	first, second := &passenger{turn: make(chan bool, 1)}, &passenger{turn: make(chan bool, 1)}
-	p := &pipeline{trips: 1, queue: []*passenger{first, second}}
-	p.arrive(nil)
-	p.leave(first)
-	select {
-	case leads := <-second.turn:
-		if !leads {
-			t.Error("the second command is told that it has its answer")
-		}
-	default:
-		t.Error("nobody has the turn")
-	}
-	p.arrive(nil)
-	p.rest(t)
-}

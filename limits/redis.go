@@ -17,19 +17,23 @@ import (
 //go:embed redis.lua
 var redisScript string
 
-// attempt bounds one round trip to Redis. A call has 250 ms for its store, so one lost packet is
-// survived by a second attempt.
-const attempt = 100 * time.Millisecond
+// A call has 250 ms for its store: for a round trip that it waits for, its own, and a second one if a
+// packet was lost.
+const (
+	patience = 250 * time.Millisecond
+	attempt  = 80 * time.Millisecond // bounds one round trip
+)
 
 // Redis keeps counters in Redis 5 or newer, one hash for each app and window. Its clock decides
 // which window it is.
 type Redis struct {
-	client  *pipeline
-	prefix  string
-	gateway string
-	sha     string
-	rate    *redis_rate.Limiter
-	q       atomic.Int64 // number of the last request; a later request has a higher one
+	client   *pipeline
+	patience time.Duration
+	prefix   string
+	gateway  string
+	sha      string
+	rate     *redis_rate.Limiter
+	q        atomic.Int64 // number of the last request; a later request has a higher one
 }
 
 // NewRedis returns counters in client under keys that start with prefix. The gateway is a random
@@ -38,11 +42,12 @@ type Redis struct {
 func NewRedis(client redis.UniversalClient, prefix, gateway string) *Redis {
 	together := &pipeline{UniversalClient: client, attempt: attempt}
 	return &Redis{
-		client:  together,
-		prefix:  prefix,
-		gateway: gateway,
-		sha:     redis.NewScript(redisScript).Hash(),
-		rate:    redis_rate.NewLimiter(together),
+		client:   together,
+		patience: patience,
+		prefix:   prefix,
+		gateway:  gateway,
+		sha:      redis.NewScript(redisScript).Hash(),
+		rate:     redis_rate.NewLimiter(together),
 	}
 }
 
@@ -50,44 +55,46 @@ func (s *Redis) key(app, window string) string {
 	return s.prefix + "{" + app + "}:" + window
 }
 
-// Patience is 250 ms: two attempts and a little for waiting one's turn.
-func (s *Redis) Patience() time.Duration { return 2*s.client.attempt + 50*time.Millisecond }
+// Patience is 250 ms.
+func (s *Redis) Patience() time.Duration { return s.patience }
 
 // Exchange makes up to two attempts. The second is a request of its own with a higher number, so
 // it does not matter whether the first was heard.
 func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
-	var err error
-	for i := range 2 {
-		var a *Answer
+	a, err := s.try(ctx, r)
+	if err != nil && ctx.Err() == nil {
 		if a, err = s.try(ctx, r); err == nil {
-			a.Retried = i > 0
-			return a, nil
-		}
-		if ctx.Err() != nil {
-			break
+			a.Retried = true
 		}
 	}
-	return nil, fmt.Errorf("counters of %s: %w", r.App, err)
+	if err != nil {
+		return nil, fmt.Errorf("counters of %s: %w", r.App, err)
+	}
+	return a, nil
 }
 
 func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
-	keys := make([]string, len(r.Windows))
-	args := make([]any, 0, 4+3*len(r.Windows)+10*len(r.Counters))
+	args := make([]any, 0, firstKey+4+4*len(r.Windows)+10*len(r.Counters))
+	args = append(args, "evalsha", s.sha, len(r.Windows))
+	for _, w := range r.Windows {
+		args = append(args, s.key(r.App, w.Name))
+	}
 	args = append(args, s.gateway, s.q.Add(1), r.Want, r.Block)
-	for i, w := range r.Windows {
-		keys[i] = s.key(r.App, w.Name)
+	for _, w := range r.Windows {
 		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
 	}
 	for _, c := range r.Counters {
 		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
 	}
-	figures, err := s.run(ctx, "evalsha", s.sha, keys, args)
+	cmd, err := s.run(ctx, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		figures, err = s.run(ctx, "eval", redisScript, keys, args)
+		args[0], args[1] = "eval", redisScript
+		cmd, err = s.run(ctx, args)
 	}
 	if err != nil {
 		return nil, err
 	}
+	figures := cmd.Val()
 	if len(figures) >= 6 && Status(figures[0]) == Stale {
 		return nil, errStale
 	}
@@ -111,15 +118,12 @@ func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
 	return a, nil
 }
 
-func (s *Redis) run(ctx context.Context, name, script string, keys []string, args []any) ([]int64, error) {
-	cmd := redis.NewIntSliceCmd(ctx, evalArgs(name, script, keys, args)...)
-	if len(keys) > 0 {
+func (s *Redis) run(ctx context.Context, args []any) (*redis.IntSliceCmd, error) {
+	cmd := redis.NewIntSliceCmd(ctx, args...)
+	if keys := args[firstKey-1]; keys != 0 {
 		cmd.SetFirstKeyPos(firstKey)
 	}
-	if err := s.client.do(ctx, cmd); err != nil {
-		return nil, err
-	}
-	return cmd.Val(), nil
+	return cmd, s.client.do(ctx, cmd)
 }
 
 var errStale = errors.New("a later request was heard before")
@@ -174,15 +178,18 @@ func (s *Redis) fields(ctx context.Context, key string, counters []string) (map[
 	if len(counters) == 0 {
 		return s.client.HGetAll(ctx, key).Result()
 	}
-	names := append([]string{"g"}, counters...)
-	values, err := s.client.HMGet(ctx, key, names...).Result()
-	if err != nil {
+	args := []any{"hmget", key, "g"}
+	for _, name := range counters {
+		args = append(args, name)
+	}
+	cmd := redis.NewSliceCmd(ctx, args...)
+	if err := s.client.do(ctx, cmd); err != nil {
 		return nil, err
 	}
-	fields := make(map[string]string, len(names))
-	for i, v := range values {
-		if text, ok := v.(string); ok {
-			fields[names[i]] = text
+	fields := make(map[string]string, len(counters)+1)
+	for i, name := range append([]string{"g"}, counters...) {
+		if text, ok := cmd.Val()[i].(string); ok {
+			fields[name] = text
 		}
 	}
 	return fields, nil

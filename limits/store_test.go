@@ -56,7 +56,7 @@ func patientStand(server *redistest.Server) func(t *testing.T) Counters {
 	return func(t *testing.T) Counters {
 		t.Helper()
 		s := open(t).(*Redis)
-		s.client.attempt = 5 * time.Second
+		s.client.attempt, s.patience = 5*time.Second, 10*time.Second
 		return s
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -19,6 +20,12 @@ import (
 const (
 	dialTimeout = 200 * time.Millisecond
 	ioTimeout   = 250 * time.Millisecond
+)
+
+// How many connections there are to each server unless the URL says otherwise.
+const (
+	idleConns = 8 // that are kept open: a new one takes longest when there is least time for it
+	mostConns = 32
 )
 
 // server is a Redis as store.url names it.
@@ -150,6 +157,8 @@ func (s *server) tuneSingle(user, password string) {
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
 func (s *server) tuneCluster(hosts []string, user, password string) {
@@ -165,6 +174,8 @@ func (s *server) tuneCluster(hosts []string, user, password string) {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false // replicas lag behind
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
 func (s *server) tuneFailover(hosts []string, user, password string) {
@@ -180,6 +191,8 @@ func (s *server) tuneFailover(hosts []string, user, password string) {
 	o.DisableIdentity = true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
 // timeouts sets what the URL has not set itself.

@@ -95,6 +95,9 @@ func TestParseURL(t *testing.T) {
 			if tt.want.Read == 0 {
 				tt.want.Read = ioTimeout
 			}
+			if tt.want.Pool == 0 {
+				tt.want.Pool = mostConns
+			}
 			got, err := parseURL(Options{URL: tt.url, Password: tt.file})
 			if err != nil {
 				t.Fatal(err)
