@@ -31,6 +31,9 @@ type scenario struct {
 	contenders []string
 }
 
+// counters are the rules of an app unless a scenario says otherwise.
+const counters = 64
+
 // foreignLoad is how much of one core others may use during a measurement.
 const foreignLoad = 0.15
 
@@ -196,7 +199,7 @@ func (b *bench) setup(ctx context.Context, apps, rules, quota int) (setup, error
 
 // measure starts a contender, lets it warm up, loads it, and checks that it did what all do.
 func (b *bench) measure(ctx context.Context, s scenario, name string) (f figures, err error) {
-	set, err := b.setup(ctx, s.apps, cmp.Or(s.rules, 64), s.quota)
+	set, err := b.setup(ctx, s.apps, cmp.Or(s.rules, counters), s.quota)
 	if err != nil {
 		return f, err
 	}
@@ -330,7 +333,7 @@ func (b *bench) check(ctx context.Context, s scenario, c *running, made int64) e
 	case s.refused && c.name == handler:
 		executed, slack = 0, 0
 	case s.refused:
-		executed, slack = int64(64*s.apps), 0
+		executed, slack = int64(counters*s.apps), 0
 	}
 	errs := []error{near("calls executed", saw.Gets+saw.Posts, executed)}
 	if saw.Wrong > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,7 +86,10 @@ func rules(t *testing.T, zone *time.Location, quotas map[string][]string) *limit
 
 // nameOf is the name of the rule of a path, and of its counter.
 func nameOf(path string) string {
-	return map[string]string{groupsPath: "groups", tagsPath: "tags", menuPath: "menu"}[path]
+	if name := map[string]string{groupsPath: "groups", tagsPath: "tags", menuPath: "menu"}[path]; name != "" {
+		return name
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(path, "/cgi-bin/"), "/", "-")
 }
 
 // node is a gateway inside the test, whose clock may be wrong or moved.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -137,6 +138,7 @@ type Relay struct {
 	listener net.Listener
 	closing  chan struct{}
 	work     sync.WaitGroup
+	followed atomic.Int64
 
 	mu      sync.Mutex // covers what follows and the counts of Ordered
 	closed  bool
@@ -159,6 +161,9 @@ func NewRelay(ctx context.Context, server string) (*Relay, error) {
 
 // Addr returns the host:port that clients connect to.
 func (r *Relay) Addr() string { return r.listener.Addr().String() }
+
+// Followed returns how many commands came with another one right behind them.
+func (r *Relay) Followed() int64 { return r.followed.Load() }
 
 // Order orders a fault. Every fault counts the commands that it matches; where several are due, the
 // one that was ordered first is done.
@@ -273,6 +278,9 @@ func (r *Relay) serve(client net.Conn) {
 	commands := bufio.NewReader(client)
 	for {
 		c, raw, err := readCommand(commands)
+		if commands.Buffered() > 0 {
+			r.followed.Add(1)
+		}
 		if err != nil || !l.relayOne(c, raw, commands) {
 			return
 		}
