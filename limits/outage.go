@@ -10,7 +10,6 @@ import (
 // Times of an outage.
 const (
 	openAfter   = 5                      // errors within a second open the breaker
-	oneError    = 10 * time.Millisecond  // those that come together are of one round trip, and one error
 	probeEvery  = 500 * time.Millisecond // how often a store that is away is asked; with the hold, back in under 2 s
 	holdLife    = time.Second            // after an outage the counts are stated first, and nothing is taken
 	registerGap = 10 * time.Second       // how often a gateway says that it lives
@@ -25,7 +24,7 @@ type breaker struct {
 	mu     sync.Mutex
 	errors int // since
 	since  time.Time
-	last   time.Time // when one of them was counted
+	trip   int64 // the last one that failed
 	open   bool
 	probe  time.Time // an open breaker lets a statement through from then on
 	hold   time.Time // nothing is taken before
@@ -76,10 +75,12 @@ func (b *breaker) result(err error, now time.Time) (back bool) {
 	if now.Sub(b.since) > time.Second {
 		b.since, b.errors = now, 0
 	}
-	if now.Sub(b.last) < oneError {
-		return false
+	if failed, ok := errors.AsType[*tripError](err); ok {
+		if failed.trip == b.trip {
+			return false // another command of it
+		}
+		b.trip = failed.trip
 	}
-	b.last = now
 	if b.errors++; b.errors >= openAfter && !b.open {
 		b.open, b.probe = true, now.Add(probeEvery)
 	}

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,9 +16,8 @@ func TestBreaker(t *testing.T) {
 		if !b.allows(true, now) {
 			t.Fatalf("open after %d errors", i)
 		}
-		now = now.Add(oneError)
 		for range 100 { // the commands of one round trip
-			b.result(errLost, now)
+			b.result(fmt.Errorf("counters: %w", &tripError{int64(i) + 1, errLost}), now)
 		}
 	}
 	if b.allows(true, now) || b.allows(false, now) {

@@ -26,23 +26,43 @@ type pipeline struct {
 
 	mu    sync.Mutex
 	trips int       // round trips under way
+	begun int64     // round trips so far
 	left  time.Time // when the last one began
 	queue []*passenger
 }
+
+// tripError is the error of a command, with the round trip that it was on: what befalls one befalls
+// all commands on it.
+type tripError struct {
+	trip int64
+	error
+}
+
+func (e *tripError) Unwrap() error { return e.error }
 
 // passenger is a command that waits for a round trip, or is on one.
 type passenger struct {
 	cmd  redis.Cmder
 	done chan struct{} // nil: it goes itself
+	trip int64
+}
+
+// answer is the error that the command came back with.
+func (w *passenger) answer() error {
+	if err := w.cmd.Err(); err != nil {
+		return &tripError{w.trip, err}
+	}
+	return nil
 }
 
 // do sends cmd and waits for its answer, for two round trips at most: that of others which is under
 // way, and its own. When the context ends while cmd waits for the first, cmd does not go.
 func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
+	w := &passenger{cmd: cmd}
 	p.mu.Lock()
 	if p.trips == 0 || p.trips < maxTrips && time.Since(p.left) > togetherSpan {
 		p.trips++
-		all := append(p.board(), &passenger{cmd: cmd})
+		all := p.board(w)
 		p.mu.Unlock()
 		p.travel(ctx, all)
 		p.mu.Lock()
@@ -52,9 +72,9 @@ func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
 			p.trips--
 		}
 		p.mu.Unlock()
-		return cmd.Err()
+		return w.answer()
 	}
-	w := &passenger{cmd: cmd, done: make(chan struct{})}
+	w.done = make(chan struct{})
 	p.queue = append(p.queue, w)
 	p.mu.Unlock()
 	select {
@@ -65,30 +85,34 @@ func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
 		}
 		<-w.done
 	}
-	return cmd.Err()
+	return w.answer()
 }
 
 // shuttle takes to Redis whoever waits, until nobody does.
 func (p *pipeline) shuttle() {
 	for {
 		p.mu.Lock()
-		all := p.board()
-		if len(all) == 0 {
+		if len(p.queue) == 0 {
 			p.trips--
 			p.mu.Unlock()
 			return
 		}
+		all := p.board()
 		p.mu.Unlock()
 		p.travel(context.Background(), all)
 	}
 }
 
-// board takes the commands of one round trip out of the queue. p.mu is held.
-func (p *pipeline) board() []*passenger {
+// board begins a round trip: with those who wait, and the caller itself. p.mu is held.
+func (p *pipeline) board(self ...*passenger) []*passenger {
 	n := min(len(p.queue), maxTogether)
-	all := p.queue[:n:n]
+	all := append(self, p.queue[:n]...)
 	p.queue = p.queue[n:]
+	p.begun++
 	p.left = time.Now()
+	for _, w := range all {
+		w.trip = p.begun
+	}
 	return all
 }
 
