@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -343,10 +342,6 @@ func (l *Limiter) ask(ctx context.Context, m *meter, caller string, d *Decision)
 }
 
 // await waits until a call is decided, in a flight that another one leads or that it comes to lead.
-//
-// When its time is up whoever could run before it runs first. On a machine with more to do than it
-// can, answers of the store lie there unread for longer than anybody waits, and that is not the
-// store's fault: without this such a gateway would refuse most of its calls.
 func (l *Limiter) await(ctx context.Context, m *meter, w *waiter, d *Decision) {
 	timer := time.NewTimer(l.patience)
 	defer timer.Stop()
@@ -367,7 +362,6 @@ func (l *Limiter) await(ctx context.Context, m *meter, w *waiter, d *Decision) {
 				timer.Reset(wait)
 				continue
 			}
-			runtime.Gosched()
 			if l.giveUp(m, w) {
 				d.Verdict, d.RetryAfter = RefusedStore, time.Second
 			} else {
@@ -605,7 +599,9 @@ func (l *Limiter) forget(m *meter) {
 		}
 	}
 	m.gone = true
-	delete(l.meters[m.app], m.name)
+	if delete(l.meters[m.app], m.name); len(l.meters[m.app]) == 0 {
+		delete(l.meters, m.app)
+	}
 	l.due.drop(m)
 	if !strings.HasSuffix(m.name, ":*") {
 		l.paths[m.app]--
