@@ -11,7 +11,7 @@ import (
 
 // Limits of a pipeline.
 const (
-	maxTrips     = 8                // round trips at once: fewer than a client's connections
+	maxTrips     = 4                // round trips at once: fewer than there are connections
 	maxTogether  = 256              // commands of one round trip
 	togetherSpan = time.Millisecond // a command waits for others only if one has just left
 )

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"wxproxy/internal/redistest"
 )
 
 // An answer that lay there when its deadline passed is read; nothing is waited for.
@@ -62,5 +64,24 @@ func TestAnswerReadAfterItsDeadline(t *testing.T) {
 	far.Close()
 	if text, err := read(client); err == nil {
 		t.Errorf("closed: %q, want an error", text)
+	}
+}
+
+// Connections are there, and have said hello, before the first call needs one.
+func TestConnectionsFromTheBeginning(t *testing.T) {
+	server := redistest.Start(t)
+	for _, tt := range []struct {
+		query string
+		want  uint32
+	}{{"", readyConns}, {"?pool_size=3", 3}} {
+		s, err := Open(t.Context(), Options{URL: server.URL() + tt.query})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		stats := s.redis.PoolStats()
+		if stats.TotalConns != tt.want || stats.IdleConns != tt.want {
+			t.Errorf("%q: %d connections, %d of them idle, want %d", tt.query, stats.TotalConns, stats.IdleConns, tt.want)
+		}
 	}
 }

@@ -44,6 +44,9 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 		var mu sync.Mutex // the masters of a cluster are looked at side by side
 		err = b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
 			warnings, err := inspect(ctx, c)
+			if client, ok := c.(*redis.Client); ok && err == nil {
+				warmUp(ctx, client)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			s.warnings = append(s.warnings, warnings...)
@@ -68,6 +71,17 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 		s.warnings[i] = "store " + at.name + ": " + w
 	}
 	return nil
+}
+
+// warmUp makes connections, and says hello on each.
+func warmUp(ctx context.Context, c *redis.Client) {
+	for range min(readyConns, c.Options().PoolSize) {
+		conn := c.Conn()
+		defer conn.Close() // it goes back to the pool
+		if conn.Ping(ctx).Err() != nil {
+			return // it will be seen when there is need for it
+		}
+	}
 }
 
 // errUnfit is wrapped by what inspect says of a server that answers.

@@ -22,10 +22,10 @@ const (
 	ioTimeout   = 250 * time.Millisecond
 )
 
-// How many connections there are to each server unless the URL says otherwise.
+// How many connections there are to each server, unless the URL says otherwise.
 const (
-	idleConns = 8 // that are kept open: a new one takes longest when there is least time for it
-	mostConns = 32
+	readyConns = 8 // from the beginning: a new one takes longest when there is least time for it
+	mostConns  = 32
 )
 
 // server is a Redis as store.url names it.
@@ -157,7 +157,7 @@ func (s *server) tuneSingle(user, password string) {
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.PoolSize = cmp.Or(o.PoolSize, mostConns)
 	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
@@ -174,7 +174,7 @@ func (s *server) tuneCluster(hosts []string, user, password string) {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false // replicas lag behind
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.PoolSize = cmp.Or(o.PoolSize, mostConns)
 	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
@@ -191,7 +191,7 @@ func (s *server) tuneFailover(hosts []string, user, password string) {
 	o.DisableIdentity = true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	timeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.PoolSize, o.MinIdleConns = cmp.Or(o.PoolSize, mostConns), cmp.Or(o.MinIdleConns, idleConns)
+	o.PoolSize = cmp.Or(o.PoolSize, mostConns)
 	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
 }
 
