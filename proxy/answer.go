@@ -134,27 +134,24 @@ func (c *call) refuseMethod() {
 	c.rec.Decision = refusedRequest
 	h := c.w.Header()
 	h["Allow"] = []string{"GET, HEAD, POST"}
-	c.write(http.StatusMethodNotAllowed, textType, "method not allowed")
+	c.write(http.StatusMethodNotAllowed, textType, "method not allowed", 0)
 }
 
 func (c *call) healthy() {
 	c.rec.Decision = decidedLocal
-	c.write(http.StatusOK, textType, "ok")
+	c.write(http.StatusOK, textType, "ok", 0)
 }
 
 // reply sends an answer of ours. wait is for Retry-After; there is none for 0.
 func (c *call) reply(status, errcode int, text string, wait time.Duration) {
 	c.rec.ErrCode = errcode
-	if wait > 0 {
-		c.w.Header()["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(wait), 10)}
-	}
-	c.write(status, jsonType, text)
+	c.write(status, jsonType, text, wait)
 }
 
 // write sends a body as it is: one SDK cannot read JSON with a newline behind it.
-func (c *call) write(status int, kind []string, text string) {
+func (c *call) write(status int, kind []string, text string, wait time.Duration) {
 	h := c.w.Header()
-	c.setOurs(h)
+	c.setOurs(h, wait)
 	h["Content-Type"] = kind
 	if c.r.Method == http.MethodHead { // else net/http works it out
 		h["Content-Length"] = []string{strconv.Itoa(len(text))}
@@ -185,7 +182,7 @@ func (*Handler) modifyResponse(res *http.Response) error {
 	if n := res.ContentLength; n >= 0 && n <= ownLength && c.r.Method != http.MethodHead {
 		delete(header, "Content-Length") // net/http works it out
 	}
-	c.setOurs(header)
+	c.setOurs(header, 0)
 	res.Header = nil  // ReverseProxy would copy them one by one
 	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
 	return nil

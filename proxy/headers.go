@@ -43,9 +43,9 @@ func ours(name string) bool {
 	return strings.HasPrefix(name, "X-Wxproxy-") || strings.HasPrefix(name, "X-Ratelimit") || strings.HasPrefix(name, "Ratelimit")
 }
 
-// setOurs sets the gateway's headers on an answer.
-func (c *call) setOurs(h http.Header) {
-	values := make([]string, 0, 6)
+// setOurs sets the gateway's headers on an answer. wait is for Retry-After; there is none for 0.
+func (c *call) setOurs(h http.Header, wait time.Duration) {
+	values := make([]string, 0, 7)
 	set := func(name, value string) {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
@@ -54,6 +54,9 @@ func (c *call) setOurs(h http.Header) {
 	set("X-Wxproxy-Decision", c.rec.Decision)
 	if c.rec.Rule != "" {
 		set("X-Wxproxy-Rule", c.rec.Rule)
+	}
+	if wait > 0 {
+		set("Retry-After", strconv.FormatInt(wholeSeconds(wait), 10))
 	}
 	if d := &c.decision; d.Quota > 0 {
 		var b [3 * 20]byte // one text for three numbers

@@ -158,6 +158,7 @@ type attempt struct {
 	traced   bool // GotConn is called for every connection
 	dog      *watchdog
 	deadline time.Time // past which the call must not be sent
+	began    time.Time // when it was tried
 	begun    bool      // the transport has the call
 	got      bool      // a connection was had
 	late     bool      // the deadline was past
@@ -167,8 +168,8 @@ type attempt struct {
 
 // do sends out, with the token and the body, and reads the first bytes of the answer.
 func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
-	began := time.Now()
-	if a.past(began) {
+	a.began = time.Now()
+	if a.past(a.began) {
 		a.late = true
 		return nil, errLate
 	}
@@ -180,7 +181,7 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	file := c.body.attach(req, &c.dog)
 
 	a.begun = true
-	c.dog.start(began)
+	c.dog.start(a.began)
 	res, err := c.h.transport.RoundTrip(req)
 	file.answered()
 	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
@@ -195,7 +196,7 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 		}
 	}
 	c.dog.rest()
-	c.upstream += time.Since(began)
+	c.upstream += time.Since(a.began)
 	return res, err
 }
 
@@ -208,7 +209,10 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	a.mark = a.wire.begun.Load()
-	now := time.Now()
+	now := a.began
+	if !info.WasIdle {
+		now = time.Now()
+	}
 	a.dog.guard(a.wire, now)
 	if a.past(now) {
 		a.late = true

@@ -379,6 +379,9 @@ func (s *settings) clientIP(r *http.Request, peer netip.Addr) string {
 		return "unix"
 	}
 	if len(s.TrustedProxies) == 0 {
+		if i := strings.LastIndexByte(r.RemoteAddr, ':'); peer.Is4() && i > 0 && r.RemoteAddr[0] != '[' {
+			return r.RemoteAddr[:i]
+		}
 		return peer.String()
 	}
 	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
