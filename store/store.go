@@ -12,6 +12,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -84,15 +85,10 @@ var (
 // master, and runs scripts. What works but should be otherwise is left in Warnings. No error
 // contains a password.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	if o.URL == "" {
-		o.URL = "file:wxproxy.db"
+	if err := Check(o); err != nil {
+		return nil, err
 	}
-	if o.Prefix == "" {
-		o.Prefix = "wxp"
-	}
-	if !goodPrefix.MatchString(o.Prefix) {
-		return nil, fmt.Errorf("store.prefix %q: want 1 to 64 of A-Z a-z 0-9 . _ : -", o.Prefix)
-	}
+	o.URL, o.Prefix = cmp.Or(o.URL, defaultURL), cmp.Or(o.Prefix, defaultPrefix)
 	s := &Store{prefix: o.Prefix + ":" + fingerprint(o.Upstream) + ":"}
 	var err error
 	if path, ok := strings.CutPrefix(o.URL, "file:"); ok {
@@ -104,6 +100,23 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+const (
+	defaultURL    = "file:wxproxy.db"
+	defaultPrefix = "wxp"
+)
+
+// Check returns what is wrong with options that Open would refuse without looking at the store.
+func Check(o Options) error {
+	if prefix := cmp.Or(o.Prefix, defaultPrefix); !goodPrefix.MatchString(prefix) {
+		return fmt.Errorf("store.prefix %q: want 1 to 64 of A-Z a-z 0-9 . _ : -", prefix)
+	}
+	if o.URL == "" || strings.HasPrefix(o.URL, "file:") {
+		return nil
+	}
+	_, err := parseURL(o)
+	return err
 }
 
 // fingerprint is the same for two spellings of one upstream.

@@ -55,6 +55,10 @@ type gateway struct {
 // gatewayID returns the random id of this process life: 8 of [a-z0-9].
 func gatewayID() string { return strings.ToLower(rand.Text()[:8]) }
 
+func storeOptions(c *config.Config) store.Options {
+	return store.Options{URL: c.Store.URL, Password: c.Store.Password, Prefix: c.Store.Prefix, Upstream: c.Upstream.URL.String()}
+}
+
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
 // configuration names a file.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
@@ -63,9 +67,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	if g.shipped, err = config.ParseTable(config.LimitsFile, wxproxy.LimitsYAML, nil); err != nil {
 		return nil, err
 	}
-	g.store, err = store.Open(ctx, store.Options{
-		URL: c.Store.URL, Password: c.Store.Password, Prefix: c.Store.Prefix, Upstream: c.Upstream.URL.String(),
-	})
+	g.store, err = store.Open(ctx, storeOptions(c))
 	if err != nil {
 		return nil, err
 	}

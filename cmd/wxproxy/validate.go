@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"wxproxy/store"
 )
 
 func validateCommand() *cobra.Command {
@@ -14,6 +16,9 @@ func validateCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd)
 			if err != nil {
+				return err
+			}
+			if err := store.Check(storeOptions(c)); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
