@@ -114,7 +114,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 	run("request-alone", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "POST", body)
 	run("refused", benchHandler(b, "http://x", roundTripper(canned), limits.RefusedQuota), "POST", body)
 	run("forwarded", benchHandler(b, "http://x", roundTripper(canned), limits.Pass), "POST", body)
-	bare := &httputil.ReverseProxy{Transport: roundTripper(canned), Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", "x" }}
+	bare := &httputil.ReverseProxy{Transport: roundTripper(canned), BufferPool: new(copyBuffers), Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", "x" }}
 	run("bare-ReverseProxy", bare, "POST", body)
 }
 

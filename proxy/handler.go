@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
@@ -164,7 +165,7 @@ func New(o Options) (*Handler, error) {
 		h.transport = NewTransport(h.settings.Load().Timeout)
 	}
 	_, h.traced = h.transport.(*http.Transport)
-	h.calls.New = func() any { return new(call) }
+	h.calls.New = newCall
 	h.scratch.New = func() any { return new([scratchBytes]byte) }
 	quiet, err := zap.NewStdLogAt(h.outages, zap.WarnLevel)
 	if err != nil {
@@ -238,8 +239,10 @@ func (h *Handler) Close() {
 	}
 }
 
-// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP. One that was given
-// to ReverseProxy is not used again: the transport may still hold its context after the answer is out.
+// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP, and is used again
+// for another one after it. So nothing of it may be looked at by what can outlive ServeHTTP: the
+// transport, which may hold the call's context for longer and finds no more than a pointer in it, and
+// the connection, which has a watchdog of this call alone.
 type call struct {
 	h     *Handler
 	s     *settings
@@ -264,10 +267,19 @@ type call struct {
 	granted  bool // decision was granted and neither Done nor given back
 
 	in       *http.Request // r as ReverseProxy sees it; its context ends the call
-	dog      watchdog
-	upstream time.Duration // spent on waiting for WeChat
+	dog      *watchdog     // nil until the call goes to ReverseProxy
+	attempt  attempt
+	trace    *httptrace.ClientTrace // tells attempt; the same for every use of the call
+	upstream time.Duration          // spent on waiting for WeChat
 	answer   answer
 	rec      Record
+}
+
+// newCall returns a call without anything of a request.
+func newCall() any {
+	c := new(call)
+	c.trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.attempt.gotConn(info) }}
+	return c
 }
 
 // callKey is the one key under which a call's context holds the call, for ReverseProxy's hooks.
@@ -421,7 +433,9 @@ func (c *call) abandon(decision string) {
 func (c *call) end() {
 	c.done(unknownErrcode) // nothing to do unless a panic came between
 	c.endLead()
-	c.dog.end()
+	if c.dog != nil {
+		c.dog.end()
+	}
 	c.body.close()
 	if c.mine != nil {
 		c.mine.sent = c.rec.Attempts > 0
@@ -431,9 +445,7 @@ func (c *call) end() {
 		c.fill()
 		c.h.record(&c.rec)
 	}
-	if c.in == nil {
-		calls := &c.h.calls
-		*c = call{}
-		calls.Put(c)
-	}
+	calls := &c.h.calls
+	*c = call{trace: c.trace}
+	calls.Put(c)
 }

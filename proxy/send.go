@@ -41,7 +41,7 @@ func (e *unsentError) Unwrap() error { return e.err }
 // inbound returns the client's request as ReverseProxy shall see it: without the body, which was
 // read, and with the call in its context.
 func (c *call) inbound() *http.Request {
-	c.dog.timeout, c.dog.base = c.s.Timeout, c.began
+	c.dog = &watchdog{timeout: c.s.Timeout, base: c.began}
 	c.in = c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c))
 	c.in.Body = http.NoBody
 	c.in.ContentLength = 0
@@ -115,7 +115,8 @@ func (c *call) tokenDied() bool {
 // be dead. On return the grant is ended: the call is done or given back.
 func (c *call) send(out *http.Request) (*http.Response, error) {
 	for try := 1; ; try++ {
-		a := attempt{traced: c.h.traced, dog: &c.dog, deadline: c.decision.Deadline}
+		a := &c.attempt
+		*a = attempt{traced: c.h.traced, dog: c.dog, deadline: c.decision.Deadline}
 		res, err := a.do(c, out)
 		if err == nil {
 			c.rec.Attempts++
@@ -175,10 +176,10 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	}
 	// The context is in's, not out's, so that ReverseProxy's own trace is not in it: it
 	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
-	ctx := httptrace.WithClientTrace(c.in.Context(), &httptrace.ClientTrace{GotConn: a.gotConn})
+	ctx := httptrace.WithClientTrace(c.in.Context(), c.trace)
 	req := out.WithContext(ctx)
 	req.URL = c.target()
-	file := c.body.attach(req, &c.dog)
+	file := c.body.attach(req, c.dog)
 
 	a.begun = true
 	c.dog.start(a.began)
