@@ -747,6 +747,118 @@ func TestChaos(t *testing.T) {
 	}
 }
 
+// appTokens has a token for each app.
+type appTokens struct{}
+
+func (appTokens) Token(_ context.Context, appid string) (string, error) { return "token-" + appid, nil }
+func (appTokens) Secret(string) string                                  { return "" }
+
+func (appTokens) Renew(_ context.Context, appid, _ string) (string, error) {
+	return "token-" + appid, nil
+}
+
+// A call's memory is used again for another one, whatever became of the first: nothing of one is found
+// in another, and connections that are still being made for a caller who has gone serve others.
+func TestCallsDoNotMix(t *testing.T) {
+	const apps, workers, rounds = 8, 16, 150
+	appid := func(n int) string { return fmt.Sprintf("wx%016d", n) }
+	var seen, mixed atomic.Int64
+	u := newUpstream(t, nil)
+	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		seen.Add(1)
+		call := r.URL.Query().Get("call") // app.what.number
+		app, what, _ := strings.Cut(call, ".")
+		want := ""
+		if r.Method == http.MethodPost {
+			want = strings.Repeat(call+"\n", len(body)/(len(call)+1))
+		}
+		if r.URL.Query().Get("access_token") != "token-"+app || string(body) != want {
+			mixed.Add(1)
+		}
+		if strings.HasPrefix(what, "breaks") {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", jsonType[0])
+		w.Header().Set("X-Call", call)
+		fmt.Fprintf(w, `{"errcode":%d,"errmsg":%q}`, 50000+int(app[len(app)-1]-'0'), call)
+	})
+	transport := NewTransport(0)
+	dialed := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+		return dialed(ctx, network, addr)
+	}
+	var wrong sync.Map
+	g := newGateway(t, u.URL, func(o *Options) {
+		o.Transport, o.Tokens, o.Apps = transport, appTokens{}, nil
+		o.Limiter = &openLimiter{Ruleset: testRules(t), decision: limits.Decision{Verdict: limits.Pass, Quota: 9, Remaining: 9}}
+		for n := range apps {
+			o.Apps = append(o.Apps, App{Name: "name-" + appid(n), AppID: appid(n)})
+		}
+		o.Record = func(r *Record) {
+			number := int(r.AppID[len(r.AppID)-1] - '0')
+			if r.App != "name-"+r.AppID || r.UserAgent != r.RequestID || !strings.HasPrefix(r.RequestID, r.AppID) ||
+				r.Status == http.StatusOK && r.ErrCode != 50000+number || r.Status == statusClientGone && r.ErrCode != 0 && r.ErrCode != 50000+number {
+				wrong.Store(*r, true)
+			}
+		}
+	})
+	var wg sync.WaitGroup
+	var answered, gone atomic.Int64
+	for worker := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				app, what := appid((worker+i)%apps), [...]string{"answers", "breaks", "leaves"}[rand.IntN(3)]
+				call := fmt.Sprintf("%s.%s%d-%d", app, what, worker, i)
+				var body io.Reader
+				method := http.MethodGet
+				if size := [...]int{0, 1, 3000}[i%3]; size > 0 { // the last does not fit into memory
+					method, body = http.MethodPost, strings.NewReader(strings.Repeat(call+"\n", size))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				if what == "leaves" {
+					time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
+				}
+				r, _ := http.NewRequestWithContext(ctx, method, g.URL+"/"+app+"/cgi-bin/user/info?call="+call, body)
+				r.Header.Set("X-Request-Id", call)
+				r.Header.Set("User-Agent", call)
+				res, err := g.client.Do(r)
+				if err != nil {
+					gone.Add(1)
+					cancel()
+					continue
+				}
+				text, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				cancel()
+				if err == nil && what != "breaks" {
+					answered.Add(1)
+					want := fmt.Sprintf(`{"errcode":%d,"errmsg":%q}`, 50000+int(app[len(app)-1]-'0'), call)
+					if string(text) != want || res.Header.Get("X-Call") != call || res.Header.Get("X-Request-Id") != call {
+						t.Errorf("call %s: answer %s, %s", call, text, res.Header)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	g.Close()
+	wrong.Range(func(record, _ any) bool {
+		t.Errorf("record = %+v", record)
+		return true
+	})
+	if mixed.Load() > 0 {
+		t.Errorf("%d of %d calls had another's token or body", mixed.Load(), seen.Load())
+	}
+	if answered.Load() < workers*rounds/4 || gone.Load() < workers*rounds/10 {
+		t.Errorf("%d calls answered, %d callers gone: the test proves nothing", answered.Load(), gone.Load())
+	}
+}
+
 // renewals are tokens that change with each renewal.
 type renewals struct{ n atomic.Int64 }
 
