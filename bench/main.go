@@ -17,8 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 func main() {
@@ -66,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each case")
-	flags.DurationVar(&o.window, "window", 4*time.Second, "how long each contender is measured in each round")
+	flags.DurationVar(&o.window, "window", 3*time.Second, "how long each contender is measured in each round, a second at a time")
 	flags.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait before each round for others to leave the machine alone")
 	flags.StringVar(&o.only, "case", "", "only the cases whose name begins with this")
 	flags.StringVar(&o.out, "out", "docs", "folder of the documents; nothing is written with -case")
@@ -148,20 +146,17 @@ func rewrite(from, folder string) error {
 	return nil
 }
 
-// bench is a run: the tools, and what stays up all the time.
+// bench is a run.
 type bench struct {
 	options
-	tools    *tools
-	dir      string
-	script   string // wrk's
-	redis    *running
-	client   *redis.Client
-	upstream *running
-	pinned   bool
-	results  results
+	tools   *tools
+	dir     string
+	script  string // wrk's
+	pinned  bool   // the load, upstreams and Redis to core 0, contenders to core 1
+	results results
 }
 
-// open installs and builds what is needed and starts Redis.
+// open installs and builds what is needed.
 func open(ctx context.Context, o options) (*bench, error) {
 	b := &bench{options: o}
 	var err error
@@ -193,57 +188,7 @@ func commit(ctx context.Context) string {
 	return name
 }
 
-// site starts Redis and the upstream, pinned or not.
-func (b *bench) site(ctx context.Context, pinned bool) error {
-	if err := b.stopSite(); err != nil {
-		return err
-	}
-	b.pinned = pinned
-	begin := func(name string, argv ...string) (*running, error) {
-		address, err := freeAddress(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for i := range argv {
-			argv[i] = strings.NewReplacer("ADDRESS", address, "PORT", strconv.Itoa(port(address))).Replace(argv[i])
-		}
-		if pinned {
-			argv = append([]string{"taskset", "-c", "0"}, argv...)
-		}
-		dir := filepath.Join(b.dir, name)
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return nil, err
-		}
-		cmd := command(ctx, argv[0], argv[1:]...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs(pinned)))
-		return launch(ctx, name, address, dir, cmd)
-	}
-	var err error
-	if b.redis, err = begin("redis", b.tools.redis, "--bind", "127.0.0.1", "--port", "PORT", "--save", "", "--appendonly", "no", "--maxclients", "4000"); err != nil {
-		return err
-	}
-	b.client = redis.NewClient(&redis.Options{Addr: b.redis.address})
-	b.upstream, err = begin("upstream", b.tools.self, "serve", "upstream", "ADDRESS")
-	return err
-}
-
-func (b *bench) stopSite() error {
-	var errs []error
-	if b.client != nil {
-		errs = append(errs, b.client.Close())
-		b.client = nil
-	}
-	for _, r := range []*running{b.redis, b.upstream} {
-		if r != nil {
-			errs = append(errs, r.stop())
-		}
-	}
-	b.redis, b.upstream = nil, nil
-	return errors.Join(errs...)
-}
-
-func (b *bench) close() error { return errors.Join(b.stopSite(), os.RemoveAll(b.dir)) }
+func (b *bench) close() error { return os.RemoveAll(b.dir) }
 
 func procs(pinned bool) int {
 	if pinned {

@@ -55,22 +55,44 @@ func processes() []process {
 	return all
 }
 
-// tree is a process and all below it: nginx works in a child. No process has the id 0.
-func tree(all []process, root int) (sum process) {
+// family is a process and all below it: nginx works in a child. No process has the id 0.
+func family(all []process, root int) (found []process) {
 	for _, p := range all {
 		switch {
 		case p.pid == root:
-			sum.cpu += p.cpu
-			sum.reaped += p.reaped
-			sum.rssBytes += p.rssBytes
+			found = append(found, p)
 		case root != 0 && p.parent == root:
-			below := tree(all, p.pid)
-			sum.cpu += below.cpu
-			sum.reaped += below.reaped
-			sum.rssBytes += below.rssBytes
+			found = append(found, family(all, p.pid)...)
 		}
 	}
-	return sum
+	return found
+}
+
+// exact is the time that the threads of processes have run, to the nanosecond. It leaves out threads
+// that have ended, of which the contenders have none.
+func exact(processes []process) (spent time.Duration) {
+	for _, p := range processes {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid)) // the pattern is right
+		for _, thread := range threads {
+			data, err := os.ReadFile(thread) //nolint:gosec // G304: the kernel's
+			if err != nil {
+				continue // it has just ended
+			}
+			run, _, _ := strings.Cut(string(data), " ")
+			n, _ := strconv.ParseInt(run, 10, 64) // the kernel wrote it
+			spent += time.Duration(n)
+		}
+	}
+	return spent
+}
+
+// rssMB is the memory of processes.
+func rssMB(processes []process) float64 {
+	var sum int64
+	for _, p := range processes {
+		sum += p.rssBytes
+	}
+	return float64(sum) / (1 << 20)
 }
 
 // busy is the time that all processors of the machine have been at work, and the time that a
@@ -100,12 +122,11 @@ func busy() (worked, stolen time.Duration, err error) {
 	return worked, stolen, nil
 }
 
-// usage is what the parts of a measurement have used up to now.
+// usage is what the machine has done up to a moment.
 type usage struct {
-	at           time.Time
-	proxy, redis process
-	others       time.Duration // all processes but this one and those below it, and what was stolen
-	rest         time.Duration // what all processors have done and this one and those below it have not
+	at     time.Time
+	others time.Duration // all processes but this one and those below it, and what was stolen
+	rest   time.Duration // what all processors have done and this one and those below it have not
 }
 
 // foreign is how much of one core others have used since before. Either figure can miss some of it:
@@ -116,16 +137,18 @@ func (u usage) foreign(before usage) float64 {
 
 // readUsage reads the figures of a moment. What a child of ours that ended has used is in its
 // parent's figures.
-func readUsage(proxy, redis int) (usage, error) {
+func readUsage() (usage, error) {
 	all := processes()
-	u := usage{at: time.Now(), proxy: tree(all, proxy), redis: tree(all, redis)}
-	mine := tree(all, os.Getpid())
+	u := usage{at: time.Now()}
+	var mine time.Duration
+	for _, p := range family(all, os.Getpid()) {
+		mine += p.cpu + p.reaped
+	}
 	for _, p := range all {
 		u.others += p.cpu + p.reaped
 	}
-	u.others -= mine.cpu + mine.reaped
 	worked, stolen, err := busy()
-	u.others += stolen
-	u.rest = worked + stolen - mine.cpu - mine.reaped
+	u.others += stolen - mine
+	u.rest = worked + stolen - mine
 	return u, err
 }

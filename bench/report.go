@@ -11,6 +11,7 @@ import (
 // figures are one measurement of one contender. Microseconds are CPU for each call; P50 and P99
 // are microseconds too.
 type figures struct {
+	Turns                    int // that make it up
 	Calls                    int64
 	PerSecond                float64
 	ProxyMicros, RedisMicros float64
@@ -167,7 +168,7 @@ func (r *results) gates() []gate {
 		{name: "refused here, calls/s / net/http", nameZH: "本地拒绝，每秒次数与 net/http 之比", seen: refused.ratio(ours, handler, perSecond), digits: 2, want: 0.75, aim: 0.80},
 		most("refused here, commands to Redis for 1000 calls", "本地拒绝，每 1000 次的 Redis 命令数", refused.of(ours, func(f figures) float64 { return 1000 * float64(f.RedisCommands) / float64(f.Calls) }), 0, 0),
 		most("of it, beyond one a second for each counter, which may open again", "其中超出每个计数器每秒一条的部分（计数器可能重新开放）", refused.of(ours, func(f figures) float64 {
-			asks := counters * (float64(f.Calls)/f.PerSecond + 1) // the second has begun before the window
+			asks := counters * (float64(f.Calls)/f.PerSecond + float64(f.Turns)) // the second has begun before each turn
 			return 1000 * max(0, float64(f.RedisCommands)-asks) / float64(f.Calls)
 		}), 0, 0),
 		in(most("commands to Redis for 1000 calls, 5000 calls/s of one rule", "每 1000 次调用的 Redis 命令数（一条规则，每秒 5000 次）", spreadOf(s.Redis), 10, 0), "", 2),

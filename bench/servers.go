@@ -27,7 +27,7 @@ const refusalText = `{"errcode":45009,"errmsg":"api freq out of limit"}`
 // mediaBytes is the size of a file that is sent or fetched.
 const mediaBytes = 1 << 20
 
-// seen is what an upstream was asked for since it was last reset.
+// seen is what an upstream was asked for.
 type seen struct {
 	Gets, Posts, Tokens int64
 	Wrong               int64 // bodies that are none of those that the load sends
@@ -89,17 +89,12 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer)
 }
 
-// control tells what was seen. The counts may begin anew, and a delay of the answers to come be set.
+// control tells what was seen. A delay of the answers to come may be set.
 func (u *upstream) control(q url.Values) []byte {
 	if d, err := time.ParseDuration(q.Get("delay")); err == nil {
 		u.delay.Store(int64(d))
 	}
 	text, _ := json.Marshal(seen{Gets: u.gets.Load(), Posts: u.posts.Load(), Tokens: u.tokens.Load(), Wrong: u.wrong.Load()}) // four numbers
-	if q.Has("reset") {
-		for _, count := range []*atomic.Int64{&u.gets, &u.posts, &u.tokens, &u.wrong} {
-			count.Store(0)
-		}
-	}
 	return text
 }
 

@@ -57,12 +57,7 @@ func (b *bench) pinnedSpecials(ctx context.Context) error {
 		s.Redis = append(s.Redis, 1000*float64(commands)/float64(p.Calls))
 		say("5000/s: %d scripts in Redis for %d calls", commands, p.Calls)
 	}
-	_, err := b.upstreamDelay(ctx, "0s")
-	return err
-}
-
-func (b *bench) upstreamDelay(ctx context.Context, delay string) (string, error) {
-	return fetch(ctx, http.MethodGet, "http://"+b.upstream.address+"/-/?delay="+delay, "")
+	return nil
 }
 
 // openLoop is pacedOnce on a machine that others leave alone: it is done again if they did
@@ -72,9 +67,9 @@ func (b *bench) openLoop(ctx context.Context, name string, rate int, delay strin
 		if err := b.awaitQuiet(ctx, 3*time.Second); err != nil {
 			return nil, 0, err
 		}
-		before, err1 := readUsage(0, 0)
+		before, err1 := readUsage()
 		p, scripts, err = b.pacedOnce(ctx, name, rate, delay)
-		after, err2 := readUsage(0, 0)
+		after, err2 := readUsage()
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, 0, err
 		}
@@ -88,34 +83,27 @@ func (b *bench) openLoop(ctx context.Context, name string, rate int, delay strin
 }
 
 // pacedOnce paces calls of one rule through a contender. It returns how many scripts Redis ran too.
-func (b *bench) pacedOnce(ctx context.Context, name string, rate int, delay string) (*paced, int64, error) {
-	if _, err := b.upstreamDelay(ctx, delay); err != nil {
-		return nil, 0, err
-	}
-	set, err := b.setup(ctx, 1, 64, 5_000_000)
+func (b *bench) pacedOnce(ctx context.Context, name string, rate int, delay string) (p *paced, scripts int64, err error) {
+	l, err := b.lane(ctx, name, 1, counters, 5_000_000)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer os.RemoveAll(set.Dir)
-	r := b.upstream
-	if name != direct {
-		if r, err = b.tools.start(ctx, name, set); err != nil {
-			return nil, 0, err
-		}
+	defer func() { err = errors.Join(err, l.close()) }()
+	if _, err := fetch(ctx, http.MethodGet, "http://"+l.upstream.address+"/-/?delay="+delay, ""); err != nil {
+		return nil, 0, err
 	}
-	target := "http://" + r.address + "/cgi-bin/bench/c00?lang=zh_CN"
-	var p *paced
-	var before, after int64
-	if _, err = b.paced(ctx, target, rate, time.Second); err == nil {
-		if before, err = b.commands(ctx); err == nil {
-			if p, err = b.paced(ctx, target, rate, b.window); err == nil {
-				after, err = b.commands(ctx)
-			}
-		}
+	target := "http://" + l.address + "/cgi-bin/bench/c00?lang=zh_CN"
+	if _, err := b.paced(ctx, target, rate, time.Second); err != nil {
+		return nil, 0, err
 	}
-	if name != direct {
-		err = errors.Join(err, r.stop())
+	before, err := l.scripts(ctx)
+	if err != nil {
+		return nil, 0, err
 	}
+	if p, err = b.paced(ctx, target, rate, b.window); err != nil {
+		return nil, 0, err
+	}
+	after, err := l.scripts(ctx)
 	return p, after - before, err
 }
 
@@ -149,29 +137,24 @@ func (b *bench) unpinnedSpecials(ctx context.Context) error {
 
 func (b *bench) startAndReload(ctx context.Context, rules int) (err error) {
 	s := &b.results.Special
-	set, err := b.setup(ctx, manyApps, rules, 5_000_000)
+	l, err := b.lane(ctx, ours, manyApps, rules, 5_000_000)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(set.Dir)
-	began := time.Now()
-	r, err := b.tools.start(ctx, ours, set)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.stop()) }()
+	defer func() { err = errors.Join(err, l.close()) }()
 	// Connections are taken before the gateway is complete.
-	if _, err := fetch(ctx, http.MethodGet, "http://"+r.address+"/-/healthy", ""); err != nil {
+	began := time.Now()
+	if _, err := fetch(ctx, http.MethodGet, "http://"+l.address+"/-/healthy", ""); err != nil {
 		return err
 	}
-	took := time.Since(began).Microseconds()
+	took := (l.started + time.Since(began)).Microseconds()
 	s.Start[rules] = append(s.Start[rules], took)
-	s.MB[rules] = float64(tree(processes(), r.cmd.Process.Pid).rssBytes) / (1 << 20)
+	s.MB[rules] = rssMB(family(processes(), l.cmd.Process.Pid))
 	if rules != 20 {
 		say("%d apps, %d rules: ready after %d ms, %.0f MB", manyApps, rules, took/1000, s.MB[rules])
 		return nil
 	}
-	target := "http://" + r.address + "/wx0000000000000000/cgi-bin/bench/c00?lang=zh_CN"
+	target := "http://" + l.address + "/wx0000000000000000/cgi-bin/bench/c00?lang=zh_CN"
 	if _, err := b.paced(ctx, target, 1000, time.Second); err != nil {
 		return err
 	}
@@ -181,13 +164,13 @@ func (b *bench) startAndReload(ctx context.Context, rules int) (err error) {
 	}
 	go func() {
 		time.Sleep(time.Second)
-		_ = r.cmd.Process.Signal(syscall.SIGHUP) // that it was heard is seen below
+		_ = l.cmd.Process.Signal(syscall.SIGHUP) // that it was heard is seen below
 	}()
 	busy, err := b.paced(ctx, target, 1000, 2*time.Second)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(r.dir + "/stderr.log")
+	text, err := os.ReadFile(l.running.dir + "/stderr.log")
 	if err != nil {
 		return err
 	}

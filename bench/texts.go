@@ -17,9 +17,10 @@ Written by ` + "`make bench`" + `; do not edit. 中文：[benchmarks.zh-CN.md](b
 
 Load (wrk), upstream (120 bytes of JSON) and Redis run on core 0, the proxy alone on core 1 with
 GOMAXPROCS=1, one nginx worker, one HAProxy thread. 64 counters; one call of four is a small POST.
-The contenders take turns, each from a fresh start with a warm-up of a second. CPU is the kernel's
-accounting of the proxy and of Redis over the window, divided by the calls. Each time it is checked that
-the bodies arrived whole both ways, that the upstream saw the calls, a quarter of them POSTs, that the
+Each contender has an upstream and a Redis of its own. In each round all are started afresh and warmed
+up, and then are loaded in turn, a second to warm up and a second that is measured, again and again: what
+the machine and its host do otherwise comes and goes within seconds, and so meets all alike. CPU is the
+kernel's accounting of the proxy and of its Redis, divided by the calls. Each time it is checked that the bodies arrived whole both ways, that the upstream saw the calls, a quarter of them POSTs, that the
 counters in Redis equal what the upstream executed, and that each call is in the access log.
 `
 
@@ -36,8 +37,9 @@ const introZH = `# 性能测试
   这三个做的事更少，仅供参考。
 
 压力（wrk）、上游（120 字节 JSON）和 Redis 在 0 号核；代理独占 1 号核，GOMAXPROCS=1，nginx 一个 worker，HAProxy
-一个线程。64 个计数器，每四次调用有一次小的 POST。各对手轮流，每次重新启动，预热一秒。CPU 取内核对代理和 Redis
-进程的记账，除以调用次数。每次都检查：两个方向的内容完整；上游看到了这些调用，四分之一是 POST；Redis 里的计数等于
+一个线程。64 个计数器，每四次调用有一次小的 POST。每个对手有自己的上游和 Redis。每一轮都全部重新启动并预热，然后
+轮流加压，预热一秒、测一秒，如此往复：机器和宿主机的其他动静几秒一变，这样各对手遇到的大致相同。CPU 取内核对代理和
+它的 Redis 进程的记账，除以调用次数。每次都检查：两个方向的内容完整；上游看到了这些调用，四分之一是 POST；Redis 里的计数等于
 上游执行的次数；每次调用都在访问日志里。
 `
 
