@@ -259,9 +259,9 @@ type call struct {
 
 	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
 
-	mine     *ownCall // a call of the gateway's own
-	ownToken string   // a learned one that the call shows and keeps
-	leads    string   // the kind of ticket that others wait for this call to get
+	mine     *ownWriter // of a call of the gateway's own
+	ownToken string     // a learned one that the call shows and keeps
+	leads    string     // the kind of ticket that others wait for this call to get
 
 	decision limits.Decision
 	granted  bool // decision was granted and neither Done nor given back

@@ -8,16 +8,6 @@ import (
 	"net/http"
 )
 
-// ownKey is the key under which the context of a call of the gateway's own holds its ownCall. Nobody
-// else can set it.
-type ownKey struct{}
-
-// ownCall is a call of the gateway's own.
-type ownCall struct {
-	appid string
-	sent  bool
-}
-
 // maxOwnAnswer bounds the answer to a call of the gateway's own.
 const maxOwnAnswer = 64 << 10
 
@@ -26,9 +16,8 @@ const maxOwnAnswer = 64 << 10
 // the account's token, and teaches what its answer teaches. An error means that there is no answer
 // with status 200; the call may have been executed all the same, if sent says that it left.
 func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (answer []byte, sent bool, err error) {
-	own := &ownCall{appid: appid}
 	// With a server in its context ReverseProxy breaks off an answer that breaks off.
-	ctx = context.WithValue(context.WithValue(ctx, ownKey{}, own), http.ServerContextKey, &http.Server{}) //nolint:gosec // G112: it serves nobody
+	ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{}) //nolint:gosec // G112: it serves nobody
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
 		return nil, false, err
@@ -36,7 +25,7 @@ func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (an
 	r.RemoteAddr = "127.0.0.1:0"
 	r.Header["User-Agent"] = []string{"wxproxy"}
 	r.Header["Content-Type"] = []string{"application/json"}
-	w := ownWriter{header: make(http.Header)}
+	own := &ownWriter{appid: appid, header: make(http.Header)}
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint,err113 // panicked with as it is
 			answer, sent, err = nil, own.sent, fmt.Errorf("%s for %s: %w", path, appid, errNoAnswer)
@@ -44,18 +33,18 @@ func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (an
 			panic(p)
 		}
 	}()
-	h.ServeHTTP(&w, r)
-	if w.status != http.StatusOK {
-		return nil, own.sent, fmt.Errorf("%s for %s: %w: HTTP status %d", path, appid, errNoAnswer, w.status)
+	h.ServeHTTP(own, r)
+	if own.status != http.StatusOK {
+		return nil, own.sent, fmt.Errorf("%s for %s: %w: HTTP status %d", path, appid, errNoAnswer, own.status)
 	}
-	return w.body.Bytes(), own.sent, nil
+	return own.body.Bytes(), own.sent, nil
 }
 
 var errNoAnswer = errors.New("no answer")
 
 // own takes in the app of a call of the gateway's own, and reports whether it is one.
 func (c *call) own() bool {
-	own, ok := c.r.Context().Value(ownKey{}).(*ownCall)
+	own, ok := c.w.(*ownWriter)
 	if !ok {
 		return false
 	}
@@ -66,8 +55,11 @@ func (c *call) own() bool {
 	return true
 }
 
-// ownWriter keeps an answer.
+// ownWriter keeps the answer to a call of the gateway's own, and marks the call as one: nobody else's
+// has such a writer.
 type ownWriter struct {
+	appid  string
+	sent   bool
 	header http.Header
 	status int
 	body   bytes.Buffer
