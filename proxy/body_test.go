@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -161,7 +164,7 @@ func TestBodiesOfAllSizes(t *testing.T) {
 	})
 	dir := t.TempDir()
 	g := newGateway(t, u.URL, func(o *Options) { o.MaxBody, o.TempDir = maxBody, dir })
-	sizes := []int{1, 4095, 4096, scratchBytes - 1, scratchBytes, scratchBytes + 1, 2 * scratchBytes, 3*scratchBytes + 5, maxBody - 1, maxBody, maxBody + 1}
+	sizes := []int{1, 4095, 4096, pieceBytes - 1, pieceBytes, pieceBytes + 1, 2 * pieceBytes, 3*pieceBytes + 5, maxBody - 1, maxBody, maxBody + 1}
 	for _, size := range sizes {
 		for _, chunked := range []bool{false, true} {
 			t.Run(fmt.Sprint(size, " chunked ", chunked), func(t *testing.T) {
@@ -206,9 +209,102 @@ func TestBodiesOfAllSizes(t *testing.T) {
 func TestTempFileFails(t *testing.T) {
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, func(o *Options) { o.TempDir = t.TempDir() + "/gone" })
-	_, text := g.do(t, "POST", "/cgi-bin/media/upload", strings.Repeat("x", scratchBytes+1))
+	_, text := g.do(t, "POST", "/cgi-bin/media/upload", strings.Repeat("x", memoryBytes+1))
 	if text != systemError || u.count() != 0 || g.limiter.counted(t) != 0 {
 		t.Errorf("answer = %s, sent %d, counted %d", text, u.count(), g.limiter.counted(t))
+	}
+}
+
+// TestMediaInMemory sends more at once than there is room for: what finds room needs no file, nothing is
+// mixed up, although pieces go from body to body, and all room is there again at the end. Some answers
+// come before the body was read, some clients leave.
+func TestMediaInMemory(t *testing.T) {
+	const uploads, rounds, size = 48, 3, 1<<20 + 12345
+	var wrong, whole atomic.Int64
+	u := newUpstream(t, nil)
+	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("what") == "early" {
+			answerOK(w, r)
+			return
+		}
+		want := r.URL.Query().Get("fill")[0]
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		whole.Add(1)
+		if len(body) != size || bytes.Count(body, []byte{want}) != size {
+			wrong.Add(1)
+		}
+		answerOK(w, r)
+	})
+	for _, dir := range []string{t.TempDir(), t.TempDir() + "/gone"} {
+		g := newGateway(t, u.URL, func(o *Options) { o.TempDir = dir })
+		var wg sync.WaitGroup
+		var answered, refused atomic.Int64
+		for n := range uploads {
+			wg.Go(func() {
+				for round := range rounds {
+					fill := string(rune('0' + (n+round)%75))
+					what := [...]string{"whole", "early", "leaves"}[(n+round)%3]
+					ctx, cancel := context.WithCancel(t.Context())
+					if what == "leaves" {
+						time.AfterFunc(time.Duration(rand.IntN(20))*time.Millisecond, cancel)
+					}
+					r, _ := http.NewRequestWithContext(ctx, "POST", g.URL+"/cgi-bin/media/upload?what="+what+"&fill="+url.QueryEscape(fill), strings.NewReader(strings.Repeat(fill, size)))
+					res, err := g.client.Do(r)
+					if err == nil {
+						text, _ := io.ReadAll(res.Body)
+						res.Body.Close()
+						if string(text) == okText {
+							answered.Add(1)
+						} else {
+							refused.Add(1)
+						}
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		g.Close()
+		if room := g.h.room.Load(); room != roomBytes {
+			t.Errorf("room for %d bytes at the end, want %d", room, int64(roomBytes))
+		}
+		gone := strings.HasSuffix(dir, "gone")
+		if answered.Load() == 0 || gone != (refused.Load() > 0) {
+			t.Errorf("%d answered, %d refused; without a folder for files: %t", answered.Load(), refused.Load(), gone)
+		}
+	}
+	if wrong.Load() > 0 || whole.Load() == 0 {
+		t.Errorf("%d of %d bodies arrived changed", wrong.Load(), whole.Load())
+	}
+}
+
+// TestMediaClosed makes sure that a transport which reads on after the call reads nothing of the next one's.
+func TestMediaClosed(t *testing.T) {
+	g := newGateway(t, "http://127.0.0.1:1", nil)
+	for _, toFile := range []bool{false, true} {
+		m := &media{h: g.h, toFile: toFile}
+		for range 2 {
+			p := g.h.pieces.Get().(*piece)
+			copy(p[:], bytes.Repeat([]byte("m"), pieceBytes))
+			if err := m.add(p, pieceBytes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if (m.file != nil) != toFile {
+			t.Fatalf("in a file: %t, want %t", m.file != nil, toFile)
+		}
+		r := io.NewSectionReader(m, 0, 2*pieceBytes)
+		half := make([]byte, pieceBytes+pieceBytes/2)
+		if _, err := io.ReadFull(r, half); err != nil || bytes.Count(half, []byte("m")) != len(half) {
+			t.Errorf("in a file: %t: read %v", toFile, err)
+		}
+		m.close()
+		if n, err := r.Read(half); n != 0 || !errors.Is(err, os.ErrClosed) {
+			t.Errorf("in a file: %t: after close read %d, %v, want 0 and %v", toFile, n, err, os.ErrClosed)
+		}
 	}
 }
 
@@ -221,7 +317,7 @@ func TestBodyBreaksOff(t *testing.T) {
 		{"short and large", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 70000)},
 		{"chunks without an end", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"},
 		{"a chunk without its end", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"},
-		{"a full scratch and no end", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n" + strings.Repeat("x", scratchBytes) + "\r\n"},
+		{"a full scratch and no end", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n" + strings.Repeat("x", pieceBytes) + "\r\n"},
 		{"not a chunk", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"},
 		{"a bare line feed in a chunk", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n"},
 		{"a trailer without its end", "POST /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: b"},

@@ -88,7 +88,7 @@ type Options struct {
 	Learned   Learned                            // nil: no tokens but our own are known
 	Tickets   Tickets                            // nil: tickets are not cached
 	Transport http.RoundTripper                  // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
-	TempDir   string                             // for bodies over 64 KiB; default os.TempDir()
+	TempDir   string                             // for large bodies; default os.TempDir()
 	LostClear func(appid, path string, at int64) // told of a clear that was sent, at that time of the store's in milliseconds, and whose answer never came; "" is of all paths; may be nil
 	Record    func(*Record)                      // told of each call when it is over; must not keep the Record
 	Log       *zap.Logger                        // the program's own log; default none
@@ -110,8 +110,9 @@ type Handler struct {
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
 	settings  atomic.Pointer[settings]
 	inFlight  atomic.Int64
-	calls     sync.Pool // *call
-	scratch   sync.Pool // *[scratchBytes]byte
+	calls     sync.Pool    // *call
+	pieces    sync.Pool    // *piece
+	room      atomic.Int64 // bytes that large bodies may still take in memory
 	copies    copyBuffers
 	keyShown  sync.Once
 	wecom     sync.Once
@@ -166,7 +167,8 @@ func New(o Options) (*Handler, error) {
 	}
 	_, h.traced = h.transport.(*http.Transport)
 	h.calls.New = newCall
-	h.scratch.New = func() any { return new([scratchBytes]byte) }
+	h.pieces.New = func() any { return new(piece) }
+	h.room.Store(roomBytes)
 	quiet, err := zap.NewStdLogAt(h.outages, zap.WarnLevel)
 	if err != nil {
 		quiet = log.Default()

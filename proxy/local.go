@@ -103,7 +103,7 @@ const proxyTokenSeconds = 7200
 // tokenRequest reads a token request: the query and a form for the classic endpoint, JSON for the
 // stable one, and JSON where a client sends it to the classic one.
 func (c *call) tokenRequest(path string) (ask tokenRequest, ok bool) {
-	if c.body.file != nil {
+	if c.body.media != nil {
 		return ask, false // over 64 KiB
 	}
 	text := bytes.TrimLeft(c.body.memory, " \t\r\n")

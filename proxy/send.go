@@ -179,12 +179,12 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(c.in.Context(), c.trace)
 	req := out.WithContext(ctx)
 	req.URL = c.target()
-	file := c.body.attach(req, c.dog)
+	media := c.body.attach(req, c.dog)
 
 	a.begun = true
 	c.dog.start(a.began)
 	res, err := c.h.transport.RoundTrip(req)
-	file.answered()
+	media.answered()
 	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
 		res.Body.Close()
 		err = errSwitching

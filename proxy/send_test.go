@@ -81,7 +81,7 @@ func TestNoSecondSending(t *testing.T) {
 		{"HEAD", "HEAD", "", nil},
 		{"POST", "POST", `{"touser":"x"}`, nil},
 		{"POST of nothing", "POST", "", nil},
-		{"POST of a file", "POST", strings.Repeat("x", 3*scratchBytes), nil},
+		{"POST of a file", "POST", strings.Repeat("x", 3*pieceBytes), nil},
 		{"GET with Idempotency-Key", "GET", "", []string{"Idempotency-Key: 1"}},
 		{"POST with Idempotency-Key", "POST", `{"touser":"x"}`, []string{"Idempotency-Key: 1"}},
 		{"POST with X-Idempotency-Key", "POST", `{"touser":"x"}`, []string{"X-Idempotency-Key: 1"}},
@@ -172,7 +172,7 @@ func TestReplay(t *testing.T) {
 		{"a token of the caller's", "/sns/userinfo?access_token=theirs", deadText, second, nil, false, false, deadText, 1, 0, []int{40001}},
 	}
 	for _, tt := range tests {
-		for _, body := range []string{"", `{"a":1}`, strings.Repeat("x", 3*scratchBytes)} {
+		for _, body := range []string{"", `{"a":1}`, strings.Repeat("x", 3*pieceBytes)} {
 			t.Run(fmt.Sprint(tt.name, " with ", len(body)), func(t *testing.T) {
 				u := newUpstream(t, tokenCheck(tt.good, tt.answer))
 				g := newGateway(t, u.URL, nil)
@@ -342,7 +342,7 @@ func TestFateUnknown(t *testing.T) {
 		{"silence", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504},
 	}
 	for _, tt := range tests {
-		for _, body := range []string{"", "{}", strings.Repeat("x", 2*scratchBytes)} {
+		for _, body := range []string{"", "{}", strings.Repeat("x", 2*pieceBytes)} {
 			t.Run(fmt.Sprint(tt.name, " with ", len(body)), func(t *testing.T) {
 				u := newUpstream(t, tt.answer)
 				g := newGateway(t, u.URL, func(o *Options) {
