@@ -1,6 +1,6 @@
 // Command bench measures wxproxy against a bare httputil.ReverseProxy, nginx with Lua and Redis,
-// Caddy and HAProxy, and writes docs/benchmarks.md. `make bench` runs it; it takes about 20 minutes
-// and wants a machine that has nothing else to do.
+// Caddy and HAProxy, and writes docs/benchmarks.md. `make bench` runs it; it takes half an hour and
+// wants a machine that has nothing else to do.
 package main
 
 import (

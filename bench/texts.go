@@ -43,10 +43,10 @@ const introZH = `# 性能测试
 上游执行的次数；每次调用都在访问日志里。
 `
 
-const repeatEN = "## How to repeat it\n\n```sh\nmake bench                       # installs what it needs and says so; about 20 minutes on a quiet Linux machine of 2 cores or more\n" +
+const repeatEN = "## How to repeat it\n\n```sh\nmake bench                       # installs what it needs and says so; about half an hour on a quiet Linux machine of 2 cores or more\n" +
 	"go run ./bench -case forwarded   # some of the cases, to the terminal\ngo run ./bench -profile cpu.out  # a CPU profile of wxproxy under load\n" +
 	"make bench-compare BASE=main     # Go benchmarks of limits and proxy at BASE and now\n```\n"
 
-const repeatZH = "## 怎样重做\n\n```sh\nmake bench                       # 自己安装所需并说明；在安静的、两核以上的 Linux 机器上约 20 分钟\n" +
+const repeatZH = "## 怎样重做\n\n```sh\nmake bench                       # 自己安装所需并说明；在安静的、两核以上的 Linux 机器上约半小时\n" +
 	"go run ./bench -case forwarded   # 只跑一部分，打印出来\ngo run ./bench -profile cpu.out  # 压力下 wxproxy 的 CPU profile\n" +
 	"make bench-compare BASE=main     # limits 和 proxy 的 Go 基准，BASE 与现在相比\n```\n"
