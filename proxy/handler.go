@@ -447,6 +447,9 @@ func (c *call) end() {
 		c.fill()
 		c.h.record(&c.rec)
 	}
+	if c.in != nil && !c.h.traced {
+		return // who knows how long another transport than net/http's tells the trace
+	}
 	calls := &c.h.calls
 	*c = call{trace: c.trace}
 	calls.Put(c)

@@ -903,6 +903,35 @@ func TestWatchdogCutsItsOwnCallOnly(t *testing.T) {
 	}
 }
 
+// A timer of a connection's may look at a watchdog after its call is over. So no call has that of another
+// one, although a call's record is used again.
+func TestWatchdogOfOneCall(t *testing.T) {
+	transport := NewTransport(0)
+	dialed := transport.DialContext
+	var conn atomic.Pointer[wire]
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dialed(ctx, network, addr)
+		if w, ok := c.(*wire); ok {
+			conn.Store(w)
+		}
+		return c, err
+	}
+	const calls = 50
+	seen := make(map[*watchdog]bool)
+	u := newUpstream(t, nil)
+	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen[conn.Load().served()] = true
+		answerOK(w, r)
+	})
+	g := newGateway(t, u.URL, func(o *Options) { o.Transport = transport })
+	for range calls {
+		g.do(t, "GET", "/cgi-bin/user/info", "")
+	}
+	if len(seen) != calls || seen[nil] {
+		t.Errorf("%d watchdogs for %d calls", len(seen), calls)
+	}
+}
+
 // One timer of the connection looks after all calls that it serves: it lets those be that rest or have
 // ended, and barks in time for one that hangs after it had come to rest.
 func TestWatchdogOfManyCalls(t *testing.T) {
