@@ -174,6 +174,9 @@ func (b *bench) round(ctx context.Context, s scenario, c *result) (err error) {
 // others used the machine is dropped and measured again, and nothing is dropped for any other reason.
 func (b *bench) turn(ctx context.Context, s scenario, l *lane, dropped *int) error {
 	for range attempts {
+		if err := b.spareMemory(); err != nil {
+			return err
+		}
 		if _, err := b.load(ctx, s, l, time.Second); err != nil {
 			return err
 		}

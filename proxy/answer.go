@@ -169,8 +169,7 @@ func (c *call) write(status int, kind []string, text string, wait time.Duration)
 const ownLength = 2048
 
 // modifyResponse puts our headers on WeChat's answer. The body is the call's answer already.
-func (*Handler) modifyResponse(res *http.Response) error {
-	c := callOf(res.Request.Context())
+func (c *call) modifyResponse(res *http.Response) error {
 	c.rec.Status = res.StatusCode
 	c.learn(res)
 	if c.secretName != "" || c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {

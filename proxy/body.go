@@ -235,10 +235,12 @@ func (b *body) attach(out *http.Request, dog *watchdog) *mediaReader {
 		// For a body of unknown length net/http would start a goroutine that reads its first byte;
 		// identity tells it to write what there is, which is nothing.
 		out.Body = emptyBody{}
-		out.TransferEncoding = []string{"identity"}
+		out.TransferEncoding = asItIs
 	}
 	return nil
 }
+
+var asItIs = []string{"identity"}
 
 // emptyBody is a body of no bytes that net/http does not recognise as none.
 type emptyBody struct{}

@@ -100,7 +100,6 @@ type Handler struct {
 	tokens    Tokens
 	learned   Learned
 	tickets   Tickets
-	reverse   *httputil.ReverseProxy
 	transport http.RoundTripper
 	traced    bool // transport tells through httptrace what became of a call
 	tempDir   string
@@ -108,6 +107,7 @@ type Handler struct {
 	lostClear func(appid, path string, at int64)
 	log       *zap.Logger
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
+	quiet     *log.Logger // outages, for ReverseProxy
 	settings  atomic.Pointer[settings]
 	inFlight  atomic.Int64
 	calls     sync.Pool    // *call
@@ -166,20 +166,12 @@ func New(o Options) (*Handler, error) {
 		h.transport = NewTransport(h.settings.Load().Timeout)
 	}
 	_, h.traced = h.transport.(*http.Transport)
-	h.calls.New = newCall
+	h.calls.New = h.newCall
 	h.pieces.New = func() any { return new(piece) }
 	h.room.Store(roomBytes)
-	quiet, err := zap.NewStdLogAt(h.outages, zap.WarnLevel)
-	if err != nil {
-		quiet = log.Default()
-	}
-	h.reverse = &httputil.ReverseProxy{
-		Rewrite:        h.rewrite,
-		Transport:      roundTripper(h.roundTrip),
-		ModifyResponse: h.modifyResponse,
-		ErrorHandler:   h.handleError,
-		BufferPool:     &h.copies,
-		ErrorLog:       quiet,
+	var err error
+	if h.quiet, err = zap.NewStdLogAt(h.outages, zap.WarnLevel); err != nil {
+		h.quiet = log.Default()
 	}
 	return h, nil
 }
@@ -243,9 +235,10 @@ func (h *Handler) Close() {
 
 // call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP, and is used again
 // for another one after it. So nothing of it may be looked at by what can outlive ServeHTTP: the
-// transport, which may hold the call's context for longer and finds no more than a pointer in it, and
-// the connection, which has a watchdog of this call alone.
+// transport, which finds no more than a pointer to it in the request's context, and the connection,
+// which has a watchdog of this call alone.
 type call struct {
+	hooks
 	h     *Handler
 	s     *settings
 	w     http.ResponseWriter
@@ -268,26 +261,33 @@ type call struct {
 	decision limits.Decision
 	granted  bool // decision was granted and neither Done nor given back
 
-	in       *http.Request // r as ReverseProxy sees it; its context ends the call
-	dog      *watchdog     // nil until the call goes to ReverseProxy
+	dog      *watchdog // nil until the call goes to ReverseProxy
 	attempt  attempt
-	trace    *httptrace.ClientTrace // tells attempt; the same for every use of the call
-	upstream time.Duration          // spent on waiting for WeChat
+	upstream time.Duration // spent on waiting for WeChat
 	answer   answer
 	rec      Record
 }
 
+// hooks lead from ReverseProxy and the transport back to the call. They stay the same for all its uses.
+type hooks struct {
+	reverse *httputil.ReverseProxy
+	trace   *httptrace.ClientTrace
+}
+
 // newCall returns a call without anything of a request.
-func newCall() any {
+func (h *Handler) newCall() any {
 	c := new(call)
+	c.reverse = &httputil.ReverseProxy{
+		Rewrite:        c.rewrite,
+		Transport:      roundTripper(c.roundTrip),
+		ModifyResponse: c.modifyResponse,
+		ErrorHandler:   c.handleError,
+		BufferPool:     &h.copies,
+		ErrorLog:       h.quiet,
+	}
 	c.trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.attempt.gotConn(info) }}
 	return c
 }
-
-// callKey is the one key under which a call's context holds the call, for ReverseProxy's hooks.
-type callKey struct{}
-
-func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -318,7 +318,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuseDecision()
 		return
 	}
-	h.reverse.ServeHTTP(w, c.inbound())
+	c.forward()
 }
 
 // route works out the one path of the call, takes an appid off its front, and refuses what no app's
@@ -447,10 +447,10 @@ func (c *call) end() {
 		c.fill()
 		c.h.record(&c.rec)
 	}
-	if c.in != nil && !c.h.traced {
+	if c.dog != nil && !c.h.traced {
 		return // who knows how long another transport than net/http's tells the trace
 	}
 	calls := &c.h.calls
-	*c = call{trace: c.trace}
+	*c = call{hooks: c.hooks}
 	calls.Put(c)
 }

@@ -38,23 +38,21 @@ type unsentError struct{ err error }
 func (e *unsentError) Error() string { return "not sent: " + e.err.Error() }
 func (e *unsentError) Unwrap() error { return e.err }
 
-// inbound returns the client's request as ReverseProxy shall see it: without the body, which was
-// read, and with the call in its context.
-func (c *call) inbound() *http.Request {
+// forward has ReverseProxy send the granted call, without the client's body, which was read, and write
+// the answer.
+func (c *call) forward() {
 	c.dog = &watchdog{timeout: c.s.Timeout, base: c.began}
-	c.in = c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c))
-	c.in.Body = http.NoBody
-	c.in.ContentLength = 0
-	return c.in
+	c.r.Body, c.r.ContentLength = http.NoBody, 0
+	c.reverse.ServeHTTP(c.w, c.r)
 }
 
 // rewrite makes the request to WeChat out of a copy of the client's, but for what each attempt
 // sets itself. Neither the Host nor the authority of the client's target reaches WeChat.
-func (h *Handler) rewrite(p *httputil.ProxyRequest) {
+func (c *call) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = ""
 	p.Out.Trailer = nil
 	stripRequest(p.Out.Header)
-	if callOf(p.In.Context()).reads() {
+	if c.reads() {
 		delete(p.Out.Header, "Accept-Encoding")
 	}
 }
@@ -79,15 +77,14 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // roundTrip sends a granted call. If WeChat says the token is dead it renews the token once, counts
 // again and sends once more. Nothing else is ever repeated: the call may have been executed.
-func (h *Handler) roundTrip(out *http.Request) (*http.Response, error) {
-	c := callOf(out.Context())
+func (c *call) roundTrip(out *http.Request) (*http.Response, error) {
 	res, err := c.send(out)
 	if err != nil || !c.tokenDied() {
 		return res, err
 	}
-	fresh, err := h.tokens.Renew(c.r.Context(), c.app.AppID, c.token)
+	fresh, err := c.h.tokens.Renew(c.r.Context(), c.app.AppID, c.token)
 	if err != nil || fresh == "" || fresh == c.token {
-		h.outages.Warn("access_token not renewed", zap.String("app", c.app.Name), zap.Error(err))
+		c.h.outages.Warn("access_token not renewed", zap.String("app", c.app.Name), zap.Error(err))
 		return res, nil // WeChat's own answer
 	}
 	c.answer.discard()
@@ -174,9 +171,9 @@ func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 		a.late = true
 		return nil, errLate
 	}
-	// The context is in's, not out's, so that ReverseProxy's own trace is not in it: it
+	// The context is the client's, not out's, so that ReverseProxy's own trace is not in it: it
 	// would pass on 1xx answers, which WeChat does not send and old clients do not expect.
-	ctx := httptrace.WithClientTrace(c.in.Context(), c.trace)
+	ctx := httptrace.WithClientTrace(c.r.Context(), c.trace)
 	req := out.WithContext(ctx)
 	req.URL = c.target()
 	media := c.body.attach(req, c.dog)
@@ -286,8 +283,7 @@ func (d *watchdog) end() {
 }
 
 // handleError answers a call that has no answer of WeChat's.
-func (h *Handler) handleError(_ http.ResponseWriter, r *http.Request, err error) {
-	c := callOf(r.Context())
+func (c *call) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
 	var unsent *unsentError
 	switch {
 	case errors.Is(err, errRefused):
@@ -300,14 +296,14 @@ func (h *Handler) handleError(_ http.ResponseWriter, r *http.Request, err error)
 		// fetchToken for the decision. c.granted is of a request that ReverseProxy would not send.
 		c.giveBack()
 		c.decision = limits.Decision{Rule: c.decision.Rule}
-		h.outages.Warn("WeChat cannot be reached", zap.String("reason", reason(c.cause(err))))
+		c.h.outages.Warn("WeChat cannot be reached", zap.String("reason", reason(c.cause(err))))
 		c.refuse(refusedOverload, codeSystemError)
 	default:
 		// The one answer below a family that is not HTTP 200. WeChat may have executed the call,
 		// and some SDKs repeat it on errcode -1 by themselves; none reads an errcode at another
 		// status, so this one reaches the service as the transport failure that it is.
 		err = c.cause(err)
-		h.outages.Warn("no answer from WeChat", zap.String("reason", reason(err)))
+		c.h.outages.Warn("no answer from WeChat", zap.String("reason", reason(err)))
 		status := http.StatusBadGateway
 		if errors.Is(err, errUpstreamTimeout) {
 			status = http.StatusGatewayTimeout
