@@ -19,8 +19,9 @@ Load (wrk), upstream (120 bytes of JSON) and Redis run on core 0, the proxy alon
 GOMAXPROCS=1, one nginx worker, one HAProxy thread. 64 counters; one call of four is a small POST.
 Each contender has an upstream and a Redis of its own. In each round all are started afresh and warmed
 up, and then are loaded in turn, a second to warm up and a second that is measured, again and again: what
-the machine and its host do otherwise comes and goes within seconds, and so meets all alike. CPU is the
-kernel's accounting of the proxy and of its Redis, divided by the calls. Each time it is checked that the bodies arrived whole both ways, that the upstream saw the calls, a quarter of them POSTs, that the
+the machine and its host do otherwise comes and goes within seconds, and so meets all alike. Before each turn
+memory is taken and given back, more than an access log grows by: to get it from a virtual machine's host costs up to
+eight times as much as to write the log. CPU is the kernel's accounting of the proxy and of its Redis, divided by the calls. Each time it is checked that the bodies arrived whole both ways, that the upstream saw the calls, a quarter of them POSTs, that the
 counters in Redis equal what the upstream executed, and that each call is in the access log.
 `
 
@@ -38,15 +39,16 @@ const introZH = `# 性能测试
 
 压力（wrk）、上游（120 字节 JSON）和 Redis 在 0 号核；代理独占 1 号核，GOMAXPROCS=1，nginx 一个 worker，HAProxy
 一个线程。64 个计数器，每四次调用有一次小的 POST。每个对手有自己的上游和 Redis。每一轮都全部重新启动并预热，然后
-轮流加压，预热一秒、测一秒，如此往复：机器和宿主机的其他动静几秒一变，这样各对手遇到的大致相同。CPU 取内核对代理和
+轮流加压，预热一秒、测一秒，如此往复：机器和宿主机的其他动静几秒一变，这样各对手遇到的大致相同。轮到之前先占用再归还一块内存，
+比访问日志的增长要大：虚拟机向宿主机要内存，比写日志本身贵到八倍。CPU 取内核对代理和
 它的 Redis 进程的记账，除以调用次数。每次都检查：两个方向的内容完整；上游看到了这些调用，四分之一是 POST；Redis 里的计数等于
 上游执行的次数；每次调用都在访问日志里。
 `
 
-const repeatEN = "## How to repeat it\n\n```sh\nmake bench                       # installs what it needs and says so; about half an hour on a quiet Linux machine of 2 cores or more\n" +
+const repeatEN = "## How to repeat it\n\n```sh\nmake bench                       # installs what it needs and says so; about 35 minutes on a quiet Linux machine of 2 cores or more\n" +
 	"go run ./bench -case forwarded   # some of the cases, to the terminal\ngo run ./bench -profile cpu.out  # a CPU profile of wxproxy under load\n" +
 	"make bench-compare BASE=main     # Go benchmarks of limits and proxy at BASE and now\n```\n"
 
-const repeatZH = "## 怎样重做\n\n```sh\nmake bench                       # 自己安装所需并说明；在安静的、两核以上的 Linux 机器上约半小时\n" +
+const repeatZH = "## 怎样重做\n\n```sh\nmake bench                       # 自己安装所需并说明；在安静的、两核以上的 Linux 机器上约 35 分钟\n" +
 	"go run ./bench -case forwarded   # 只跑一部分，打印出来\ngo run ./bench -profile cpu.out  # 压力下 wxproxy 的 CPU profile\n" +
 	"make bench-compare BASE=main     # limits 和 proxy 的 Go 基准，BASE 与现在相比\n```\n"
