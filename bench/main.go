@@ -192,8 +192,8 @@ func commit(ctx context.Context) string {
 const spareBytes = 96 << 20
 
 // spareMemory has the machine hold memory that the next turn's access log can grow into. The host of a
-// virtual machine takes back what is free, within half a minute; to get it again takes up to eight times
-// as long as to write a line, more when the host is busy, and is not what a call costs.
+// virtual machine takes back what is free, within a minute; to get it again takes up to eight times as
+// long as to write a line, and is not what a call costs.
 func (b *bench) spareMemory() error {
 	f, err := os.CreateTemp(b.dir, "spare-")
 	if err != nil {
