@@ -100,6 +100,13 @@ func (s *Sandbox) command(name string, q url.Values, body io.Reader) (any, error
 		}
 		s.SetQuota(appid, q.Get("path"), n)
 		return done, nil
+	case "minute_limit":
+		n, err := pathAndNumber(q, "per_minute")
+		if err != nil {
+			return nil, err
+		}
+		s.SetMinuteLimit(appid, q.Get("path"), n)
+		return done, nil
 	case "used":
 		n, err := pathAndNumber(q, "n")
 		if err != nil {
@@ -183,6 +190,7 @@ type appState struct {
 	Executed     map[string]int64 `json:"executed"`
 	UsedToday    map[string]int64 `json:"used_today"`
 	Quotas       map[string]int64 `json:"quotas"`
+	MinuteLimits map[string]int64 `json:"minute_limits"`
 	TokenFetches int64            `json:"token_fetches"`
 	ClearsLeft   int              `json:"clears_left"`
 }
@@ -209,6 +217,7 @@ func (s *Sandbox) state() state {
 			Executed:     maps.Clone(a.executed),
 			UsedToday:    maps.Clone(a.used),
 			Quotas:       quotas,
+			MinuteLimits: maps.Clone(a.perMinute),
 			TokenFetches: a.fetches,
 			ClearsLeft:   clearsPerMonth - a.clears,
 		})

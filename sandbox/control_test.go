@@ -25,6 +25,9 @@ func TestControl(t *testing.T) {
 	for _, tt := range []struct{ method, target, body string }{
 		{"POST", "quota?appid=" + DefaultAppID + "&path=" + sendPath + "&per_day=2", ""},
 		{"POST", "quota?appid=" + DefaultAppID + "&path=/cgi-bin/menu/get&per_day=-1", ""},
+		{"POST", "minute_limit?appid=" + DefaultAppID + "&path=/CGI-BIN/menu/get/&per_minute=4", ""},
+		{"POST", "minute_limit?path=" + sendPath + "&per_minute=0", ""},
+		{"POST", "minute_limit?path=" + sendPath + "&per_minute=-1", ""},
 		{"POST", "used?appid=" + DefaultAppID + "&path=" + sendPath + "&n=1", ""},
 		{"POST", "fault", `{"path":"` + sendPath + `","errcode":-1,"delay":"1ms","delay_answer":"0s","slow_body":"1us","header":{"X-A":["b"]}}`},
 		{"POST", "fault", `{"path":"/cgi-bin/menu/get","hold":true}`},
@@ -50,6 +53,7 @@ func TestControl(t *testing.T) {
 			Executed:     map[string]int64{pathToken: 1, sendPath: 1},
 			UsedToday:    map[string]int64{pathToken: 1, sendPath: 2},
 			Quotas:       map[string]int64{sendPath: 2},
+			MinuteLimits: map[string]int64{"/cgi-bin/menu/get": 4},
 			TokenFetches: 1,
 			ClearsLeft:   10,
 		}},
@@ -96,6 +100,8 @@ func TestControlErrors(t *testing.T) {
 		{"POST", "quota?per_day=1", "", 400},
 		{"POST", "quota?path=/x&per_day=many", "", 400},
 		{"POST", "used?path=/x", "", 400},
+		{"POST", "minute_limit?per_minute=1", "", 400},
+		{"POST", "minute_limit?path=/x", "", 400},
 	} {
 		var got struct {
 			Error string `json:"error"`

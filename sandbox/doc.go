@@ -42,6 +42,7 @@
 //	POST /-/sandbox/advance?by=24h                       moves the clock
 //	POST /-/sandbox/kill_tokens?appid=wx..               every token answers 40001; no appid: of every app
 //	POST /-/sandbox/quota?appid=wx..&path=/..&per_day=9  sets a quota; -1 takes it away
+//	POST /-/sandbox/minute_limit?appid=wx..&path=/..&per_minute=9  sets a limit of a clock minute; -1 takes it away
 //	POST /-/sandbox/used?appid=wx..&path=/..&n=9         spends n calls that no client made
 //	POST /-/sandbox/clear?appid=wx..                     clears the day's counts as the console does
 //	POST /-/sandbox/reset                                back to the beginning

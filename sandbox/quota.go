@@ -21,8 +21,12 @@ func dayOf(t time.Time) int {
 
 func monthOf(t time.Time) int { return dayOf(t) / 100 }
 
-// roll begins a new day or month if the old one is over. now is in the sandbox's zone.
+// roll begins a new minute, day or month if the old one is over. now is in the sandbox's zone.
 func (a *app) roll(now time.Time) {
+	if minute := now.Unix() / 60; minute != a.minute {
+		a.minute = minute
+		clear(a.usedMinute)
+	}
 	if day := dayOf(now); day != a.day {
 		a.day, a.forces = day, 0
 		clear(a.used)
@@ -43,8 +47,8 @@ func (s *Sandbox) quota(a *app, path string) int64 {
 	return -1
 }
 
-// take spends one call of the day and counts it as executed, or returns the errcode for a day that
-// is spent.
+// take spends one call of the day and of the clock minute and counts it as executed, or returns the
+// errcode for a day or a minute that is spent: then the call is in neither count.
 func (c *call) take() int {
 	c.app.roll(c.now)
 	if limit := c.s.quota(c.app, c.path); limit >= 0 && c.app.used[c.path] >= limit {
@@ -53,7 +57,11 @@ func (c *call) take() int {
 		}
 		return 45009
 	}
+	if limit, ok := c.app.perMinute[c.path]; ok && c.app.usedMinute[c.path] >= limit {
+		return 45009 // facts 8a: in the same words as the day's
+	}
 	c.app.used[c.path]++
+	c.app.usedMinute[c.path]++
 	c.app.executed.add(c.path)
 	return 0
 }
@@ -70,6 +78,21 @@ func (s *Sandbox) SetQuota(appid, path string, perDay int64) {
 	}
 	for _, a := range s.each(appid) {
 		a.quotas[canonical(path)] = perDay
+	}
+}
+
+// SetMinuteLimit sets how often in each clock minute an app may call a path, beside the quota of the
+// day; negative: not limited. 0 refuses every call. A clear does not reset the count of the minute.
+// An empty appid means every app; an unknown one panics.
+func (s *Sandbox) SetMinuteLimit(appid, path string, perMinute int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.each(appid) {
+		if perMinute < 0 {
+			delete(a.perMinute, canonical(path))
+		} else {
+			a.perMinute[canonical(path)] = perMinute
+		}
 	}
 }
 
@@ -155,8 +178,8 @@ func clearOneQuota(c *call) reply {
 	return ok(c)
 }
 
-// getQuota answers openapi/quota/get. The figures of the minute are zeros, as if none were set; a
-// path without a quota says a limit of 0, as in the official example.
+// getQuota answers openapi/quota/get. A path without a quota has a limit of 0, as in the official
+// example, and a path without a limit of the minute has zeros for that.
 func getQuota(c *call) reply {
 	path, code := c.cgiPath()
 	if code != 0 {
@@ -182,6 +205,9 @@ func getQuota(c *call) reply {
 	if limit := c.s.quota(c.app, path); limit >= 0 {
 		out.Quota.Limit = limit
 		out.Quota.Remain = max(0, limit-out.Quota.Used)
+	}
+	if limit, ok := c.app.perMinute[path]; ok {
+		out.Rate = rate{Calls: limit, RefreshSeconds: 60}
 	}
 	return c.json(out)
 }

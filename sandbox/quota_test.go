@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,71 @@ func TestWhichQuotaCounts(t *testing.T) {
 	wantCode(t, "nothing allowed", message(t, s, token), 45009)
 	s.SetQuota("", "/cgi-bin/menu/get", 0)
 	wantCode(t, "nothing allowed to anybody", callJSON(t, s, "GET", "/cgi-bin/menu/get?access_token="+token, "", nil), 45009)
+}
+
+// TestMinuteLimit: past the limit of a clock minute WeChat answers in the words of the day's, executes
+// nothing and counts nothing of the day.
+func TestMinuteLimit(t *testing.T) {
+	const other = "wx00000000000000aa"
+	now := time.Date(2026, time.March, 31, 4, 0, 40, 0, time.UTC)
+	s := start(t, Options{
+		Apps: []App{{}, {AppID: other}}, Quotas: map[string]int64{sendPath: 6}, Now: func() time.Time { return now },
+	})
+	s.SetMinuteLimit(DefaultAppID, "/CGI-BIN/message/custom/send/", 2)
+	token := fetch(t, s, DefaultAppID)
+	count := func(when string, used, executed int64) {
+		t.Helper()
+		if u, e := s.Used(DefaultAppID, sendPath), s.Executed(DefaultAppID, sendPath); u != used || e != executed {
+			t.Errorf("%s: Used, Executed = %d, %d; want %d, %d", when, u, e, used, executed)
+		}
+	}
+	refused := func(when string) {
+		t.Helper()
+		var got struct {
+			Message string `json:"errmsg"`
+		}
+		wantCode(t, when, callJSON(t, s, "POST", sendPath+"?access_token="+token, "{}", &got), 45009)
+		if want := "reach max api daily quota limit"; !strings.HasPrefix(got.Message, want) {
+			t.Errorf("%s: errmsg %q, want %q, as of a day", when, got.Message, want)
+		}
+	}
+	wantCode(t, "first of the minute", message(t, s, token), 0)
+	wantCode(t, "second of the minute", message(t, s, token), 0)
+	refused("third of the minute")
+	count("after the third", 2, 2)
+	wantCode(t, "another app", message(t, s, fetch(t, s, other)), 0)
+	if !s.ClearQuota(DefaultAppID) {
+		t.Error("the console did not clear")
+	}
+	refused("after a clear, in the same minute")
+	s.Advance(19 * time.Second) // 12:00:59 there
+	refused("a second before the next minute")
+	count("before the next minute", 0, 2)
+
+	s.Advance(time.Second)
+	wantCode(t, "first of the next minute", message(t, s, token), 0)
+	var got quotaAnswer
+	ask := `{"cgi_path":"` + sendPath + `"}`
+	wantCode(t, "quota/get", callJSON(t, s, "POST", pathQuotaGet+"?access_token="+token, ask, &got), 0)
+	if got.Rate == nil || got.Rate.Calls != 2 || got.Rate.Refresh != 60 || got.Quota.Limit != 6 || got.Quota.Used != 1 {
+		t.Errorf("quota/get = %+v, rate_limit %+v; want 1 used of 6, and 2 calls in 60 s", got.Quota, got.Rate)
+	}
+
+	s.AddUsed(DefaultAppID, sendPath, 4)
+	wantCode(t, "last of the day", message(t, s, token), 0)
+	s.Advance(time.Minute)
+	refused("a new minute of a day that is used up")
+	s.AddUsed(DefaultAppID, sendPath, -6)
+	s.SetMinuteLimit("", sendPath, 0)
+	refused("nothing allowed in a minute")
+	s.SetMinuteLimit("", sendPath, -1)
+	for range 3 {
+		wantCode(t, "no limit of the minute", message(t, s, token), 0)
+	}
+	wantCode(t, "quota/get", callJSON(t, s, "POST", pathQuotaGet+"?access_token="+token, ask, &got), 0)
+	if got.Rate.Calls != 0 || got.Rate.Refresh != 0 {
+		t.Errorf("rate_limit of a path without one: %+v, want zeros", got.Rate)
+	}
 }
 
 func TestAddUsed(t *testing.T) {

@@ -75,12 +75,17 @@ type app struct {
 
 	forced time.Time // when stable_token was last forced
 
-	day      int              // the day that used and forces belong to
-	forces   int              // forced refreshes of stable_token
-	used     map[string]int64 // calls of that day by path, as WeChat's quotas see them
-	month    int              // the month that the clears belong to
-	clears   int              // clear_quota, its v2 and the console
-	singles  int              // openapi/quota/clear
+	day    int              // the day that used and forces belong to
+	forces int              // forced refreshes of stable_token
+	used   map[string]int64 // calls of that day by path, as WeChat's quotas see them
+
+	perMinute  map[string]int64 // limits of a clock minute by path, see SetMinuteLimit
+	minute     int64            // the clock minute that usedMinute belongs to, since 1970
+	usedMinute map[string]int64 // executed calls of that minute by path
+
+	month    int // the month that the clears belong to
+	clears   int // clear_quota, its v2 and the console
+	singles  int // openapi/quota/clear
 	calls    counts
 	executed counts
 	fetches  int64
@@ -179,13 +184,15 @@ func (s *Sandbox) reset() {
 			a.Secret = DefaultSecret
 		}
 		s.apps[a.AppID] = &app{
-			id:       a.AppID,
-			secret:   a.Secret,
-			quotas:   canonicalQuotas(a.Quotas),
-			used:     make(map[string]int64),
-			calls:    make(counts),
-			executed: make(counts),
-			tickets:  make(map[string]ticket),
+			id:         a.AppID,
+			secret:     a.Secret,
+			quotas:     canonicalQuotas(a.Quotas),
+			used:       make(map[string]int64),
+			perMinute:  make(map[string]int64),
+			usedMinute: make(map[string]int64),
+			calls:      make(counts),
+			executed:   make(counts),
+			tickets:    make(map[string]ticket),
 		}
 	}
 }
