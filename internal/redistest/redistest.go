@@ -32,12 +32,13 @@ type Server struct {
 	Socket   string // path of its unix socket
 	Password string // from --requirepass among the arguments of Start
 
-	tb   testing.TB
-	dir  string
-	args []string
-	env  []string
-	cmd  *exec.Cmd     // nil while it does not run
-	gone chan struct{} // closed when cmd has ended
+	tb    testing.TB
+	dir   string
+	args  []string
+	env   []string
+	clock string        // file that libfaketime reads; "": the clock cannot be moved
+	cmd   *exec.Cmd     // nil while it does not run
+	gone  chan struct{} // closed when cmd has ended
 }
 
 // Start runs redis-server without persistence and waits until it answers. Further args are its
@@ -72,6 +73,59 @@ func StartAt(tb testing.TB, now time.Time, args ...string) *Server {
 		missing(tb, fmt.Sprintf("libfaketime that works: TIME is %s, want %s", got.UTC(), now.UTC()))
 	}
 	return s
+}
+
+// StartMovable is Start with a server whose clock is the machine's until [Server.Move] moves it. It
+// treats the absence of libfaketime as StartAt does.
+func StartMovable(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	lib := faketime()
+	if lib == "" {
+		missing(tb, "libfaketime (Debian package libfaketime)")
+	}
+	clock := filepath.Join(tb.TempDir(), "clock")
+	writeClock(tb, clock, 0)
+	s := start(tb, []string{
+		"LD_PRELOAD=" + lib + " libc_malloc_debug.so.0", // as in StartAt
+		"FAKETIME_TIMESTAMP_FILE=" + clock,
+		"FAKETIME_NO_CACHE=1", // the file is read at each look at the clock
+		"FAKETIME_DONT_FAKE_MONOTONIC=1",
+	}, args...)
+	s.clock = clock
+	return s
+}
+
+// Move sets how far the clock of a server of StartMovable is ahead of the machine's, or with a
+// negative duration behind it. It returns when TIME shows it. A Restart keeps it.
+func (s *Server) Move(ahead time.Duration) {
+	s.tb.Helper()
+	if s.clock == "" {
+		s.tb.Fatal("redistest: Move: want a server of StartMovable")
+	}
+	writeClock(s.tb, s.clock, ahead)
+	if s.cmd == nil {
+		return // not running: it begins there
+	}
+	got, err := s.Client(s.tb).Time(s.tb.Context()).Result()
+	if err != nil {
+		s.tb.Fatalf("redistest: TIME: %v", err)
+	}
+	if off := time.Until(got) - ahead; off < -patience || off > patience {
+		missing(s.tb, fmt.Sprintf("libfaketime that reads FAKETIME_TIMESTAMP_FILE: TIME is %s off", off))
+	}
+}
+
+// writeClock replaces a libfaketime file in one step: the server may read it at any moment.
+func writeClock(tb testing.TB, path string, ahead time.Duration) {
+	tb.Helper()
+	next := path + ".next"
+	err := os.WriteFile(next, fmt.Appendf(nil, "%+f", ahead.Seconds()), 0o600)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		tb.Fatalf("redistest: %v", err)
+	}
 }
 
 // faketime returns the path of libfaketime, or "". scripts/deps.sh unpacks it beside redis-server

@@ -113,3 +113,24 @@ func TestMissing(t *testing.T) {
 		t.Fatal("CI is still set")
 	}
 }
+
+func TestMove(t *testing.T) {
+	const ahead = 36 * time.Hour
+	s := StartMovable(t)
+	c := s.Client(t)
+	if err := c.Set(t.Context(), "a", "1", time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.Move(ahead) // fails the test where TIME does not show it
+	if err := c.Get(t.Context(), "a").Err(); !errors.Is(err, redis.Nil) {
+		t.Errorf("GET a 36 hours later = %v, want a key that has expired", err)
+	}
+	s.Restart()
+	at, err := s.Client(t).Time(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := time.Until(at) - ahead; off < -patience || off > patience {
+		t.Errorf("after Restart the clock is %s ahead, want %s", time.Until(at), ahead)
+	}
+}
