@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 )
 
 func TestParseBudget(t *testing.T) {
@@ -240,42 +239,5 @@ func TestQuotasOfOneApp(t *testing.T) {
 	}
 	if got, want := shared.Match("/cgi-bin/a").Rule.Budget.String(), "1/day"; got != want {
 		t.Errorf("the profile's quota = %s, want %s", got, want)
-	}
-}
-
-// A window's end is the next one's start, whatever the zone does.
-func TestWindowsMeet(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		zone, err := time.LoadLocation(rapid.SampledFrom([]string{"Asia/Shanghai", "UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia"}).Draw(t, "zone"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "at"), 0)
-		p := rapid.SampledFrom([]Period{Day, Month}).Draw(t, "period")
-		w := windowAt(p, at, zone)
-		if at.Before(w.Start) || !at.Before(w.End) {
-			t.Fatalf("windowAt(%s, %s) = [%s, %s)", p, at, w.Start, w.End)
-		}
-		next := windowAt(p, w.End, zone)
-		if !next.Start.Equal(w.End) || next.Name == w.Name {
-			t.Fatalf("after %s until %s comes %s from %s", w.Name, w.End, next.Name, next.Start)
-		}
-	})
-}
-
-func TestDaysOfAnUnusualLength(t *testing.T) {
-	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for day, want := range map[string]time.Duration{"2026-03-29": 23 * time.Hour, "2026-10-25": 25 * time.Hour, "2026-11-23": 24 * time.Hour} {
-		at, err := time.ParseInLocation("2006-01-02 15:04", day+" 12:00", berlin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := windowAt(Day, at, berlin)
-		if got := w.End.Sub(w.Start); got != want {
-			t.Errorf("%s lasts %s, want %s", day, got, want)
-		}
 	}
 }

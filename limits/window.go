@@ -10,19 +10,43 @@ type Window struct {
 	End    time.Time // the first instant after it: the next window's start
 }
 
-// windowAt returns the window of that period in which t lies. Days of 23 and 25 hours are what
-// the zone says they are.
+// windowAt returns the window of that period in which t lies. Its name is the date that the zone's
+// clock shows at t; only where a clock went back over midnight after it had struck, as in St. John's
+// until 2011, the day that had begun goes on. Days last as long as the zone says.
 func windowAt(p Period, t time.Time, zone *time.Location) Window {
 	year, month, day := t.In(zone).Date()
-	if p == Month {
-		start := time.Date(year, month, 1, 0, 0, 0, 0, zone)
-		return Window{Name: start.Format("m200601"), Period: Month, Start: start, End: time.Date(year, month+1, 1, 0, 0, 0, 0, zone)}
+	date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+	next := date.AddDate(0, 0, 1)
+	if !t.Before(firstInstant(next, zone)) {
+		date, next = next, next.AddDate(0, 0, 1)
 	}
-	start := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	return Window{Name: start.Format("d20060102"), Period: Day, Start: start, End: time.Date(year, month, day+1, 0, 0, 0, 0, zone)}
+	name := date.Format("d20060102")
+	if p == Month {
+		name, date = date.Format("m200601"), date.AddDate(0, 0, 1-date.Day())
+		next = date.AddDate(0, 1, 0)
+	}
+	return Window{Name: name, Period: p, Start: firstInstant(date, zone), End: firstInstant(next, zone)}
 }
 
-// calendar is the day and the month of one moment. It holds for every moment of that day.
+// firstInstant returns when a date begins in a zone: when its clock first shows midnight of that date
+// or later, because a clock may skip midnight, or the whole date. The date is given as midnight UTC.
+func firstInstant(date time.Time, zone *time.Location) time.Time {
+	for t := date.Add(-24 * time.Hour).In(zone); ; { // every zone is less than a day off UTC
+		_, offset := t.Zone()
+		_, change := t.ZoneBounds()
+		midnight := date.Add(-time.Duration(offset) * time.Second)
+		if midnight.Before(t) {
+			midnight = t // skipped
+		}
+		if change.IsZero() || midnight.Before(change) {
+			return midnight.In(zone)
+		}
+		t = change
+	}
+}
+
+// calendar is the day and the month of one moment. It holds for every moment of that day. It is never
+// changed, so pointers into of may be kept and shared.
 type calendar struct {
 	zone *time.Location
 	of   [2]Window // by Period
