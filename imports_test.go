@@ -49,6 +49,7 @@ var vagueNames = []string{"util", "utils", "common", "types", "model", "models",
 var modules = []string{
 	"github.com/go-redis/redis_rate/v10",  // pace
 	"github.com/prometheus/client_golang", // metrics
+	"github.com/prometheus/client_model",  // client_golang's own types, for metrics gathered without a registry
 	"github.com/redis/go-redis/v9",        // counters and tokens of several gateways
 	"github.com/spf13/cobra",              // commands, their help and completion
 	"go.etcd.io/bbolt",                    // counters and tokens of one gateway

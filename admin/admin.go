@@ -7,12 +7,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -25,10 +25,14 @@ type Limiter interface {
 	Rules(appid string) *limits.Ruleset
 	// Usage returns what an app has used in the windows of now.
 	Usage(ctx context.Context, appid string) ([]limits.Usage, error)
-	// Degraded reports whether the store does not answer.
-	Degraded() bool
-	// GoesOn reports whether any rule still sends calls then.
-	GoesOn() bool
+	// UsageAll returns the usage of each app in the order given, nil for one that has no rules or, beside
+	// an error, was not read. Lines of one rule follow each other. usedOnly leaves out those with
+	// nothing used and no latch.
+	UsageAll(ctx context.Context, appids []string, usedOnly bool) ([][]limits.Usage, error)
+	// Store tells whether the store answers, and the error while requests to it fail.
+	Store() limits.StoreState
+	// FailsOpen reports whether any rule still sends calls then.
+	FailsOpen() bool
 }
 
 // App is one WeChat account.
@@ -50,10 +54,12 @@ type Options struct {
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
 
-	// Readings returns what WeChat itself said last of an app's counters, by their names, as far as it
-	// holds for the windows and clears of now. live asks WeChat first, which may take a minute; what is
-	// known comes back beside an error of that.
-	Readings func(ctx context.Context, appid string, live bool) (map[string]Reading, error)
+	// Readings returns what WeChat itself said last of the counters of each app, by their names, as far
+	// as it holds for the windows and clears of lines, which are the apps' usage. Beside an error it
+	// returns nil for an app that was not read. ReadLive asks WeChat about the counters of an app
+	// now, which may take a minute. Both are set, or none.
+	Readings func(ctx context.Context, appids []string, lines [][]limits.Usage) ([]map[string]Reading, error)
+	ReadLive func(ctx context.Context, appid string) error
 
 	// Tables returns the rules of an app's profile without the app's own quotas: as the program ships
 	// the profile, nil if it ships none of that name, and as the table in use has it.
@@ -79,7 +85,7 @@ type Admin struct {
 // New returns the handler of the admin listener.
 func New(o Options) *Admin {
 	a := &Admin{o: o, token: sha256.Sum256([]byte(o.Token)), mux: http.NewServeMux()}
-	metrics := promhttp.HandlerFor(o.Metrics.registry, promhttp.HandlerOpts{})
+	metrics := promhttp.HandlerFor(&scraper{a}, promhttp.HandlerOpts{})
 	a.mux.HandleFunc("GET /-/healthy", a.healthy)
 	a.mux.HandleFunc("GET /-/ready", a.ready)
 	a.mux.Handle("POST /-/reload", a.guarded(a.reload))
@@ -90,9 +96,6 @@ func New(o Options) *Admin {
 	a.mux.Handle("POST /api/v1/clear", a.guarded(a.clear))
 	a.mux.Handle("GET /api/v1/forget", a.guarded(a.planForget))
 	a.mux.Handle("POST /api/v1/forget", a.guarded(a.forget))
-	if o.Readings != nil {
-		o.Metrics.registry.MustRegister(&readingCollector{apps: o.Apps, readings: o.Readings})
-	}
 	a.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if !fromLoopback(r) && !a.knows(r) {
 			unauthorized(w)
@@ -170,21 +173,24 @@ func (a *Admin) healthy(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok")) // the client has gone
 }
 
-// ready says 503 only while the gateway stops: a store that is away must not take every gateway
-// out of the load balancer, because rules without a figure go on.
+// ready answers 503 only while the gateway stops, or when no rule sends calls without the store. An
+// outage of the store must not take every gateway out of the load balancer: rules without a figure go on.
 func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 	answer := struct {
 		Status string `json:"status"`
 		Store  string `json:"store"`
 	}{"ready", "ok"}
-	if a.o.Limiter.Degraded() {
-		answer.Store = "degraded"
+	state := a.o.Limiter.Store()
+	if answered, ok := errors.AsType[*limits.StoreError](state.Err); ok {
+		answer.Store = "refuses: " + answered.Text
+	} else if state.Err != nil {
+		answer.Store = "unreachable"
 	}
 	status := http.StatusOK
 	switch {
 	case a.o.Stop():
 		answer.Status, status = "stopping", http.StatusServiceUnavailable
-	case answer.Store != "ok" && !a.o.Limiter.GoesOn():
+	case state.Err != nil && !a.o.Limiter.FailsOpen():
 		answer.Status, status = "refusing", http.StatusServiceUnavailable
 	}
 	reply(w, status, answer)
@@ -250,113 +256,6 @@ func notOffered(w http.ResponseWriter, what string) {
 	reply(w, http.StatusNotImplemented, problem{Error: what + ": this gateway does not offer it"})
 }
 
-// Usage is the answer of /api/v1/usage: what each app has used today and this month.
-type Usage struct {
-	Time time.Time  `json:"time"`
-	Apps []AppUsage `json:"apps"`
-}
-
-// AppUsage is one app's part of it. Error stands in place of the rows when the store does not
-// answer.
-type AppUsage struct {
-	App     string `json:"app"`
-	AppID   string `json:"appid"`
-	Profile string `json:"profile"`
-	Rows    []Row  `json:"rows"`
-	Error   string `json:"error,omitempty"`
-
-	ReadingError string `json:"reading_error,omitempty"` // why WeChat was not read, or not to the end
-}
-
-// Row is one counter, in the words of WeChat's own console.
-type Row struct {
-	Category  string    `json:"category"`
-	Title     string    `json:"title"`
-	Rule      string    `json:"rule"`
-	Path      string    `json:"path,omitempty"`   // of a path inside a /* that is counted by itself
-	Caller    string    `json:"caller,omitempty"` // whose share of the quota it is; "" is the quota itself
-	Period    string    `json:"period"`
-	Quota     string    `json:"quota"` // N, unlimited, unknown or denied
-	Limit     int64     `json:"limit"` // 0 where there is no figure
-	Used      int64     `json:"used"`
-	Remaining int64     `json:"remaining"`
-	Reset     time.Time `json:"reset"`
-	State     string    `json:"state"` // open, full, latched or denied
-
-	// What WeChat itself said of a day's counter when it was last asked, where it was.
-	WechatUsed  *int64    `json:"wechat_used,omitempty"`
-	WechatLimit int64     `json:"wechat_limit,omitempty"` // 0: it tells none
-	Drift       *int64    `json:"drift,omitempty"`        // WeChat's count less ours: calls that did not pass a gateway
-	ReadAt      time.Time `json:"read_at,omitzero"`
-	Start       string    `json:"start,omitempty"` // unknown: WeChat did not say what it had counted before our first call of the day
-}
-
-func rowOf(u limits.Usage) Row {
-	r := Row{
-		Category: u.Rule.Category, Title: u.Rule.Title, Rule: u.Rule.Name,
-		Period: u.Period.String(), Limit: u.Limit, Used: u.Used, Remaining: u.Remaining, Reset: u.Reset,
-		Quota: u.Rule.Budget.String(), State: "open",
-	}
-	counter, caller, _ := strings.Cut(u.Counter, "@")
-	r.Path, r.Caller = strings.TrimPrefix(strings.TrimPrefix(counter, u.Rule.Name), ":"), caller
-	if u.StartUnknown {
-		r.Start = "unknown"
-	}
-	switch {
-	case u.Rule.Budget.Kind == limits.Denied:
-		r.State = "denied"
-	case u.Latched:
-		r.State = "latched"
-	case u.Limit > 0 && u.Remaining == 0:
-		r.State = "full"
-	}
-	return r
-}
-
-func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
-	live, ok := a.live(w, r)
-	if !ok {
-		return
-	}
-	apps := a.o.Apps()
-	if name := r.URL.Query().Get("app"); name != "" {
-		app, ok := a.app(w, name)
-		if !ok {
-			return
-		}
-		apps = []App{app}
-	}
-	answer := Usage{Time: time.Now(), Apps: []AppUsage{}}
-	for _, app := range apps {
-		answer.Apps = append(answer.Apps, a.usageOf(r.Context(), app, live))
-	}
-	reply(w, http.StatusOK, answer)
-}
-
-func (a *Admin) usageOf(ctx context.Context, app App, live bool) AppUsage {
-	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: []Row{}}
-	rules := a.o.Limiter.Rules(app.AppID)
-	if rules == nil { // between two reloads
-		one.Error = "not configured"
-		return one
-	}
-	one.Profile = rules.Profile
-	// Readings first: what a live one finds raises the counts.
-	readings, failed := a.readings(ctx, app, live)
-	one.ReadingError = failed
-	lines, err := a.o.Limiter.Usage(ctx, app.AppID)
-	if err != nil {
-		one.Error = "the store does not answer"
-		return one
-	}
-	for _, u := range lines {
-		row := rowOf(u)
-		row.read(readings, u)
-		one.Rows = append(one.Rows, row)
-	}
-	return one
-}
-
 // Explanation is the answer of /api/v1/explain: the rule of one path and what is left of it.
 type Explanation struct {
 	App       string `json:"app"`
@@ -407,7 +306,7 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 		e.Statement = "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"
 	default:
 		if e.Statement, err = a.explainRule(r.Context(), app, match, &e); err != nil {
-			reply(w, http.StatusServiceUnavailable, problem{Error: "the store does not answer"})
+			reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err)})
 			return
 		}
 	}

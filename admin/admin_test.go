@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,10 +19,10 @@ import (
 
 // fakeLimiter is a table of three rules, the first of which is used up.
 type fakeLimiter struct {
-	rules    *limits.Ruleset
-	err      error
-	degraded bool
-	refuses  bool // every rule, while degraded
+	rules   *limits.Ruleset
+	err     error // of Usage
+	store   error // of the last request
+	refuses bool  // every rule, while there is one
 }
 
 func newFakeLimiter(t *testing.T) *fakeLimiter {
@@ -56,9 +57,39 @@ func (f *fakeLimiter) Usage(context.Context, string) ([]limits.Usage, error) {
 	}, f.err
 }
 
-func (f *fakeLimiter) Degraded() bool { return f.degraded }
+func (f *fakeLimiter) UsageAll(ctx context.Context, appids []string, usedOnly bool) ([][]limits.Usage, error) {
+	return usageAll(ctx, f, appids, usedOnly)
+}
 
-func (f *fakeLimiter) GoesOn() bool { return !f.refuses }
+// usageAll makes UsageAll out of a fake's Usage.
+func usageAll(ctx context.Context, l Limiter, appids []string, usedOnly bool) ([][]limits.Usage, error) {
+	all := make([][]limits.Usage, len(appids))
+	for i, appid := range appids {
+		lines, err := l.Usage(ctx, appid)
+		if err != nil {
+			return all, err
+		}
+		if l.Rules(appid) == nil {
+			continue
+		}
+		all[i] = []limits.Usage{}
+		for _, u := range lines {
+			if !usedOnly || u.Used > 0 || u.Latched {
+				all[i] = append(all[i], u)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (f *fakeLimiter) Store() limits.StoreState { return storeState(f.store) }
+
+func storeState(err error) limits.StoreState {
+	_, answered := errors.AsType[*limits.StoreError](err)
+	return limits.StoreState{Answers: err == nil || answered, Err: err}
+}
+
+func (f *fakeLimiter) FailsOpen() bool { return !f.refuses }
 
 type stand struct {
 	limiter  *fakeLimiter
@@ -72,7 +103,6 @@ func newStand(t *testing.T) *stand {
 	s := &stand{limiter: newFakeLimiter(t)}
 	metrics := NewMetrics("test")
 	apps := func() []App { return []App{{Name: "shop", AppID: "wx1"}} }
-	metrics.Watch(apps, s.limiter)
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 40007, Sent: 2, Duration: time.Millisecond})
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "refused-quota", Errcode: 45009})
 	s.server = httptest.NewServer(New(Options{
@@ -157,18 +187,23 @@ func TestNoTokenMeansNobodyMayAsk(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	s := newStand(t)
+	away := errors.New("dial tcp 10.0.0.7:6379: connection refused")
+	refuses := fmt.Errorf("counters of wx1: %w", &limits.StoreError{Text: "NOPERM this user has no permissions"})
 	for _, tt := range []struct {
-		degraded, refuses, stopping bool
-		status                      int
-		body                        string
+		store             error
+		refuses, stopping bool
+		status            int
+		body              string
 	}{
-		{false, false, false, 200, `{"status":"ready","store":"ok"}`},
-		{false, true, false, 200, `{"status":"ready","store":"ok"}`},
-		{true, false, false, 200, `{"status":"ready","store":"degraded"}`},
-		{true, true, false, 503, `{"status":"refusing","store":"degraded"}`},
-		{false, false, true, 503, `{"status":"stopping","store":"ok"}`},
+		{nil, false, false, 200, `{"status":"ready","store":"ok"}`},
+		{nil, true, false, 200, `{"status":"ready","store":"ok"}`},
+		{away, false, false, 200, `{"status":"ready","store":"unreachable"}`},
+		{away, true, false, 503, `{"status":"refusing","store":"unreachable"}`},
+		{refuses, false, false, 200, `{"status":"ready","store":"refuses: NOPERM this user has no permissions"}`},
+		{refuses, true, false, 503, `{"status":"refusing","store":"refuses: NOPERM this user has no permissions"}`},
+		{nil, false, true, 503, `{"status":"stopping","store":"ok"}`},
 	} {
-		s.limiter.degraded, s.limiter.refuses, s.stopping = tt.degraded, tt.refuses, tt.stopping
+		s.limiter.store, s.limiter.refuses, s.stopping = tt.store, tt.refuses, tt.stopping
 		if status, body := s.do(t, "GET", "/-/ready"); status != tt.status || strings.TrimSpace(body) != tt.body {
 			t.Errorf("ready = %d %s, want %d %s", status, body, tt.status, tt.body)
 		}
@@ -200,9 +235,24 @@ func TestUsage(t *testing.T) {
 	if diff := cmp.Diff(want, got.Apps); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
 	}
-	s.limiter.err = errors.New("redis: connection refused at 10.0.0.7")
-	if _, body := s.do(t, "GET", "/api/v1/usage", "Authorization", "Bearer correct"); strings.Contains(body, "10.0.0.7") || !strings.Contains(body, "the store does not answer") {
-		t.Errorf("usage without a store = %s, want its failure in words and no internals", body)
+}
+
+// An error of the store is told in words: what the store has answered, and no address of it.
+func TestErrorsOfTheStore(t *testing.T) {
+	s := newStand(t)
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("dial tcp 10.0.0.7:6379: connection refused"), `"error":"the store does not answer"`},
+		{fmt.Errorf("10.0.0.7: %w", &limits.StoreError{Text: "OOM command not allowed"}), `"error":"the store answered: OOM command not allowed"`},
+	} {
+		s.limiter.err = tt.err
+		for _, target := range []string{"/api/v1/usage", "/api/v1/usage?app=shop", "/api/v1/explain?app=shop&path=/cgi-bin/a"} {
+			if _, body := s.do(t, "GET", target, "Authorization", "Bearer correct"); strings.Contains(body, "10.0.0.7") || !strings.Contains(body, tt.want) {
+				t.Errorf("%s = %s, want %s and no internals", target, body, tt.want)
+			}
+		}
 	}
 }
 
@@ -236,6 +286,9 @@ func TestMetrics(t *testing.T) {
 		`wxproxy_quota_limit{app="shop",period="day",rule="menu.create"} 2`,
 		`wxproxy_quota_remaining{app="shop",period="day",rule="menu.create"} 0`,
 		`wxproxy_quota_used{app="shop",period="day",rule="other"} 7`,
+		`wxproxy_quota_reset_timestamp_seconds{app="shop",period="day"} 1.7954784e+09`,
+		`wxproxy_quota_scrape_complete 1`,
+		`wxproxy_store_counting 1`,
 		`wxproxy_store_up 1`,
 		`wxproxy_build_info{version="test"} 1`,
 	} {

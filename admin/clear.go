@@ -187,7 +187,7 @@ func (a *Admin) plan(w http.ResponseWriter, r *http.Request) (*ClearPlan, bool) 
 	}
 	lines, err := a.o.Limiter.Usage(r.Context(), app.AppID)
 	if err != nil {
-		reply(w, http.StatusServiceUnavailable, problem{Error: "the store does not answer"})
+		reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err)})
 		return nil, false
 	}
 	plan.Clears = clearsRow(lines, match.Counter)

@@ -47,7 +47,7 @@ func (a *Admin) forget(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrConfigured):
 		stillConfigured(w, App{Name: answer.AppID, AppID: answer.AppID})
 	case err != nil:
-		reply(w, http.StatusServiceUnavailable, problem{Error: "the store does not answer: some of " + answer.AppID + " may be erased, and some not"})
+		reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err) + ": some of " + answer.AppID + " may be erased, and some not"})
 	default:
 		reply(w, http.StatusOK, answer)
 	}

@@ -1,37 +1,56 @@
 package admin
 
 import (
-	"context"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // Metrics is what Prometheus reads. Labels are names of the configuration and of the table, so
 // strangers cannot multiply them: no token, openid, address or path.
 type Metrics struct {
-	registry *prometheus.Registry
+	registry *prometheus.Registry // of everything but the counters below and the quotas, see [scraper]
 
-	calls           *prometheus.CounterVec
 	duration        *prometheus.HistogramVec
-	upstream        *prometheus.CounterVec
 	upstreamSeconds *prometheus.HistogramVec
-	errcodes        *prometheus.CounterVec
-	tokens          *prometheus.CounterVec
 	reloaded        prometheus.Gauge
 	reloadedAt      prometheus.Gauge
 
-	mu     sync.RWMutex
-	series map[labels]*callSeries
+	mu        sync.RWMutex      // covers what follows
+	ids       map[string]uint32 // of label values, from 1
+	values    []string          // by id
+	calls     counters
+	upstream  counters
+	errcodes  counters
+	tokens    counters
+	durations map[string]prometheus.Observer // of duration, by decision
+	upstreams map[string]prometheus.Observer // of upstreamSeconds, by rule
 }
 
-// Call is what the metrics hear of one call.
+// counters are the counters of one name. They do what a prometheus.CounterVec does in an eighth of
+// its memory, because there are two for each rule of each app that is called.
+type counters struct {
+	name, help string
+	labels     []string // in alphabetical order; 4 at most
+	n          map[seriesKey]*atomic.Uint64
+}
+
+// seriesKey is the ids of a series' label values, in the order of its labels.
+type seriesKey [4]uint32
+
+func newCounters(name, help string, labels ...string) counters {
+	return counters{name: name, help: help, labels: labels, n: make(map[seriesKey]*atomic.Uint64)}
+}
+
+// Call is one call that is over.
 type Call struct {
-	App      string // alias; "" when nobody knows
+	App      string // alias; "" when it is not known
 	Rule     string
 	Caller   string
 	Decision string
@@ -50,38 +69,33 @@ var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
-		series:   make(map[labels]*callSeries),
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxproxy_requests_total", Help: "Calls by what became of them.",
-		}, []string{"app", "rule", "caller", "decision"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wxproxy_request_duration_seconds", Help: "How long calls took, from the first byte to the last.", Buckets: seconds,
 		}, []string{"decision"}),
-		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxproxy_upstream_requests_total", Help: "Requests sent to WeChat by how the last one of the call ended.",
-		}, []string{"app", "rule", "outcome"}),
 		upstreamSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wxproxy_upstream_duration_seconds", Help: "How long WeChat took to answer.", Buckets: seconds,
 		}, []string{"rule"}),
-		errcodes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxproxy_upstream_errcode_total", Help: "Errcodes that WeChat answered with.",
-		}, []string{"app", "errcode"}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxproxy_token_refresh_total", Help: "Fetches of access tokens by result.",
-		}, []string{"app", "result"}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wxproxy_config_last_reload_successful", Help: "Whether the last reading of the configuration was taken over.",
 		}),
 		reloadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wxproxy_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last taken over.",
 		}),
+		ids:       make(map[string]uint32),
+		values:    []string{""},
+		calls:     newCounters("wxproxy_requests_total", "Calls by what became of them.", "app", "caller", "decision", "rule"),
+		upstream:  newCounters("wxproxy_upstream_requests_total", "Requests sent to WeChat by how the last one of the call ended.", "app", "outcome", "rule"),
+		errcodes:  newCounters("wxproxy_upstream_errcode_total", "Errcodes that WeChat answered with.", "app", "errcode"),
+		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
+		durations: make(map[string]prometheus.Observer),
+		upstreams: make(map[string]prometheus.Observer),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "wxproxy_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.calls, m.duration, m.upstream, m.upstreamSeconds, m.errcodes, m.tokens, m.reloaded, m.reloadedAt, build,
+		m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -92,47 +106,57 @@ func (m *Metrics) Call(c Call) {
 	if c.Sent == 0 {
 		c.Outcome = ""
 	}
-	s := m.of(labels{c.App, c.Rule, c.Caller, c.Decision, c.Outcome})
-	s.calls.Inc()
-	s.duration.Observe(c.Duration.Seconds())
+	m.mu.RLock()
+	app, rule := m.ids[c.App], m.ids[c.Rule]
+	calls := m.calls.n[seriesKey{app, m.ids[c.Caller], m.ids[c.Decision], rule}]
+	upstream := m.upstream.n[seriesKey{app, m.ids[c.Outcome], rule}]
+	duration, seconds := m.durations[c.Decision], m.upstreams[c.Rule]
+	m.mu.RUnlock()
+
+	if calls == nil || duration == nil {
+		calls, duration = m.counter(&m.calls, c.App, c.Caller, c.Decision, c.Rule), m.observer(m.duration, m.durations, c.Decision)
+	}
+	calls.Add(1)
+	duration.Observe(c.Duration.Seconds())
 	if c.Sent == 0 {
 		return
 	}
-	s.upstream.Add(float64(c.Sent))
-	s.upstreamSeconds.Observe(c.Upstream.Seconds())
+	if upstream == nil || seconds == nil {
+		upstream, seconds = m.counter(&m.upstream, c.App, c.Outcome, c.Rule), m.observer(m.upstreamSeconds, m.upstreams, c.Rule)
+	}
+	upstream.Add(uint64(c.Sent))
+	seconds.Observe(c.Upstream.Seconds())
 	if c.Errcode != 0 {
-		m.errcodes.WithLabelValues(c.App, errcodeLabel(c.Errcode)).Inc()
+		m.counter(&m.errcodes, c.App, errcodeLabel(c.Errcode)).Add(1)
 	}
 }
 
-// labels are all that a call's series are chosen by.
-type labels struct{ app, rule, caller, decision, outcome string }
-
-// callSeries are the series that calls with the same labels count in: found once for all of them.
-type callSeries struct {
-	calls, upstream           prometheus.Counter
-	duration, upstreamSeconds prometheus.Observer
-}
-
-func (m *Metrics) of(l labels) *callSeries {
-	m.mu.RLock()
-	s := m.series[l]
-	m.mu.RUnlock()
-	if s != nil {
-		return s
-	}
-	s = &callSeries{
-		calls:    m.calls.WithLabelValues(l.app, l.rule, l.caller, l.decision),
-		duration: m.duration.WithLabelValues(l.decision),
-	}
-	if l.outcome != "" {
-		s.upstream = m.upstream.WithLabelValues(l.app, l.rule, l.outcome)
-		s.upstreamSeconds = m.upstreamSeconds.WithLabelValues(l.rule)
-	}
+// counter returns the counter of label values, in the order of the labels of c, new if need be.
+func (m *Metrics) counter(c *counters, values ...string) *atomic.Uint64 {
 	m.mu.Lock()
-	m.series[l] = s
-	m.mu.Unlock()
-	return s
+	defer m.mu.Unlock()
+	var key seriesKey
+	for i, value := range values {
+		if m.ids[value] == 0 {
+			m.ids[value] = uint32(len(m.values))
+			m.values = append(m.values, value)
+		}
+		key[i] = m.ids[value]
+	}
+	if c.n[key] == nil {
+		c.n[key] = new(atomic.Uint64)
+	}
+	return c.n[key]
+}
+
+// observer returns the histogram of a label value, and keeps it in known.
+func (m *Metrics) observer(vec *prometheus.HistogramVec, known map[string]prometheus.Observer, value string) prometheus.Observer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if known[value] == nil {
+		known[value] = vec.WithLabelValues(value)
+	}
+	return known[value]
 }
 
 // errcodeLabel keeps the number of labels bounded whatever an upstream answers: errcodes of WeChat
@@ -145,7 +169,7 @@ func errcodeLabel(code int) string {
 }
 
 // Token counts one fetch of an access token. result is ok, transport or an errcode.
-func (m *Metrics) Token(app, result string) { m.tokens.WithLabelValues(app, result).Inc() }
+func (m *Metrics) Token(app, result string) { m.counter(&m.tokens, app, result).Add(1) }
 
 // Reloaded tells whether a reading of the configuration was taken over.
 func (m *Metrics) Reloaded(ok bool) {
@@ -157,69 +181,39 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.reloadedAt.SetToCurrentTime()
 }
 
-// Watch adds the figures that are read when Prometheus asks: the quotas of each app and the state
-// of the store.
-func (m *Metrics) Watch(apps func() []App, l Limiter) {
-	m.registry.MustRegister(&quotaCollector{apps: apps, limiter: l})
-}
-
-// quotaCollector reads the counters at each scrape.
-type quotaCollector struct {
-	apps    func() []App
-	limiter Limiter
-}
-
-var (
-	quotaLimit = prometheus.NewDesc("wxproxy_quota_limit", "Calls that the quota allows in its window.", []string{"app", "rule", "period"}, nil)
-	quotaUsed  = prometheus.NewDesc("wxproxy_quota_used", "Calls counted in the window.", []string{"app", "rule", "period"}, nil)
-	quotaLeft  = prometheus.NewDesc("wxproxy_quota_remaining", "Calls left in the window.", []string{"app", "rule", "period"}, nil)
-	quotaReset = prometheus.NewDesc("wxproxy_quota_reset_timestamp_seconds", "When the window ends.", []string{"app", "period"}, nil)
-	storeUp    = prometheus.NewDesc("wxproxy_store_up", "Whether the store answers.", nil, nil)
-)
-
-// scrapeBudget bounds what a scrape may ask of the store.
-const scrapeBudget = 2 * time.Second
-
-func (*quotaCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{quotaLimit, quotaUsed, quotaLeft, quotaReset, storeUp} {
-		ch <- d
-	}
-}
-
-// Collect sends the figures. Paths inside a /* are summed up under their rule: a path is no label.
-func (c *quotaCollector) Collect(ch chan<- prometheus.Metric) {
-	up := 1.0
-	if c.limiter.Degraded() {
-		up = 0
-	}
-	ch <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeBudget)
-	defer cancel()
-	type series struct{ rule, period string }
-	for _, app := range c.apps() {
-		lines, err := c.limiter.Usage(ctx, app.AppID)
-		if err != nil {
-			continue // store_up tells
-		}
-		used := make(map[series]float64)
-		reset := make(map[string]time.Time)
-		for _, u := range lines {
-			if strings.Contains(u.Counter, "@") {
-				continue // a share is a part of what its rule has
+// families returns the counters as they are now.
+func (m *Metrics) families() []*dto.MetricFamily {
+	labels := make(labelPairs)
+	var families []*dto.MetricFamily
+	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens} {
+		f := newFamily(c.name, c.help, dto.MetricType_COUNTER)
+		series, values := m.copy(c)
+		slices.SortFunc(series, func(a, b oneSeries) int { return slices.Compare(a.key[:], b.key[:]) })
+		for _, s := range series {
+			var pairs [len(s.key)]*dto.LabelPair
+			for i, name := range c.labels {
+				pairs[i] = labels.of(name, values[s.key[i]])
 			}
-			s := series{u.Rule.Name, u.Period.String()}
-			used[s] += float64(u.Used)
-			reset[s.period] = u.Reset
-			if u.Limit > 0 && u.Counter == u.Rule.Name {
-				ch <- prometheus.MustNewConstMetric(quotaLimit, prometheus.GaugeValue, float64(u.Limit), app.Name, s.rule, s.period)
-				ch <- prometheus.MustNewConstMetric(quotaLeft, prometheus.GaugeValue, float64(u.Remaining), app.Name, s.rule, s.period)
-			}
+			f.add(float64(s.n.Load()), pairs[:len(c.labels)]...)
 		}
-		for s, n := range used {
-			ch <- prometheus.MustNewConstMetric(quotaUsed, prometheus.GaugeValue, n, app.Name, s.rule, s.period)
-		}
-		for period, at := range reset {
-			ch <- prometheus.MustNewConstMetric(quotaReset, prometheus.GaugeValue, float64(at.Unix()), app.Name, period)
-		}
+		families = append(families, f.MetricFamily)
 	}
+	return families
+}
+
+type oneSeries struct {
+	key seriesKey
+	n   *atomic.Uint64
+}
+
+// copy returns the series of c and the label values by id. It does nothing else with the lock: calls
+// wait for it.
+func (m *Metrics) copy(c *counters) ([]oneSeries, []string) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	series := make([]oneSeries, 0, len(c.n))
+	for key, n := range c.n {
+		series = append(series, oneSeries{key, n})
+	}
+	return series, m.values
 }

@@ -1,11 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
-	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"wxproxy/limits"
 )
@@ -26,17 +24,41 @@ func (r Reading) limit() int64 {
 	return r.Limit
 }
 
-// readings asks for the readings of an app where there is somebody to ask. The text is what went
-// wrong, for the operator.
-func (a *Admin) readings(ctx context.Context, app App, live bool) (map[string]Reading, string) {
-	if a.o.Readings == nil {
-		return nil, ""
+// figures are what is known of the counters of some apps, in their order.
+type figures struct {
+	lines    [][]limits.Usage
+	err      error // why lines are missing
+	readings []map[string]Reading
+	unread   error // why readings are missing
+}
+
+// figures reads the counters of apps, all or only those that are used, and then the readings of these.
+func (a *Admin) figures(ctx context.Context, apps []App, usedOnly bool) figures {
+	ids := make([]string, len(apps))
+	for i, app := range apps {
+		ids[i] = app.AppID
 	}
-	readings, err := a.o.Readings(ctx, app.AppID, live)
-	if err != nil {
-		return readings, err.Error()
+	f := figures{lines: make([][]limits.Usage, len(apps)), readings: make([]map[string]Reading, len(apps))}
+	lines, err := a.o.Limiter.UsageAll(ctx, ids, usedOnly)
+	copy(f.lines, lines)
+	f.err = err
+	if a.o.Readings != nil {
+		readings, err := a.o.Readings(ctx, ids, f.lines)
+		copy(f.readings, readings)
+		f.unread = err
 	}
-	return readings, ""
+	return f
+}
+
+// liveFigures asks WeChat about an app first if live is set, because that may raise the counts.
+func (a *Admin) liveFigures(ctx context.Context, app App, live bool) figures {
+	var unread error
+	if live {
+		unread = a.o.ReadLive(ctx, app.AppID)
+	}
+	f := a.figures(ctx, []App{app}, false)
+	f.unread = cmp.Or(unread, f.unread)
+	return f
 }
 
 // read puts what WeChat said into the row of a day's counter.
@@ -47,51 +69,4 @@ func (r *Row) read(readings map[string]Reading, u limits.Usage) {
 	}
 	used, drift := reading.Used, reading.Drift
 	r.WechatUsed, r.WechatLimit, r.Drift, r.ReadAt = &used, reading.limit(), &drift, reading.At.In(u.Reset.Location())
-}
-
-// readingCollector tells at each scrape what is known of WeChat's own counts. It asks WeChat nothing.
-type readingCollector struct {
-	apps     func() []App
-	readings func(ctx context.Context, appid string, live bool) (map[string]Reading, error)
-}
-
-var (
-	wechatUsed  = prometheus.NewDesc("wxproxy_quota_wechat_used", "Calls of the day that WeChat itself had counted when it was last asked.", []string{"app", "rule"}, nil)
-	wechatLimit = prometheus.NewDesc("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as it last said.", []string{"app", "rule"}, nil)
-	wechatDrift = prometheus.NewDesc("wxproxy_quota_drift", "WeChat's count of the day less the calls counted here, when WeChat was last asked.", []string{"app", "rule"}, nil)
-)
-
-func (*readingCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{wechatUsed, wechatLimit, wechatDrift} {
-		ch <- d
-	}
-}
-
-// Collect sends the figures of the configured apps. Paths inside a /* are summed up under their
-// rule: a path is no label.
-func (c *readingCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeBudget)
-	defer cancel()
-	for _, app := range c.apps() {
-		if app.Learned {
-			continue // strangers must not multiply the series
-		}
-		readings, err := c.readings(ctx, app.AppID, false)
-		if err != nil {
-			continue // store_up tells
-		}
-		used, drift := make(map[string]float64), make(map[string]float64)
-		for counter, r := range readings {
-			rule, path, _ := strings.Cut(counter, ":")
-			used[rule] += float64(r.Used)
-			drift[rule] += float64(r.Drift)
-			if limit := r.limit(); limit > 0 && path == "" {
-				ch <- prometheus.MustNewConstMetric(wechatLimit, prometheus.GaugeValue, float64(limit), app.Name, rule)
-			}
-		}
-		for rule, n := range used {
-			ch <- prometheus.MustNewConstMetric(wechatUsed, prometheus.GaugeValue, n, app.Name, rule)
-			ch <- prometheus.MustNewConstMetric(wechatDrift, prometheus.GaugeValue, drift[rule], app.Name, rule)
-		}
-	}
 }

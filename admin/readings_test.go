@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ type operated struct {
 
 	readings  map[string]Reading
 	unread    error
-	asked     []bool          // live or not, for each reading
+	asked     []string        // the apps that WeChat was asked about
 	rules     *limits.Ruleset // in force
 	shipped   *limits.Ruleset
 	table     *limits.Ruleset // without the app's own quotas
@@ -42,8 +43,12 @@ func (o *operated) Rules(appid string) *limits.Ruleset {
 }
 
 func (o *operated) Usage(context.Context, string) ([]limits.Usage, error) { return o.lines, o.down }
-func (*operated) GoesOn() bool                                            { return true }
-func (o *operated) Degraded() bool                                        { return o.down != nil }
+func (*operated) FailsOpen() bool                                         { return true }
+func (o *operated) Store() limits.StoreState                              { return storeState(o.down) }
+
+func (o *operated) UsageAll(ctx context.Context, appids []string, usedOnly bool) ([][]limits.Usage, error) {
+	return usageAll(ctx, o, appids, usedOnly)
+}
 
 func limited(quotas ...string) limits.Budget {
 	b, err := limits.ParseBudget(quotas...)
@@ -103,12 +108,12 @@ func newOperated(t *testing.T, change ...func(*Options)) *operated {
 	metrics := NewMetrics("test")
 	options := Options{
 		Token: "correct", Apps: func() []App { return o.apps }, Limiter: o, Metrics: metrics, Stop: func() bool { return false },
-		Readings: func(_ context.Context, _ string, live bool) (map[string]Reading, error) {
-			o.asked = append(o.asked, live)
-			if !live {
-				return o.readings, nil
-			}
-			return o.readings, o.unread
+		Readings: func(_ context.Context, appids []string, _ [][]limits.Usage) ([]map[string]Reading, error) {
+			return slices.Repeat([]map[string]Reading{o.readings}, len(appids)), nil
+		},
+		ReadLive: func(_ context.Context, appid string) error {
+			o.asked = append(o.asked, appid)
+			return o.unread
 		},
 		Tables: func(string) (shipped, table *limits.Ruleset) { return o.shipped, o.table },
 		Clear: func(ctx context.Context, appid, rule string) (ClearResult, error) {
@@ -176,7 +181,7 @@ func TestWhoMayOperate(t *testing.T) {
 
 // A gateway without what an endpoint needs says so, and goes on with the rest.
 func TestWhatIsNotOffered(t *testing.T) {
-	o := newOperated(t, func(o *Options) { o.Readings, o.Tables, o.Clear, o.Forget = nil, nil, nil, nil })
+	o := newOperated(t, func(o *Options) { o.Readings, o.ReadLive, o.Tables, o.Clear, o.Forget = nil, nil, nil, nil, nil })
 	for _, target := range []string{
 		"GET /api/v1/usage?app=shop&live=1", "GET /api/v1/limits?app=shop", "GET /api/v1/clear?app=shop", "POST /api/v1/clear?app=shop",
 		"GET /api/v1/forget?app=wx0000000000000003", "POST /api/v1/forget?app=wx0000000000000003",
@@ -228,7 +233,7 @@ func TestUsageTellsReadings(t *testing.T) {
 			t.Errorf("%s: errors %q and %q, want %q beside the rows", tt.target, u.Apps[0].ReadingError, u.Apps[0].Error, tt.failed)
 		}
 	}
-	if diff := cmp.Diff([]bool{false, true}, o.asked); diff != "" {
+	if diff := cmp.Diff([]string{"wx0000000000000001"}, o.asked); diff != "" {
 		t.Errorf("live (-want +got):\n%s", diff)
 	}
 }
@@ -257,10 +262,8 @@ func TestLiveTakesOneApp(t *testing.T) {
 	if diff := cmp.Diff(want, p); status != 404 || diff != "" {
 		t.Errorf("usage of an unknown app = %d (-want +got):\n%s", status, diff)
 	}
-	for _, live := range o.asked {
-		if live {
-			t.Error("WeChat was asked")
-		}
+	if len(o.asked) > 0 {
+		t.Error("WeChat was asked")
 	}
 }
 
@@ -290,9 +293,7 @@ func TestMetricsOfReadings(t *testing.T) {
 			t.Errorf("metrics hold %s: want no path, no learned app and no limit that is not known", unwanted)
 		}
 	}
-	for _, live := range o.asked {
-		if live {
-			t.Error("a scrape asks WeChat")
-		}
+	if len(o.asked) > 0 {
+		t.Error("a scrape asks WeChat")
 	}
 }

@@ -49,14 +49,21 @@ func (a *Admin) limits(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	readings, failed := a.readings(r.Context(), app, live) // first: the figures may be taken over at once
+	f := a.liveFigures(r.Context(), app, live) // first: WeChat's figures may be taken over at once
 	rules := a.o.Limiter.Rules(app.AppID)
 	if rules == nil { // between two reloads
 		a.unknownApp(w, app.AppID)
 		return
 	}
 	shipped, table := a.o.Tables(app.AppID)
-	answer := Limits{Time: time.Now(), App: app.Name, AppID: app.AppID, Profile: rules.Profile, Rows: []LimitRow{}, ReadingError: failed}
+	answer := Limits{Time: time.Now(), App: app.Name, AppID: app.AppID, Profile: rules.Profile, Rows: []LimitRow{}}
+	readings := f.readings[0]
+	switch {
+	case f.unread != nil:
+		answer.ReadingError = f.unread.Error()
+	case f.err != nil:
+		answer.ReadingError = storeProblem(f.err)
+	}
 	for _, rule := range rules.Rules {
 		answer.Rows = append(answer.Rows, limitRow(rule, find(shipped, rule.Name), find(table, rule.Name), readings[rule.Name]))
 		answer.Rows = append(answer.Rows, pathRows(rule, readings)...)

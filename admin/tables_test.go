@@ -72,7 +72,7 @@ func TestLimitsOfAnOwnProfile(t *testing.T) {
 			t.Errorf("row %+v, want the configured figure alone", row)
 		}
 	}
-	if len(o.asked) != 1 || o.asked[0] {
-		t.Errorf("asked %v, want once for what is known", o.asked)
+	if len(o.asked) > 0 {
+		t.Errorf("WeChat was asked about %v", o.asked)
 	}
 }

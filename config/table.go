@@ -271,14 +271,15 @@ func (r *rowEntry) readShares(v value) {
 }
 
 func (r *rowEntry) readReserve(v value) {
-	r.Reserve = make(map[string]int64)
+	some := false
 	v.entries(func(caller string, name, val value) {
 		if limits.CheckRuleName(caller) != nil {
 			name.fault("want the name of a caller")
 		}
-		r.Reserve[caller] = val.number(limits.MaxLimit)
+		val.number(limits.MaxLimit)
+		some = true
 	})
-	if len(r.Reserve) > 0 {
+	if some {
 		v.notYet("reserve")
 	}
 }
@@ -439,5 +440,4 @@ func (r *rowEntry) over(rule *limits.Rule) {
 	set("on_store_error", func() { rule.OnError = r.OnError })
 	set("shadow", func() { rule.Shadow = r.Shadow })
 	set("shares", func() { rule.Shares = r.Shares })
-	set("reserve", func() { rule.Reserve = r.Reserve })
 }

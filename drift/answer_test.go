@@ -79,7 +79,7 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
-// TestBadAnswersChangeNothing asks, looks and lets Run ask, and gets the same bad answer each time.
+// TestBadAnswersChangeNothing reads, seeds and lets Run ask, and gets the same bad answer each time.
 func TestBadAnswersChangeNothing(t *testing.T) {
 	failures := badAnswers
 	failures = append(failures, struct{ name, body, want string }{"no answer", "", "no answer"})
@@ -108,8 +108,8 @@ func TestBadAnswersChangeNothing(t *testing.T) {
 					}
 				}
 				rest(10 * time.Second)
-				if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); ok {
-					t.Errorf("Look = %d, want nothing", n)
+				if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); ok {
+					t.Errorf("Seed = %d, want nothing", n)
 				}
 				if got := w.used("send"); got != used {
 					t.Errorf("our count is %d, want %d as before", got, used)

@@ -13,13 +13,13 @@ type Kind string
 
 // The kinds of events.
 const (
-	Failed  Kind = "failed"  // a reading came to nothing: ErrCode, Err; once for each kind of failure until it ends
-	Spent   Kind = "spent"   // the day's questions are used up: Options.PerDay
-	Adopted Kind = "adopted" // WeChat's figure of Rule is New instead of Old, and is taken over
-	Cleared Kind = "cleared" // a clear whose answer was lost did happen: Counter goes from Old to New
+	Failed          Kind = "failed"           // a reading failed: ErrCode, Err; once for each kind of failure until it ends
+	BudgetExhausted Kind = "budget exhausted" // the day's questions are used up: Options.PerDay
+	Adopted         Kind = "adopted"          // WeChat's figure of Rule, New, replaces Old
+	Cleared         Kind = "cleared"          // a clear whose answer was lost was carried out: Counter goes from Old to New
 )
 
-// Event is something that an operator should hear of. It holds no secret and nothing of a body.
+// Event is something that an operator should know. It holds no secret and no part of a body.
 type Event struct {
 	Kind     Kind
 	App      string // appid
@@ -30,65 +30,66 @@ type Event struct {
 	Old, New int64  // Adopted: figures a day, Old 0 for none; Cleared: calls
 }
 
-// failure is why a counter could not be read last.
+// failure is why the last reading of a counter failed.
 type failure struct {
-	kind    string
-	at      time.Time
-	refused bool // WeChat does not tell of this path
+	kind        string
+	at          time.Time
+	pathRefused bool
 }
 
-// maxFailing bounds the counters of an app whose failures are remembered.
-const maxFailing = 1000
+const (
+	maxFailures  = 1000    // counters of an app whose failures are remembered
+	storeFailure = "store" // the kind of every failure that is not WeChat's
+)
 
-// storeKind is the kind of every failure that is not WeChat's.
-const storeKind = "store"
-
-// failed notes that a counter could not be read, and tells of the first failure of its kind.
+// failed remembers that a counter could not be read, and reports the first failure of its kind.
 func (a *Auditor) failed(app, counter string, err error) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, errTurned) {
-		return
+	for _, expected := range []error{context.Canceled, errWindowChanged, errNotDue, errSweepLost, errBudgetExhausted} {
+		if errors.Is(err, expected) {
+			return
+		}
 	}
 	e := Event{Kind: Failed, App: app, Counter: counter, Err: err}
 	e.Rule, _, _ = strings.Cut(counter, ":")
 	now := a.o.Now()
-	f := failure{kind: storeKind, at: now}
+	f := failure{kind: storeFailure, at: now, pathRefused: pathRefused(err)}
 	if answer, ok := errors.AsType[*Error](err); ok {
-		f.kind, f.refused, e.ErrCode = answer.kind(), answer.refused(), answer.ErrCode
+		f.kind, e.ErrCode = answer.reason(), answer.ErrCode
 	}
 	a.mu.Lock()
-	s := a.state(app)
-	if e.ErrCode == errcodeSpent {
-		s.quiet = now.Add(quietLife)
+	s := a.stateLocked(app)
+	if e.ErrCode == errcodeExhausted {
+		s.pausedUntil = now.Add(pauseInterval)
 	}
-	told := false
-	for name, known := range s.failing {
+	reported := false
+	for name, known := range s.failures {
 		switch {
-		case now.Sub(known.at) >= refusalLife:
-			delete(s.failing, name)
+		case now.Sub(known.at) >= failureTTL:
+			delete(s.failures, name)
 		case known.kind == f.kind:
-			told = true
+			reported = true
 		}
 	}
-	if _, known := s.failing[counter]; known || len(s.failing) < maxFailing {
-		s.failing[counter] = f
+	if _, known := s.failures[counter]; known || len(s.failures) < maxFailures {
+		s.failures[counter] = f
 	}
 	a.mu.Unlock()
-	if !told {
+	if !reported {
 		a.o.Observe(e)
 	}
 }
 
-// succeeded notes that a counter was read: what fails for all counters fails no more.
+// succeeded remembers that a counter was read: WeChat and the store answer again.
 func (a *Auditor) succeeded(app, counter string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.state(app)
-	s.quiet = time.Time{}
-	maps.DeleteFunc(s.failing, func(name string, f failure) bool { return name == counter || !f.refused })
+	s := a.stateLocked(app)
+	s.pausedUntil = time.Time{}
+	maps.DeleteFunc(s.failures, func(name string, f failure) bool { return name == counter || !f.pathRefused })
 }
 
-// refuses reports whether WeChat does not tell of a counter. a.mu is held.
-func (s *appState) refuses(counter string, now time.Time) bool {
-	f := s.failing[counter]
-	return f.refused && now.Sub(f.at) < refusalLife
+// refusedLocked reports whether WeChat has refused to answer about a counter. a.mu is held.
+func (s *appState) refusedLocked(counter string, now time.Time) bool {
+	f := s.failures[counter]
+	return f.pathRefused && now.Sub(f.at) < failureTTL
 }

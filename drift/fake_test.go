@@ -70,7 +70,13 @@ type world struct {
 	told   []map[string]limits.Budget // of Adopt
 	raises []string
 	clears []string
-	raise  func(counter string) error // nil error: goes on; may be nil
+	closed []closing // days that SettleLatch closed
+
+	minutes []string // counters that SettleLatch was told to be limited by the minute
+
+	clearsBegan []time.Time                // of ClearTo
+	settleErr   error                      // of SettleLatch
+	raise       func(counter string) error // nil error: goes on; may be nil
 
 	wechat map[string]int64 // used of today, by path
 	limit  map[string]int64
@@ -80,11 +86,26 @@ type world struct {
 	values map[string][]byte
 	leases map[string]lease
 	away   error // of every request to the store
+
+	commands map[string]int // round trips to the store, by kind
+}
+
+// command counts a round trip to the store. w.mu is held.
+func (w *world) command(kind string) {
+	if w.commands == nil {
+		w.commands = make(map[string]int)
+	}
+	w.commands[kind]++
 }
 
 type count struct {
 	used, generation int64
-	unknown          bool // a look at it has failed
+	unknown          bool // a seed of it has failed
+}
+
+type closing struct {
+	counter string
+	began   time.Time
 }
 
 type question struct {
@@ -105,7 +126,7 @@ func newWorld(tb testing.TB) *world {
 	}
 }
 
-// rest lets time pass in a bubble, until nobody has anything left to do.
+// rest lets time pass in a bubble, until all goroutines wait.
 func rest(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -165,7 +186,7 @@ func (w *world) midnight() {
 	clear(w.wechat)
 }
 
-// clearAll is a clear that all have heard of.
+// clearAll is a clear that all gateways know of.
 func (w *world) clearAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -175,7 +196,7 @@ func (w *world) clearAll() {
 	}
 }
 
-// forget is a clear at WeChat that nobody here knows of.
+// forget is a clear at WeChat that no gateway knows of.
 func (w *world) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -299,6 +320,7 @@ func (l fakeLimiter) Usage(ctx context.Context, _ string) ([]limits.Usage, error
 	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
+	l.w.command("read")
 	year, month, day := time.Now().In(shanghai).Date()
 	var lines []limits.Usage
 	line := func(rule *limits.Rule, counter string, period limits.Period, reset time.Time) {
@@ -349,18 +371,31 @@ func (l fakeLimiter) Raise(_ context.Context, _ string, match limits.Match, used
 	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
+	l.w.command("raise")
 	c := l.w.counter(match.Counter)
 	c.used, c.unknown = max(c.used, used), false
 	l.w.raises = append(l.w.raises, fmt.Sprintf("%s %d", match.Counter, used))
 	return nil
 }
 
-func (l fakeLimiter) ClearTo(_ context.Context, _ string, match limits.Match, at, used int64) error {
+func (l fakeLimiter) ClearTo(_ context.Context, _ string, match limits.Match, began time.Time, used int64) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	*l.w.counter(match.Counter) = count{used: used, generation: at}
+	*l.w.counter(match.Counter) = count{used: used, generation: began.UnixMilli()}
 	l.w.clears = append(l.w.clears, fmt.Sprintf("%s %d", match.Counter, used))
+	l.w.clearsBegan = append(l.w.clearsBegan, began)
 	return nil
+}
+
+func (l fakeLimiter) SettleLatch(_ context.Context, _ string, match limits.Match, began time.Time, usedUp bool) error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if usedUp {
+		l.w.closed = append(l.w.closed, closing{match.Counter, began})
+	} else {
+		l.w.minutes = append(l.w.minutes, match.Counter)
+	}
+	return l.w.settleErr
 }
 
 type fakeStore struct{ w *world }
@@ -368,7 +403,33 @@ type fakeStore struct{ w *world }
 func (s fakeStore) Get(ctx context.Context, _, key string) ([]byte, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	s.w.command("get")
 	return bytes.Clone(s.w.values[key]), errors.Join(s.w.away, ctx.Err())
+}
+
+func (s fakeStore) GetAll(ctx context.Context, apps []string, key string) ([][]byte, error) {
+	values := make([][]byte, len(apps))
+	var err error
+	for i := range apps {
+		var failed error
+		values[i], failed = s.Get(ctx, apps[i], key)
+		err = errors.Join(err, failed)
+	}
+	return values, err
+}
+
+// readingsOf returns the readings of shop.
+func readingsOf(t *testing.T, a *Auditor) (map[string]Reading, error) {
+	t.Helper()
+	lines, err := a.o.Limiter.Usage(t.Context(), shop)
+	if err != nil {
+		return nil, err
+	}
+	readings, err := a.Readings(t.Context(), []string{shop}, [][]limits.Usage{lines})
+	if err != nil {
+		return nil, err
+	}
+	return readings[0], nil
 }
 
 func (s fakeStore) put(key, value string) {
@@ -380,6 +441,7 @@ func (s fakeStore) put(key, value string) {
 func (s fakeStore) CompareAndSet(ctx context.Context, _, key string, was, value []byte, _ time.Duration) (bool, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	s.w.command("cas")
 	if err := errors.Join(s.w.away, ctx.Err()); err != nil || !bytes.Equal(s.w.values[key], was) {
 		return false, err
 	}
@@ -390,6 +452,7 @@ func (s fakeStore) CompareAndSet(ctx context.Context, _, key string, was, value 
 func (s fakeStore) Lease(ctx context.Context, _, key, holder string, expiry time.Duration) (bool, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	s.w.command("lease")
 	if err := errors.Join(s.w.away, ctx.Err()); err != nil {
 		return false, err
 	}

@@ -1,21 +1,22 @@
 package drift
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
 
 	"wxproxy/limits"
 )
 
-// figuresKey is where the store keeps what was adopted: WeChat's figures a day, by rule name.
+// figuresKey is the key of the adopted figures in the store: WeChat's figures a day, by rule name.
 const figuresKey = "figures"
 
-// Figures returns the figures that were adopted for an app, each a day's, by rule name.
+// Figures returns the figures a day that were adopted for an app, by rule name.
 func (a *Auditor) Figures(ctx context.Context, app string) (map[string]limits.Budget, error) {
-	figures, _, err := a.loadFigures(ctx, app)
-	return budgets(figures), err
+	figures, err := load(ctx, a.o.Store, app, figuresKey, parseFigures)
+	return budgets(figures.value), err
 }
 
 func budgets(figures map[string]int64) map[string]limits.Budget {
@@ -26,12 +27,8 @@ func budgets(figures map[string]int64) map[string]limits.Budget {
 	return b
 }
 
-// loadFigures reads what was adopted for an app, and how it is written. What is not ours is left out.
-func (a *Auditor) loadFigures(ctx context.Context, app string) (map[string]int64, []byte, error) {
-	raw, err := a.o.Store.Get(ctx, app, figuresKey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("figures of %s: %w", app, err)
-	}
+// parseFigures leaves out what is not a figure.
+func parseFigures(raw []byte) map[string]int64 {
 	var figures map[string]int64
 	if json.Unmarshal(raw, &figures) != nil || figures == nil {
 		figures = make(map[string]int64)
@@ -39,68 +36,57 @@ func (a *Auditor) loadFigures(ctx context.Context, app string) (map[string]int64
 	maps.DeleteFunc(figures, func(rule string, limit int64) bool {
 		return limits.CheckRuleName(rule) != nil || limit < 1 || limit > limits.MaxLimit
 	})
-	return figures, raw, nil
+	return figures
 }
 
-// adopt takes over WeChat's figure of a rule, if that is wanted and it is another than the present.
-// A path inside a /* has no figure of its own: one rule is many counters there.
-func (a *Auditor) adopt(ctx context.Context, app string, match limits.Match, limit int64) error {
-	known, _ := a.o.App(app)
-	if limit == 0 || match.Rule == nil || match.Counter != match.Rule.Name || !known.Auto {
+// adopt replaces the figure of a rule by WeChat's, where that is configured and the figures differ. A
+// path inside a /* has no figure: there one rule has many counters.
+func (a *Auditor) adopt(ctx context.Context, m *answer) error {
+	app, rule, limit := m.app, m.match.Rule.Name, m.limit
+	if known, _ := a.o.App(app); limit == 0 || m.match.Counter != rule || !known.Auto {
 		return nil
 	}
-	rule := match.Rule.Name
+	current := func(figures map[string]int64) int64 { return cmp.Or(figures[rule], dayFigure(m.match.Rule)) }
 	a.adopting.Lock()
 	defer a.adopting.Unlock()
-	for range maxWrites {
-		figures, was, err := a.loadFigures(ctx, app)
-		if err != nil {
-			return err
-		}
-		old, adopted := figures[rule]
-		if !adopted {
-			old = dayFigure(match.Rule)
-		}
-		if old == limit || !adopted && len(figures) >= maxEntries {
-			a.publish(app, figures)
-			return nil
-		}
-		figures[rule] = limit
-		value, err := json.Marshal(figures)
-		if err != nil {
-			return err
-		}
-		done, err := a.o.Store.CompareAndSet(ctx, app, figuresKey, was, value, 0)
-		if err != nil {
-			return fmt.Errorf("figures of %s: %w", app, err)
-		}
-		if done {
-			a.publish(app, figures)
-			a.o.Observe(Event{Kind: Adopted, App: app, Rule: rule, Old: old, New: limit})
-			return nil
-		}
-	}
-	return fmt.Errorf("figures of %s: changed by others %d times", app, maxWrites)
-}
-
-// poll hears of the figures that other gateways have adopted.
-func (a *Auditor) poll(ctx context.Context, app string) error {
-	a.adopting.Lock()
-	defer a.adopting.Unlock()
-	if known, _ := a.o.App(app); !known.Auto {
-		delete(a.adopted, app)
+	if figures, read := a.adopted[app]; read && current(figures) == limit {
 		return nil
 	}
-	figures, _, err := a.loadFigures(ctx, app)
-	if err != nil {
+	var figures stored[map[string]int64]
+	var old int64
+	err := update(ctx, a.o.Store, app, figuresKey, 0, &figures, parseFigures, func(f *map[string]int64) error {
+		old = current(*f)
+		if _, adopted := (*f)[rule]; old == limit || !adopted && len(*f) >= maxEntries {
+			return errUnchanged
+		}
+		(*f)[rule] = limit
+		return nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return err
 	}
-	a.publish(app, figures)
+	a.publishLocked(app, figures.value)
+	if err == nil {
+		a.o.Observe(Event{Kind: Adopted, App: app, Rule: rule, Old: old, New: limit})
+	}
 	return nil
 }
 
-// publish tells of figures that this process has not been told of. a.adopting is held.
-func (a *Auditor) publish(app string, figures map[string]int64) {
+var errUnchanged = errors.New("nothing to change")
+
+// poll reads the figures that other gateways have adopted.
+func (a *Auditor) poll(ctx context.Context, app string) error {
+	a.adopting.Lock()
+	defer a.adopting.Unlock()
+	figures, err := load(ctx, a.o.Store, app, figuresKey, parseFigures)
+	if err == nil {
+		a.publishLocked(app, figures.value)
+	}
+	return err
+}
+
+// publishLocked calls Adopt with figures that it has not been called with. a.adopting is held.
+func (a *Auditor) publishLocked(app string, figures map[string]int64) {
 	if !maps.Equal(figures, a.adopted[app]) {
 		a.adopted[app] = maps.Clone(figures)
 		a.o.Adopt(app, budgets(figures))

@@ -53,6 +53,13 @@ func TestAdopt(t *testing.T) {
 		if err := a.Read(t.Context(), shop); err != nil {
 			t.Fatal(err)
 		}
+		w.commands = nil
+		if err := a.Read(t.Context(), shop); err != nil {
+			t.Fatal(err)
+		}
+		if w.commands["get"] != 1 {
+			t.Errorf("%d GETs for a Read that adopts nothing, want that of the record", w.commands["get"])
+		}
 		if got := w.happened(); got != nil || len(w.adopted()) != 2 {
 			t.Errorf("events %q, Adopt called %d times: want none and 2", got, len(w.adopted()))
 		}
@@ -90,10 +97,10 @@ func TestAdoptedByAnother(t *testing.T) {
 		w := newWorld(t)
 		runs(t, w.auditor("b", auto))
 		rest(10 * time.Second)
-		quiet := func(o *Options) { auto(o); o.Adopt = nil }
+		quiet := func(o *Options) { auto(o); o.Adopt = func(string, map[string]limits.Budget) {} }
 		w.offers(send, 7)
-		if n, ok := w.auditor("c", quiet).Look(t.Context(), shop, w.rules.Match(send)); n != 0 || !ok {
-			t.Fatalf("Look = %d, %t, want 0, true", n, ok)
+		if n, ok := w.auditor("c", quiet).Seed(t.Context(), shop, w.rules.Match(send)); n != 0 || !ok {
+			t.Fatalf("Seed = %d, %t, want 0, true", n, ok)
 		}
 		a := w.auditor("a", quiet)
 		if err := a.Read(t.Context(), shop); err != nil {
@@ -123,13 +130,13 @@ func TestAdoptedByAnother(t *testing.T) {
 	})
 }
 
-// TestLookAdopts: the figure of a look is taken over too, but callers do not wait for that.
-func TestLookAdopts(t *testing.T) {
+// TestSeedAdopts: the figure of a seed is adopted too, but calls do not wait for that.
+func TestSeedAdopts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", auto)
 		w.limit[send] = 7
-		a.Look(t.Context(), shop, w.rules.Match(send))
+		a.Seed(t.Context(), shop, w.rules.Match(send))
 		if w.adopted() != nil {
 			t.Errorf("Adopt %v while callers wait", w.adopted())
 		}

@@ -10,33 +10,38 @@ import (
 	"wxproxy/limits"
 )
 
-// Reading is what WeChat said of a counter, beside what we had.
+// Reading is WeChat's count of a counter, compared with ours.
 type Reading struct {
 	At      time.Time // when WeChat was asked
-	Limit   int64     // WeChat's figure a day, the smallest of the counter's paths; 0: it tells none
+	Limit   int64     // WeChat's figure a day, the smallest of the counter's paths; 0: it has none
 	Used    int64     // the calls of the day that WeChat has counted, of all paths of the counter
-	Counted int64     // those that were counted here when WeChat was asked, without what was raised
+	Counted int64     // the calls that the gateways had counted when WeChat was asked, without what was raised
 	Raised  int64     // by how much the count was raised to WeChat's in this window and generation
-	Drift   int64     // Used less Counted: calls around the gateway; WeChat's figures may be off by 1 %
+	Drift   int64     // Used less Counted: calls that did not pass a gateway; WeChat's figures may be off by 1 %
 }
 
-// errTurned is of a reading that began before a midnight, or a clear, and ended after it: nobody
-// knows which of both it is about. It is thrown away.
-var errTurned = errors.New("the day ended, or was cleared, while WeChat was asked")
+// errWindowChanged reports that a midnight or a clear fell into a reading, which is thrown away: it is
+// not known whether WeChat's count is from before or after it.
+var errWindowChanged = errors.New("the day ended, or was cleared, while WeChat was asked")
 
-// measured is one reading under way: what WeChat said, and our count before and after that.
-type measured struct {
-	before, after limits.Usage
-	began         time.Time
-	limit, used   int64
+// answer is WeChat's answer about a counter, and our count after it.
+type answer struct {
+	counter
+	after       limits.Usage
+	began       time.Time // just before the first question
+	limit, used int64
+	usedUp      bool // a path has no calls left today
 }
 
-// measure asks WeChat about the paths of a counter. before is its line of just now. Nothing is
-// changed.
-func (a *Auditor) measure(ctx context.Context, app string, before limits.Usage, paths []string) (measured, error) {
-	m := measured{before: before, began: a.o.Now()}
-	for _, path := range paths {
-		limit, used, err := a.ask(ctx, app, path)
+// measure asks WeChat about the paths of a counter, one after the other. It changes no count. Beside an
+// error the answer is what was learned before it.
+func (a *Auditor) measure(ctx context.Context, c *counter) (*answer, error) {
+	m := &answer{counter: *c, after: c.line, began: a.o.Now()}
+	a.mu.Lock()
+	a.stateLocked(c.app).delayLocked(m.began, len(c.paths))
+	a.mu.Unlock()
+	for _, path := range c.paths {
+		limit, used, err := a.ask(ctx, c.app, path)
 		if err != nil {
 			return m, err
 		}
@@ -46,15 +51,24 @@ func (a *Auditor) measure(ctx context.Context, app string, before limits.Usage, 
 		if limit > 0 && (m.limit == 0 || limit < m.limit) {
 			m.limit = limit
 		}
+		m.usedUp = m.usedUp || limit > 0 && used >= limit
+	}
+	if m.used <= c.line.Used {
+		return m, nil // there is nothing to raise, whatever was counted since
 	}
 	var err error
-	if m.after, err = a.day(ctx, app, before.Counter); err != nil {
-		return m, err
+	m.after, err = a.o.Limiter.Today(ctx, c.app, c.match.Counter)
+	if err == nil && (!m.after.Reset.Equal(c.line.Reset) || m.after.Generation != c.line.Generation) {
+		err = errWindowChanged
 	}
-	if !m.after.Reset.Equal(before.Reset) || m.after.Generation != before.Generation {
-		return m, errTurned
+	return m, err
+}
+
+// delayLocked makes the jobs of an app wait for questions that are asked at now. Auditor.mu is held.
+func (s *appState) delayLocked(now time.Time, questions int) {
+	if next := now.Add(time.Duration(questions) * questionInterval); next.After(s.nextQuestion) {
+		s.nextQuestion = next
 	}
-	return m, nil
 }
 
 // ask asks WeChat about one path.
@@ -63,7 +77,7 @@ func (a *Auditor) ask(ctx context.Context, app, path string) (limit, used int64,
 	if err != nil {
 		return 0, 0, err
 	}
-	asking, cancel := context.WithTimeout(ctx, questionLife)
+	asking, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
 	answer, err := a.o.Post(asking, app, quotaPath, body)
 	switch {
@@ -75,51 +89,38 @@ func (a *Auditor) ask(ctx context.Context, app, path string) (limit, used int64,
 	return parseAnswer(path, answer)
 }
 
-// settle records what was measured, raises our count where WeChat's is higher, and takes WeChat's
-// figure over where that is wanted. It is recorded first: a raise that then fails is seen by the
-// count, and one that nobody recorded could not be told from calls.
-func (a *Auditor) settle(ctx context.Context, app string, match limits.Match, m measured) error {
-	raise, err := a.keep(ctx, app, m)
+// read asks about a counter and settles the answer. rec is the app's record, read or not.
+func (a *Auditor) read(ctx context.Context, c *counter, rec *stored[record]) error {
+	m, err := a.measure(ctx, c)
 	if err != nil {
 		return err
 	}
-	if raise > 0 || m.after.StartUnknown { // which it is no more, though there is nothing to raise
-		err = a.o.Limiter.Raise(ctx, app, match, m.used, m.began)
+	return a.settle(ctx, m, rec)
+}
+
+// settle records an answer, raises our count where WeChat's is higher, and adopts WeChat's figure
+// where that is configured. It records first: a raise that then fails shows in the count, and a
+// raise without a record would look like calls.
+func (a *Auditor) settle(ctx context.Context, m *answer, rec *stored[record]) error {
+	raise, err := a.save(ctx, m, rec)
+	if err != nil {
+		return err
+	}
+	if raise > 0 || m.after.StartUnknown { // the start is known now, also if there is nothing to raise
+		err = a.o.Limiter.Raise(ctx, m.app, m.match, m.used, m.began)
 		if err != nil && !errors.Is(err, limits.ErrTooEarly) {
-			return fmt.Errorf("raise %s of %s: %w", match.Counter, app, err)
+			return fmt.Errorf("raise %s of %s: %w", m.match.Counter, m.app, err)
 		}
 	}
-	return a.adopt(ctx, app, match, m.limit)
-}
-
-// read asks about a counter and settles what WeChat says. before is the counter's line of just now.
-func (a *Auditor) read(ctx context.Context, app string, match limits.Match, before limits.Usage, paths []string) error {
-	a.spend(app, len(paths))
-	m, err := a.measure(ctx, app, before, paths)
-	if err == nil {
-		err = a.settle(ctx, app, match, m)
+	if err = a.adopt(ctx, m); err == nil {
+		a.succeeded(m.app, m.match.Counter)
 	}
-	if err != nil {
-		a.failed(app, match.Counter, err)
-		return err
-	}
-	a.succeeded(app, match.Counter)
-	return nil
-}
-
-// spend puts off the questions that nobody waits for by those that are asked now.
-func (a *Auditor) spend(app string, questions int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.state(app)
-	if next := a.o.Now().Add(time.Duration(questions) * questionGap); next.After(s.next) {
-		s.next = next
-	}
+	return err
 }
 
 // Read asks WeChat about each counter of an app that was used today or has a figure, one after the
-// other. What WeChat does not tell of a path is left out; other failures end it. It returns all of
-// them, joined; those of WeChat's are an *Error. Many may call it at once, and share the answers.
+// other. A path that WeChat refuses is left out; another failure ends it. It returns all failures,
+// joined; those of WeChat are an *Error. Concurrent calls share the answers.
 func (a *Auditor) Read(ctx context.Context, app string) error {
 	if _, known := a.o.App(app); !known {
 		return fmt.Errorf("app %s: not configured", app)
@@ -131,7 +132,7 @@ func (a *Auditor) Read(ctx context.Context, app string) error {
 			return fmt.Errorf("reading %s: %w", app, ctx.Err())
 		case r := <-result:
 			if errors.Is(r.Err, context.Canceled) && ctx.Err() == nil {
-				continue // whoever began it has gone away
+				continue // the caller that started it has gone away
 			}
 			return r.Err
 		}
@@ -144,20 +145,19 @@ func (a *Auditor) readAll(ctx context.Context, app string) error {
 		return err
 	}
 	var errs []error
+	var rec stored[record]
 	for _, line := range days {
 		if line.Used == 0 && (line.Counter != line.Rule.Name || dayFigure(line.Rule) == 0) {
 			continue
 		}
-		match, paths := a.match(app, line.Counter)
-		if len(paths) == 0 {
-			continue // a reload has taken the rule away
+		c, err := a.counter(ctx, app, line.Counter)
+		if err == nil && c != nil {
+			err = a.read(ctx, c, &rec)
 		}
-		if line, err = a.day(ctx, app, line.Counter); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		if err := a.read(ctx, app, match, line, paths); err != nil {
+		if err != nil {
+			a.failed(app, line.Counter, err)
 			errs = append(errs, err)
-			if !ofPath(err) {
+			if !pathRefused(err) {
 				break
 			}
 		}
@@ -165,21 +165,31 @@ func (a *Auditor) readAll(ctx context.Context, app string) error {
 	return errors.Join(errs...)
 }
 
-// Readings returns what WeChat said last of each counter of an app, to whatever gateway, in the
-// windows and generations of now.
-func (a *Auditor) Readings(ctx context.Context, app string) (map[string]Reading, error) {
-	rec, _, err := a.load(ctx, app)
-	if err != nil {
-		return nil, err
+// Readings returns the last reading of each counter of each app, by any gateway, in the windows and
+// generations of its lines. An app without lines has none. It reads the store in a round trip for several
+// hundred apps.
+func (a *Auditor) Readings(ctx context.Context, apps []string, lines [][]limits.Usage) ([]map[string]Reading, error) {
+	var used []string
+	for i, app := range apps {
+		if len(lines[i]) > 0 {
+			used = append(used, app)
+		}
 	}
-	days, err := a.days(ctx, app)
+	records, err := a.o.Store.GetAll(ctx, used, recordKey)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("readings: %w", err)
 	}
-	readings := make(map[string]Reading)
-	for _, line := range days {
-		if e, ok := rec.Counters[line.Counter]; ok && e.of(line) {
-			readings[line.Counter] = e.reading()
+	readings := make([]map[string]Reading, len(apps))
+	for i := range apps {
+		if len(lines[i]) == 0 {
+			continue
+		}
+		rec := parseRecord(records[0])
+		records, readings[i] = records[1:], make(map[string]Reading)
+		for _, line := range lines[i] {
+			if e, ok := rec.Counters[line.Counter]; ok && line.Period == limits.Day && e.matches(line) {
+				readings[i][line.Counter] = Reading{time.UnixMilli(e.At), e.Limit, e.Used, e.Counted, e.Raised, e.Used - e.Counted}
+			}
 		}
 	}
 	return readings, nil

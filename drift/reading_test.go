@@ -22,7 +22,7 @@ func readOne(t *testing.T, a *Auditor, counter string) Reading {
 	if err := a.Read(t.Context(), shop); err != nil {
 		t.Fatal(err)
 	}
-	readings, err := a.Readings(t.Context(), shop)
+	readings, err := readingsOf(t, a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +119,12 @@ func TestDriftIsWhatWentAround(t *testing.T) {
 				case n%2 == 0:
 					rest(time.Until(time.Now().In(shanghai).Truncate(24 * time.Hour).Add(40 * time.Hour)))
 					w.midnight()
-					rest(youngLife)
+					rest(minAge)
 					own, around = 0, 0
 				default:
 					rest(time.Millisecond)
 					w.clearAll()
-					rest(youngLife)
+					rest(minAge)
 					own, around = 0, 0
 				}
 			}
@@ -206,8 +206,8 @@ func TestMidnightWhileWeChatIsAsked(t *testing.T) {
 			return body, nil
 		}
 		w.around(send, 300)
-		if err := a.Read(t.Context(), shop); !errors.Is(err, errTurned) {
-			t.Errorf("Read over midnight = %v, want %v", err, errTurned)
+		if err := a.Read(t.Context(), shop); !errors.Is(err, errWindowChanged) {
+			t.Errorf("Read over midnight = %v, want %v", err, errWindowChanged)
 		}
 		if w.values[recordKey] != nil || w.raises != nil || w.events != nil {
 			t.Errorf("record %s, raises %q, events %v, want none", w.values[recordKey], w.raises, w.events)
@@ -236,8 +236,8 @@ func TestClearWhileWeChatIsAsked(t *testing.T) {
 			w.clearAll()
 			return body, nil
 		}
-		if err := a.Read(t.Context(), shop); !errors.Is(err, errTurned) {
-			t.Errorf("Read over a clear = %v, want %v", err, errTurned)
+		if err := a.Read(t.Context(), shop); !errors.Is(err, errWindowChanged) {
+			t.Errorf("Read over a clear = %v, want %v", err, errWindowChanged)
 		}
 		if w.values[recordKey] != nil || w.raises != nil || w.events != nil {
 			t.Errorf("record %s, raises %q, events %v, want none", w.values[recordKey], w.raises, w.events)
@@ -254,10 +254,10 @@ func TestClearBetweenReadings(t *testing.T) {
 		check(t, "before the clear", readOne(t, a, "send"), 1300, 1000, 300, 300)
 		rest(time.Hour)
 		w.clearAll()
-		if readings, err := a.Readings(t.Context(), shop); err != nil || readings["send"] != (Reading{}) {
+		if readings, err := readingsOf(t, a); err != nil || readings["send"] != (Reading{}) {
 			t.Errorf("Readings after a clear = %v, %v, want none of send", readings, err)
 		}
-		rest(youngLife)
+		rest(minAge)
 		w.call(send, 1400)
 		check(t, "after the clear", readOne(t, a, "send"), 1400, 1400, 0, 0)
 		w.around(send, 10)
@@ -352,7 +352,7 @@ func TestReadOfRefusedPaths(t *testing.T) {
 		if got := w.paths(); len(got) != 4 {
 			t.Errorf("asked %q, want all that have a figure", got)
 		}
-		code = errcodeSpent
+		code = errcodeExhausted
 		for range 2 { // when somebody asks, WeChat is asked, but once
 			if err := a.Read(t.Context(), shop); err == nil || !strings.Contains(err.Error(), "44993") {
 				t.Errorf("Read = %v, want errcode 44993", err)
@@ -362,8 +362,8 @@ func TestReadOfRefusedPaths(t *testing.T) {
 			}
 		}
 		rest(time.Minute)
-		if _, ok := a.Look(t.Context(), shop, w.rules.Match(menu)); ok || len(w.paths()) > 0 {
-			t.Error("Look asked after errcode 44993")
+		if _, ok := a.Seed(t.Context(), shop, w.rules.Match(menu)); ok || len(w.paths()) > 0 {
+			t.Error("Seed asked after errcode 44993")
 		}
 		want := []string{
 			"failed quota/get of " + send + ": errcode 76021: want 0",
@@ -372,10 +372,10 @@ func TestReadOfRefusedPaths(t *testing.T) {
 		if diff := cmp.Diff(want, w.happened()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		rest(quietLife)
+		rest(pauseInterval)
 		w.answer = nil
-		if n, ok := a.Look(t.Context(), shop, w.rules.Match(menu)); n != 0 || !ok {
-			t.Errorf("Look an hour later = %d, %t, want 0, true", n, ok)
+		if n, ok := a.Seed(t.Context(), shop, w.rules.Match(menu)); n != 0 || !ok {
+			t.Errorf("Seed an hour later = %d, %t, want 0, true", n, ok)
 		}
 	})
 }
@@ -432,13 +432,13 @@ func TestStoreAway(t *testing.T) {
 				t.Errorf("Read = %v, want %v", err, w.away)
 			}
 		}
-		if _, err := a.Readings(t.Context(), shop); !errors.Is(err, w.away) {
+		if _, err := readingsOf(t, a); !errors.Is(err, w.away) {
 			t.Errorf("Readings = %v, want %v", err, w.away)
 		}
 		if got := w.used("send"); got != 1 {
 			t.Errorf("our count is %d, want 1: what nobody can record is not raised", got)
 		}
-		want := []string{"failed readings of " + shop + ": connection refused"}
+		want := []string{"failed connection refused"}
 		if diff := cmp.Diff(want, w.happened()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}

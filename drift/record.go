@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,27 +13,24 @@ import (
 )
 
 const (
-	// recordKey is where the store keeps an app's record, and the lease of who asks at the interval.
+	// recordKey is the key of an app's record in the store, and of the lease of its sweep.
 	recordKey    = "drift"
 	recordExpiry = 48 * time.Hour
 
 	// maxEntries bounds a record: at most 512 paths inside /*, and the rules.
 	maxEntries = 600
-
-	// maxWrites is how often a change is tried while others change the same value.
-	maxWrites = 8
 )
 
-// record is what the gateways of a fleet have read of an app, as JSON in the store. Times are Unix
+// record is the readings of an app by all gateways of a fleet, as JSON in the store. Times are Unix
 // milliseconds.
 type record struct {
 	Counters map[string]entry `json:"counters"`
-	Passed   int64            `json:"passed_ms"` // when the used rules were last asked about
+	Swept    int64            `json:"passed_ms"` // when the last sweep was started
 	Day      int64            `json:"day_ms"`    // the end of the day of Asked
-	Asked    int64            `json:"asked"`     // questions of the interval
+	Asked    int64            `json:"asked"`     // questions of sweeps; more than Options.PerDay: used up
 }
 
-// entry is the last reading of one counter. It counts in its window and generation only.
+// entry is the last reading of one counter. It is valid in its window and generation only.
 type entry struct {
 	Reset      int64 `json:"reset_ms"`
 	Generation int64 `json:"generation,omitempty"`
@@ -43,24 +39,17 @@ type entry struct {
 	Used       int64 `json:"used"`
 	Counted    int64 `json:"counted"`
 
-	Raised int64 `json:"raised,omitempty"` // in all
-	Last   int64 `json:"last,omitempty"`   // of it, by the last raise
+	Raised int64 `json:"raised,omitempty"` // by all raises
+	Last   int64 `json:"last,omitempty"`   // by the last raise
 	To     int64 `json:"to,omitempty"`     // the count that the last raise was to make
 }
 
-func (e entry) of(line limits.Usage) bool {
+func (e entry) matches(line limits.Usage) bool {
 	return e.Reset == line.Reset.UnixMilli() && e.Generation == line.Generation
 }
 
-func (e entry) reading() Reading {
-	return Reading{
-		At: time.UnixMilli(e.At), Limit: e.Limit, Used: e.Used,
-		Counted: e.Counted, Raised: e.Raised, Drift: e.Used - e.Counted,
-	}
-}
-
-// raisedIn returns how much of a count of ours was raised. A last raise that the count is not half
-// way to has not come about: it failed, or has yet to reach the store.
+// raisedIn returns how much of a count of ours was raised. When the count is not half way to the last
+// raise, that one was not carried out: it failed, or has not reached the store yet.
 func (e entry) raisedIn(count int64) int64 {
 	raised := e.Raised
 	if count < e.To-e.Last/2 {
@@ -71,41 +60,41 @@ func (e entry) raisedIn(count int64) int64 {
 
 // next returns the entry after e, which may be of another window or generation, or none, and by how
 // much our count is to be raised.
-func (e entry) next(m measured) (n entry, raise int64) {
+func (e entry) next(m *answer) (n entry, raise int64) {
 	n = entry{
-		Reset: m.before.Reset.UnixMilli(), Generation: m.before.Generation,
+		Reset: m.line.Reset.UnixMilli(), Generation: m.line.Generation,
 		At: m.began.UnixMilli(), Limit: m.limit, Used: m.used,
 	}
-	if e.of(m.before) {
+	if e.matches(m.line) {
 		n.Raised, n.Last, n.To = e.Raised, e.Last, e.To
 	}
-	n.Counted = m.before.Used - n.raisedIn(m.before.Used)
+	n.Counted = m.line.Used - n.raisedIn(m.line.Used)
 	if in := n.raisedIn(m.after.Used); in != n.Raised {
 		n.Raised, n.Last, n.To = in, 0, 0
 	}
-	if raise = m.used - m.after.Used; raise <= 0 || young(m.before, m.began) {
+	if raise = m.used - m.after.Used; raise <= 0 || tooRecent(m.line, m.began) {
 		return n, 0
 	}
 	n.Raised, n.Last, n.To = n.Raised+raise, raise, m.used
 	return n, raise
 }
 
-// keep writes down what was measured, and returns by how much our count is to be raised.
-func (a *Auditor) keep(ctx context.Context, app string, m measured) (raise int64, err error) {
-	err = a.update(ctx, app, func(r *record) error {
-		was := r.Counters[m.before.Counter]
-		reset := m.before.Reset.UnixMilli()
-		if was.Reset > reset || was.Reset == reset && was.Generation > m.before.Generation {
-			return errTurned // another gateway is past it
+// save records an answer, and returns by how much our count is to be raised.
+func (a *Auditor) save(ctx context.Context, m *answer, rec *stored[record]) (raise int64, err error) {
+	err = a.update(ctx, m.app, rec, func(r *record) error {
+		last := r.Counters[m.match.Counter]
+		reset := m.line.Reset.UnixMilli()
+		if last.Reset > reset || last.Reset == reset && last.Generation > m.line.Generation {
+			return errWindowChanged // another gateway has a reading of the next one
 		}
-		r.Counters[m.before.Counter], raise = was.next(m)
+		r.Counters[m.match.Counter], raise = last.next(m)
 		r.trim(reset)
 		return nil
 	})
 	return raise, err
 }
 
-// trim drops what is of an earlier day, and then the oldest of too many.
+// trim drops the entries of earlier days, and then the oldest of too many.
 func (r *record) trim(reset int64) {
 	maps.DeleteFunc(r.Counters, func(_ string, e entry) bool { return e.Reset < reset })
 	if extra := len(r.Counters) - maxEntries; extra > 0 {
@@ -118,33 +107,8 @@ func (r *record) trim(reset int64) {
 	}
 }
 
-// reserve counts questions of the interval against those of the day. It reports false, and counts
-// nothing, where they would be too many.
-func (a *Auditor) reserve(ctx context.Context, app string, questions int, reset time.Time) (bool, error) {
-	err := a.update(ctx, app, func(r *record) error {
-		if day := reset.UnixMilli(); r.Day != day {
-			r.Day, r.Asked = day, 0
-		}
-		if r.Asked+int64(questions) > int64(a.o.PerDay) {
-			return errSpent
-		}
-		r.Asked += int64(questions)
-		return nil
-	})
-	if errors.Is(err, errSpent) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-var errSpent = errors.New("the day's questions are used up")
-
-// load reads an app's record, and how it is written. One that is not ours is like none.
-func (a *Auditor) load(ctx context.Context, app string) (record, []byte, error) {
-	raw, err := a.o.Store.Get(ctx, app, recordKey)
-	if err != nil {
-		return record{}, nil, fmt.Errorf("readings of %s: %w", app, err)
-	}
+// parseRecord returns an empty record for text that is none.
+func parseRecord(raw []byte) record {
 	var r record
 	if json.Unmarshal(raw, &r) != nil {
 		r = record{}
@@ -152,29 +116,55 @@ func (a *Auditor) load(ctx context.Context, app string) (record, []byte, error) 
 	if r.Counters == nil {
 		r.Counters = make(map[string]entry)
 	}
-	return r, raw, nil
+	return r
 }
 
-// update changes an app's record, unless change returns an error.
-func (a *Auditor) update(ctx context.Context, app string, change func(*record) error) error {
+func (a *Auditor) load(ctx context.Context, app string) (stored[record], error) {
+	return load(ctx, a.o.Store, app, recordKey, parseRecord)
+}
+
+func (a *Auditor) update(ctx context.Context, app string, rec *stored[record], change func(*record) error) error {
+	return update(ctx, a.o.Store, app, recordKey, recordExpiry, rec, parseRecord, change)
+}
+
+// stored is a value of the store with the bytes that it was parsed from.
+type stored[T any] struct {
+	value T
+	raw   []byte
+	read  bool // value is the last one known; in the zero value it has yet to be read
+}
+
+// maxWrites is how often a change is tried when other gateways change the same value.
+const maxWrites = 8
+
+func load[T any](ctx context.Context, s Store, app, key string, parse func([]byte) T) (stored[T], error) {
+	raw, err := s.Get(ctx, app, key)
+	return stored[T]{value: parse(raw), raw: raw, read: err == nil}, err
+}
+
+// update changes a value in the store and in v. It reads it only when v was not read, or is out of
+// date. change returns an error, and changes nothing, to leave the value as it is.
+func update[T any](
+	ctx context.Context, s Store, app, key string, expiry time.Duration,
+	v *stored[T], parse func([]byte) T, change func(*T) error,
+) (err error) {
 	for range maxWrites {
-		r, was, err := a.load(ctx, app)
-		if err != nil {
-			return err
-		}
-		if err := change(&r); err != nil {
-			return err
-		}
-		value, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		if done, err := a.o.Store.CompareAndSet(ctx, app, recordKey, was, value, recordExpiry); done || err != nil {
-			if err != nil {
-				return fmt.Errorf("readings of %s: %w", app, err)
+		if !v.read {
+			if *v, err = load(ctx, s, app, key, parse); err != nil {
+				return err
 			}
-			return nil
+		}
+		if err := change(&v.value); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(v.value)
+		if err != nil {
+			return err
+		}
+		if v.read, err = s.CompareAndSet(ctx, app, key, v.raw, raw, expiry); v.read || err != nil {
+			v.raw = raw
+			return err
 		}
 	}
-	return fmt.Errorf("readings of %s: changed by others %d times", app, maxWrites)
+	return fmt.Errorf("%s of %s: changed by others %d times", key, app, maxWrites)
 }

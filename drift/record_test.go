@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -39,21 +40,50 @@ func TestRecordOfOthers(t *testing.T) {
 	})
 }
 
+// TestRecordIsChangedDuringQuestion: what another gateway records meanwhile stays, and the answer is
+// compared with that.
+func TestRecordIsChangedDuringQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.auditor("a", nil), w.auditor("b", nil)
+		w.call(menu, 10)
+		a.Seed(t.Context(), shop, w.rules.Match("/cgi-bin/each/one"))
+		a.Seed(t.Context(), shop, w.rules.Match(send)) // left to Run
+		w.call(send, 10)
+		w.around(send, 5)
+		w.answers(func(_ context.Context, path string) ([]byte, error) {
+			w.answers(nil)
+			check(t, "b while a asks", readOne(t, b, "send"), 15, 10, 5, 5)
+			w.around(send, 2)
+			return w.figures(path), nil
+		})
+		runs(t, a)
+		rest(10 * time.Second)
+		readings, err := readingsOf(t, a)
+		if err != nil || len(readings) != 3 {
+			t.Errorf("Readings = %v, %v, want those of send, menu and token", readings, err)
+		}
+		check(t, "a after b", readings["send"], 17, 10, 7, 7)
+		check(t, "b's reading of menu", readings["menu"], 10, 10, 0, 0)
+	})
+}
+
 // TestReadingOfPast: who is late throws its reading away, for another gateway has one of a newer day
 // or generation.
 func TestReadingOfPast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newWorld(t).auditor("a", nil)
-		at := func(days int, generation int64) measured {
+		at := func(days int, generation int64) *answer {
 			line := limits.Usage{Counter: "send", Reset: time.Now().AddDate(0, 0, days), Generation: generation}
-			return measured{before: line, after: line, began: time.Now().Add(24 * time.Hour)}
+			c := counter{app: shop, match: limits.Match{Counter: "send"}, line: line}
+			return &answer{counter: c, after: line, began: time.Now().Add(24 * time.Hour)}
 		}
 		for i, tt := range []struct {
-			m    measured
+			m    *answer
 			want error
-		}{{at(2, 5), nil}, {at(2, 4), errTurned}, {at(1, 9), errTurned}, {at(2, 6), nil}, {at(3, 0), nil}} {
-			if _, err := a.keep(t.Context(), shop, tt.m); err != tt.want { //nolint:errorlint // the very error
-				t.Errorf("%d: keep = %v, want %v", i, err, tt.want)
+		}{{at(2, 5), nil}, {at(2, 4), errWindowChanged}, {at(1, 9), errWindowChanged}, {at(2, 6), nil}, {at(3, 0), nil}} {
+			if _, err := a.save(t.Context(), tt.m, new(stored[record])); err != tt.want { //nolint:errorlint // the very error
+				t.Errorf("%d: save = %v, want %v", i, err, tt.want)
 			}
 		}
 	})

@@ -4,82 +4,88 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// Times of Run.
+// Times and bounds of Run.
 const (
-	beat        = time.Second
-	minute      = 60               // beats between looks at what others have done
-	intervalLag = 2 * time.Second  // how much too early an interval may be over: beats are not exact
-	leaseLife   = 75 * time.Second // a little longer than a minute
-	jobLife     = time.Minute      // how long a job may take, with all its questions
-	maxJobs     = maxEntries + 100 // of one app
-	maxWorkers  = 8                // apps that are asked about at once
+	tick           = time.Second
+	ticksPerMinute = 60
+	jobTimeout     = time.Minute      // of a job, with all questions about one counter
+	maxJobs        = 100              // of one app
+	maxNames       = maxEntries + 100 // of one job
+	maxWorkers     = 8                // apps that have a job running
 )
 
-// jobKind says what is to be done.
-type jobKind uint8
-
-const (
-	pollFigures jobKind = iota // hear of figures that other gateways have adopted
-	beginPass                  // ask about every used rule, if it is our turn
-	ofPass                     // one of them
-	firstSight                 // a look that came too soon after another
-	takeFigure                 // the figure that a look was told
-	lostClear                  // find what a clear may have cleared
-	ofLostClear                // one of it
-)
-
-// asks reports whether a job of this kind asks WeChat.
-func (k jobKind) asks() bool { return k == ofPass || k == firstSight || k == ofLostClear }
-
-// job is something that Run does for an app, in its turn and not before due.
+// job is something that Run does for an app: either run, or ask WeChat about each of the counters
+// names. Questions of several jobs take turns.
 type job struct {
-	kind    jobKind
-	due     time.Time
-	counter string // of one counter
-	path    string // lostClear: "" is every path
-	at      int64  // lostClear, ofLostClear: the clear's generation
-	figure  int64  // takeFigure
+	jobKey
+	run    func(context.Context) error
+	ask    func(context.Context, *counter) error
+	names  []string
+	asks   bool // it waits for nextQuestion, and is dropped during a pause
+	urgent bool // it goes before all other jobs
 }
 
-// push adds a job, unless it is there already or there are too many. Auditor.mu is held.
-func (s *appState) push(j job) {
-	if len(s.jobs) < maxJobs && !slices.Contains(s.jobs, j) {
+// jobKey makes a job unique: what is queued with the same key is added to its names.
+type jobKey struct {
+	kind   string
+	number int64     // a figure, or the time of a clear
+	due    time.Time // the job does not run before
+}
+
+// pushLocked queues a job, except what is queued, runs, or is too much. Auditor.mu is held.
+func (s *appState) pushLocked(j job) {
+	if r := s.running; r != nil && r.jobKey == j.jobKey {
+		j.names = slices.DeleteFunc(j.names, func(name string) bool { return name == r.names[0] })
+		if len(j.names) == 0 {
+			return
+		}
+	}
+	i := slices.IndexFunc(s.jobs, func(o job) bool { return o.jobKey == j.jobKey })
+	switch {
+	case i < 0 && j.urgent:
+		s.jobs = slices.Insert(s.jobs, 0, j)
+	case i < 0 && len(s.jobs) < maxJobs:
 		s.jobs = append(s.jobs, j)
+	case i >= 0:
+		queued := &s.jobs[i]
+		for _, name := range j.names {
+			if len(queued.names) < maxNames && !slices.Contains(queued.names, name) {
+				queued.names = append(queued.names, name)
+			}
+		}
 	}
 }
 
 func (a *Auditor) push(app string, j job) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.state(app).push(j)
+	a.stateLocked(app).pushLocked(j)
 }
 
-// Run asks what nobody waits for: at the interval, what looks have left, and after lost clears. It
-// also hears of the figures that other gateways adopt. It ends, with all that it has begun, when ctx
-// is done.
+// urgentLocked reports whether an urgent job is queued. Auditor.mu is held.
+func (s *appState) urgentLocked() bool { return len(s.jobs) > 0 && s.jobs[0].urgent }
+
+// Run does the jobs: sweeps at the interval, what Seed has left, what LostClear and Rejected have asked
+// for, and reading the figures that other gateways have adopted. It returns when ctx is done and no job
+// runs.
 func (a *Auditor) Run(ctx context.Context) {
-	var workers sync.WaitGroup
-	defer workers.Wait()
-	free := make(chan struct{}, maxWorkers)
-	ticker := time.NewTicker(beat)
+	var workers errgroup.Group
+	workers.SetLimit(maxWorkers)
+	defer func() { _ = workers.Wait() }()
+	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if n%minute == 0 {
+		if n%ticksPerMinute == 0 {
 			a.everyMinute()
 		}
-		for _, app := range a.ready() {
-			select {
-			case free <- struct{}{}:
-				workers.Go(func() {
-					defer func() { <-free }()
-					a.work(ctx, app)
-				})
-			default:
-				a.idle(app) // at the next beat
+		for _, app := range a.dueApps() {
+			if !workers.TryGo(func() error { a.work(ctx, app); return nil }) {
+				break // the others at the next tick
 			}
 		}
 		select {
@@ -90,122 +96,103 @@ func (a *Auditor) Run(ctx context.Context) {
 	}
 }
 
-// everyMinute gives the configured apps their jobs, and forgets those of which there is nothing to
-// remember.
+// everyMinute queues the jobs of the configured apps, and drops the state of apps without any.
 func (a *Auditor) everyMinute() {
 	apps, now := a.o.Apps(), a.o.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.apps, func(_ string, s *appState) bool {
-		maps.DeleteFunc(s.failing, func(_ string, f failure) bool { return now.Sub(f.at) >= refusalLife })
-		return !s.busy && len(s.jobs) == 0 && len(s.failing) == 0 && now.After(s.next) && now.After(s.quiet) && now.After(s.spent)
+		maps.DeleteFunc(s.failures, func(_ string, f failure) bool { return now.Sub(f.at) >= failureTTL })
+		return s.running == nil && len(s.jobs) == 0 && len(s.failures) == 0 && len(s.seeds) == 0 &&
+			now.After(s.nextQuestion) && now.After(s.pausedUntil)
 	})
 	for _, app := range apps {
-		s := a.state(app.AppID)
-		s.push(job{kind: pollFigures})
+		add := func(kind string, asks bool, run func(context.Context, string) error) {
+			a.stateLocked(app.AppID).pushLocked(job{
+				jobKey: jobKey{kind: kind}, asks: asks, run: func(ctx context.Context) error { return run(ctx, app.AppID) },
+			})
+		}
+		if app.Auto {
+			add("poll figures", false, a.poll)
+		}
 		if a.o.Every > 0 {
-			s.push(job{kind: beginPass})
+			add("start sweep", true, a.startSweep)
 		}
 	}
 }
 
-// ready takes the apps with a job to do now, in order. Each is to be worked on, or made idle.
-func (a *Auditor) ready() []string {
+// dueApps returns the apps with a due job and no worker: those with an urgent one, then the others, in
+// the random order of a map, so that each gets its turn.
+func (a *Auditor) dueApps() []string {
 	now := a.o.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var apps []string
+	var urgent, apps []string
 	for app, s := range a.apps {
-		if !s.busy && s.ripe(now) >= 0 {
-			s.busy = true
+		switch {
+		case s.running != nil || s.dueLocked(now) < 0:
+		case s.urgentLocked():
+			urgent = append(urgent, app)
+		default:
 			apps = append(apps, app)
 		}
 	}
-	slices.Sort(apps)
-	return apps
+	return append(urgent, apps...)
 }
 
-// idle gives an app back.
-func (a *Auditor) idle(app string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.state(app).busy = false
-}
-
-// ripe returns the first job to do now, or -1. Auditor.mu is held.
-func (s *appState) ripe(now time.Time) int {
+// dueLocked returns the index of the first due job, or -1. Auditor.mu is held.
+func (s *appState) dueLocked(now time.Time) int {
 	return slices.IndexFunc(s.jobs, func(j job) bool {
-		return !now.Before(j.due) && (!j.kind.asks() || !now.Before(s.next))
+		return !now.Before(j.due) && (!j.asks || !now.Before(s.nextQuestion))
 	})
 }
 
-// work does the jobs of an app that are due, with one question at most.
+// work runs the due jobs of an app, at most one that asks WeChat.
 func (a *Auditor) work(ctx context.Context, app string) {
-	defer a.idle(app)
-	for ctx.Err() == nil {
-		now := a.o.Now()
-		a.mu.Lock()
-		s := a.state(app)
-		i := s.ripe(now)
-		if i < 0 {
-			a.mu.Unlock()
-			return
+	for j := a.nextJob(app, nil); j != nil && ctx.Err() == nil; j = a.nextJob(app, j) {
+		name, run := "", j.run
+		if j.ask != nil {
+			name = j.names[0]
+			run = func(ctx context.Context) error {
+				c, err := a.counter(ctx, app, name)
+				if err != nil || c == nil {
+					return err
+				}
+				return j.ask(ctx, c)
+			}
 		}
-		j := s.jobs[i]
-		s.jobs = slices.Delete(s.jobs, i, i+1)
-		quiet := j.kind.asks() && now.Before(s.quiet)
-		a.mu.Unlock()
-		if quiet {
-			continue
+		running, cancel := context.WithTimeout(ctx, jobTimeout)
+		if err := run(running); err != nil {
+			a.failed(app, name, err)
 		}
-		if err := a.do(ctx, app, j); err != nil {
-			a.failed(app, j.counter, err)
-		}
+		cancel()
 	}
 }
 
-// do does one job. What it returns went wrong in the store; what went wrong in a reading is said
-// there.
-func (a *Auditor) do(ctx context.Context, app string, j job) error {
-	ctx, cancel := context.WithTimeout(ctx, jobLife)
-	defer cancel()
-	switch j.kind {
-	case pollFigures:
-		return a.poll(ctx, app)
-	case beginPass:
-		return a.beginPass(ctx, app)
-	case takeFigure:
-		match, _ := a.match(app, j.counter)
-		return a.adopt(ctx, app, match, j.figure)
-	case lostClear:
-		return a.findCleared(ctx, app, j)
-	}
-	match, paths := a.match(app, j.counter)
-	if len(paths) == 0 {
-		return nil // a reload has taken the rule away
-	}
-	line, err := a.day(ctx, app, j.counter)
-	if err != nil {
-		return err
-	}
-	if j.kind == ofLostClear {
-		return a.verify(ctx, app, j, match, line, paths)
-	}
-	if young(line, a.o.Now()) {
+// nextJob takes the next due job of an app for its first name. last is the job that the worker has run;
+// nil is returned to a second worker, and when nothing is due. During a pause it drops what asks WeChat.
+func (a *Auditor) nextJob(app string, last *job) *job {
+	now := a.o.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stateLocked(app)
+	if s.running != last {
 		return nil
 	}
-	if j.kind == firstSight {
-		if seen, err := a.seen(ctx, app, match, line); seen || err != nil {
-			return err
+	s.running = nil
+	for i := s.dueLocked(now); i >= 0; i = s.dueLocked(now) {
+		j := s.jobs[i]
+		s.jobs = slices.Delete(s.jobs, i, i+1)
+		if j.asks && now.Before(s.pausedUntil) {
+			continue
 		}
-	}
-	if j.kind == ofPass {
-		if mine, err := a.mayPass(ctx, app, line, len(paths)); !mine {
-			return err
+		if len(j.names) > 1 {
+			rest := j
+			rest.names = j.names[1:]
+			s.pushLocked(rest)
 		}
+		s.running = &j
+		break
 	}
-	if err = a.read(ctx, app, match, line, paths); err != nil && j.kind == ofPass && !ofPath(err) {
-		a.endPass(app)
-	}
-	return nil // said where it was read
+	return s.running
 }

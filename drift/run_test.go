@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -63,7 +64,7 @@ func TestIntervalOfFleet(t *testing.T) {
 		runs(t, w.auditor("c", every(10*time.Minute)))
 		w.call(send, 10)
 		rest(59*time.Minute + 30*time.Second)
-		if got := len(w.paths()); got != 6-1 { // nothing was used at the first look
+		if got := len(w.paths()); got != 6-1 { // nothing was used at the first sweep
 			t.Errorf("%d questions in an hour, want 5", got)
 		}
 		stop()
@@ -87,7 +88,7 @@ func TestIntervalEnds(t *testing.T) {
 		if got := len(w.paths()); got != 7 {
 			t.Errorf("%d questions, want 7", got)
 		}
-		if diff := cmp.Diff([]string{"spent"}, w.happened()); diff != "" {
+		if diff := cmp.Diff([]string{"budget exhausted"}, w.happened()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 		a := w.auditor("b", few)
@@ -98,7 +99,7 @@ func TestIntervalEnds(t *testing.T) {
 		w.midnight()
 		w.call(send, 10)
 		w.paths()
-		rest(youngLife - time.Minute)
+		rest(minAge - time.Minute)
 		if got := w.paths(); got != nil {
 			t.Errorf("asked %q in the first minutes of a day", got)
 		}
@@ -198,32 +199,34 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 		a := w.auditor("a", func(o *Options) {
 			o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 		})
-		for i := range 2 * maxJobs {
+		for i := range 2 * maxNames {
 			path := fmt.Sprintf("/cgi-bin/each/%d", i)
-			a.Look(t.Context(), shop, w.rules.Match(path))
+			a.Seed(t.Context(), shop, w.rules.Match(path))
 			a.LostClear(shop, int64(i), "")
 			a.failed(shop, "each:"+path, &Error{Path: path, ErrCode: 76021})
 		}
 		s := a.apps[shop]
-		if len(s.jobs) != maxJobs || len(s.failing) != maxFailing {
-			t.Errorf("%d jobs, %d failures: want at most %d and %d", len(s.jobs), len(s.failing), maxJobs, maxFailing)
+		seeds := s.jobs[slices.IndexFunc(s.jobs, func(j job) bool { return j.kind == "seed" })]
+		if len(s.jobs) != maxJobs || len(seeds.names) != maxNames || len(s.failures) != maxFailures {
+			t.Errorf("%d jobs with %d names, %d failures: want at most %d, %d and %d",
+				len(s.jobs), len(seeds.names), len(s.failures), maxJobs, maxNames, maxFailures)
 		}
 		if got := len(w.happened()); got != 1 {
 			t.Errorf("%d events, want one of all these failures", got)
 		}
 		runs(t, a)
-		rest(2 * maxJobs * time.Second)
+		rest(2 * maxNames * time.Second)
 		a.mu.Lock()
 		if len(s.jobs) != 0 {
 			t.Errorf("%d jobs after a while, want none", len(s.jobs))
 		}
 		a.mu.Unlock()
-		ahead.Store(int64(refusalLife))
+		ahead.Store(int64(failureTTL))
 		rest(2 * time.Minute)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if len(s.failing) != 0 {
-			t.Errorf("%d failures a day later, want none", len(s.failing))
+		if len(s.failures) != 0 {
+			t.Errorf("%d failures a day later, want none", len(s.failures))
 		}
 	})
 }

@@ -67,8 +67,8 @@ func BenchmarkTake(b *testing.B) {
 				b.Cleanup(func() { _ = l.Close(b.Context()) })
 				call := Call{App: "wx1", Match: set.Match(path)}
 				take := func() {
-					d := l.Take(b.Context(), call)
-					l.Done(&d, 0)
+					_, hold := l.Take(b.Context(), call)
+					hold.Done(0)
 				}
 				what := map[string]string{"/cgi-bin/user/info": "counted", "/cgi-bin/menu/create": "full", "/cgi-bin/x": "no figure"}[path]
 				b.Run(what+"/alone", func(b *testing.B) {

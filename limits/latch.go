@@ -7,94 +7,103 @@ import (
 
 // Times of a latch.
 const (
-	youngLife  = 10 * time.Minute // WeChat's midnight is not ours to the second, and its reset hour is unpublished
-	youngLatch = time.Minute      // so a 45009 this soon after one closes the rule for no longer
 	probeGap   = 5 * time.Minute  // one call in all the fleet goes through: a clear in WeChat's console is invisible
-	probeRetry = 30 * time.Second // how soon a gateway looks again whether it is its turn
+	probeRetry = 30 * time.Second // how soon a gateway asks again for the turn to probe
 )
 
-const errcodeQuota = 45009
-
-// latch closes the counter of a call that WeChat itself has answered with 45009, for the window and
-// the generation that the call was counted in: a late 45009 after midnight or after a clear harms
-// nobody. It is a time beside the count, which goes on saying what was sent. m.mu is held.
-func (l *Limiter) latch(m *meter, d *Decision) (latched bool) {
-	c := d.held[0]
-	if c.generation != d.generation {
-		return false
-	}
-	now := l.storeNow()
-	day := l.calendar().of[Day]
-	if c.window.Period == Day && c.window.Name != day.Name {
-		return false
-	}
-	until := day.End
-	if now.Sub(day.Start) < youngLife || now.Sub(time.UnixMilli(c.generation)) < youngLife {
-		until = now.Add(youngLatch)
-	}
-	if ms := until.UnixMilli(); ms > c.latch {
-		c.latch, c.dirty = ms, true
-	}
-	for _, s := range m.sets {
-		m.void(s)
-	}
-	m.latch, m.nextProbe = max(m.latch, c.latch), l.now().Add(probeGap)
-	return true
-}
-
-// heedLatches works out until when the meter is latched. m.mu is held.
-func (m *meter) heedLatches() {
-	m.latch = 0
-	for _, c := range m.counters {
-		if c.name == m.name {
-			m.latch = max(m.latch, c.latch)
-		}
-	}
-}
-
-// latchedBy returns the counter that WeChat has said no to, or nil. m.mu is held.
-func (m *meter) latchedBy(storeNow time.Time) *counter {
-	if m.latch == 0 || storeNow.UnixMilli() >= m.latch {
-		return nil
-	}
-	for _, c := range m.counters {
-		if c.name == m.name && c.latch == m.latch {
+// latchedBy returns the counter of a group for which WeChat answers 45009, or nil.
+func (m *meter) latchedBy(g *group, now moment) *counter {
+	for _, c := range g.counters {
+		if c.name == m.name && c.latched(now.store) {
 			return c
 		}
 	}
 	return nil
 }
 
-// probe lets a call that a latch refuses through after all, if it is the fleet's turn.
-func (l *Limiter) probe(ctx context.Context, call Call, d *Decision) {
-	m := l.lock(call.App, call.Match)
+// latch closes the counter of a call that WeChat has answered with 45009, for the window and the
+// generation that the call was counted in: a late 45009 after midnight or after a clear changes
+// nothing, nor does one of a call that was sent before the latch or its lift. The latch is a time
+// beside the count, which goes on telling what was sent.
+//
+// A 45009 may be a minute's limit, in the same words as a day's. So the first latch of a window lasts to
+// the end of the clock minute, the next one two minutes, then four, and then to the day's end, unless
+// [Limiter.SettleLatch] has told which it is. Near the start of a day or of a generation each lasts a
+// minute only: WeChat's own start is not ours to the second.
+func (m *meter) latch(h *Hold, now moment, cal *calendar) Event {
+	c, day := h.group.counters[0], cal.of[Day]
+	if m.shared || c.generation != h.generation || h.since < c.latchSince ||
+		c.window.Period == Day && c.window.Name != day.Name {
+		return Event{}
+	}
+	const minute = int64(time.Minute / time.Millisecond)
+	end := day.End.UnixMilli()
+	const margin = 1000 // a minute of which less is left may be over for us and not for WeChat
+	until := now.store + margin
+	until += minute - until%minute
+	switch last := c.latch.Until - c.latch.At; {
+	case c.tooRecent(now.store) || now.store-day.Start.UnixMilli() < settlingTime.Milliseconds():
+		until = now.store + minute
+	case last == 0: // none before, or one that was a minute's
+	case last <= minute+margin:
+		until = now.store + 2*minute
+	case last <= 2*minute:
+		until = now.store + 4*minute
+	default:
+		until = end
+	}
+	return m.setLatch(c, min(until, end), until >= end, now)
+}
+
+// setLatch closes a counter until a time of the store's clock, which may be the end of the day.
+func (m *meter) setLatch(c *counter, until int64, day bool, now moment) Event {
+	c.latch, c.latchSince = c.latch.merge(Latch{Until: until, At: max(now.store, c.latch.At+1)}), now.since
+	c.urgent = true
+	c.close(true, c.limit, now)
+	for _, g := range m.groups {
+		m.releaseBlock(g)
+	}
+	event := m.event(RuleLatched, c)
+	event.Day = day
+	return event
+}
+
+// event describes a latch of a counter.
+func (m *meter) event(kind EventKind, c *counter) Event {
+	return Event{
+		Kind: kind, App: m.account.appid, Rule: ruleOf(c.name), Counter: c.name, Until: time.UnixMilli(c.latch.Until),
+	}
+}
+
+// unlatch opens the latched counters of a probe that WeChat has not answered with 45009. No count
+// changes by it.
+func (m *meter) unlatch(h *Hold, now moment) (event Event) {
+	for _, c := range h.group.counters {
+		if c.name != m.name || c.generation != h.generation && c == h.group.counters[0] || c.latch.Until == 0 {
+			continue
+		}
+		c.latch, c.latchSince = Latch{At: max(now.store, c.latch.At+1)}, now.since
+		c.urgent, c.closedUntil = true, 0
+		event = m.event(RuleUnlatched, c)
+	}
+	return event
+}
+
+// probes reports whether a call that a latch refuses is to be sent after all: whether it is this
+// gateway's turn.
+func (l *Limiter) probes(ctx context.Context, call *Call) bool {
 	now := l.now()
-	due := !now.Before(m.nextProbe)
+	m := l.meterOf(call.App, &call.Match)
+	g := m.group(call.Match.Rule, call.Caller, l.calendar(now))
+	c := m.latchedBy(g, now)
+	due := c != nil && now.store-c.latch.At >= probeGap.Milliseconds() && now.since >= m.nextProbe
 	if due {
-		m.nextProbe = now.Add(probeRetry)
+		m.nextProbe = now.since + probeRetry
 	}
 	m.mu.Unlock()
 	if !due {
-		return
+		return false
 	}
-	if mine, err := l.counters.Probe(context.WithoutCancel(ctx), call.App, m.name, probeGap); err != nil || !mine {
-		return
-	}
-	l.count(call, d, true)
-	d.probe, d.RetryAfter = true, 0
-}
-
-// lift opens a latched counter again after a probe that WeChat did not answer with 45009: a new
-// generation that begins with the count of the old one. m.mu is held.
-func (l *Limiter) lift(m *meter, d *Decision) {
-	for _, c := range d.held {
-		if c.generation != d.generation || c.latch == 0 {
-			continue
-		}
-		used := c.known()
-		c.adopt(max(d.Counted, c.generation+1))
-		c.raise = used
-	}
-	m.voidCleared()
-	m.heedLatches()
+	won, err := l.link.counters.Probe(context.WithoutCancel(ctx), call.App, m.name, probeGap)
+	return won && err == nil
 }

@@ -1,451 +1,360 @@
 package limits
 
 import (
-	"context"
-	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-// want is one counter of a call with the figure that it must stay under.
-type want struct {
+// Times of the protocol.
+const (
+	fullTTL      = time.Second      // how long a full or latched counter refuses from memory
+	quietTime    = time.Second      // how long a report may wait that no call waits for, and a block may be idle
+	retryTime    = time.Second      // how soon a report that had no answer is repeated
+	lateTTL      = 10 * time.Second // how late a frozen store may apply a request
+	carrySpan    = time.Second      // calls that ended this long before a clear may have run after it
+	noticeTime   = 4 * time.Second  // how long a clear may take to be noticed, where its time tells nothing
+	settlingTime = 10 * time.Minute // WeChat's midnight is not ours to the second, nor are its clears
+	windowGrace  = 23 * time.Hour   // how long after its end a window can be reported: less than the store keeps it
+)
+
+// moment is one reading of the clocks.
+type moment struct {
+	at    time.Time     // this host's clock, with its monotonic reading
+	since time.Duration // since shortly before the start, by the monotonic clock: never 0
+	store int64         // the store's clock, as far as it is known, in milliseconds since 1970
+}
+
+// meter is the gateway's side of one rule of one app, or of one path inside a /*: its counters in
+// the windows of now, and in earlier ones as long as there is something to report. It is a state
+// machine without I/O: decide says what becomes of a call, request makes the request that the store
+// needs to see, apply takes in the answer. Requests for one counter must reach the store in order, so
+// one goroutine at a time works for a meter (running), and calls that it does not decide from
+// memory wait for it in batches.
+//
+// A meter that is forgotten and made again has a new life: its part in the store is another one,
+// and what its former life counted stays counted.
+type meter struct {
+	account *account
+	name    string
+	life    int64
+	path    bool // counts one path inside a /*, which takes a place of the account
+	shared  bool // counts the paths that found no place; it never latches, for it would latch all of them
+
+	mu          sync.Mutex // covers what follows; never held over I/O
+	counters    []*counter
+	groups      []*group
+	generations []WindowReport // of whole windows that were cleared
+
+	running bool     // a goroutine works for the meter
+	seeding bool     // it waits for WeChat's own count
+	retired bool     // the app was taken out of the configuration
+	gone    bool     // forgotten: another meter has taken its place
+	report  *report  // the next thing to do; nil: none
+	pending []*batch // to be done after it, in this order
+
+	// By moment.since; 0: none.
+	scheduled time.Duration // when the reporter comes
+	reported  time.Duration // when the last report was made
+	nextProbe time.Duration // when this gateway may ask again for the turn to probe
+}
+
+// group is the counters of one call, which are granted all or none: those of a rule, and of the
+// caller's share of it. It holds the block of calls that were counted ahead for them. A group never
+// changes its counters; another table or another day makes a new one.
+type group struct {
+	rule     *Rule
+	caller   string
+	calendar *calendar
+	counters []*counter
+	limited  bool // some counter has a figure
+
+	block block
+	recent
+}
+
+// need is one counter of a call with the figure that it must stay under.
+type need struct {
 	name   string
 	period Period
 	limit  int64
 }
 
-// counter is what this gateway knows of one counter in one window. All fields belong to the
-// meter's mutex.
-type counter struct {
-	window Window
-	name   string
-
-	limit      int64 // as last stated
-	generation int64 // e: figures of another one say nothing here
-	held       int64 // c: calls executed, in flight and unspent
-	confirmed  int64 // cs: held as the store last confirmed it
-	others     int64 // o: the count less our own part, as last heard
-	version    int64 // v, as last heard
-	used       int64 // the count, as last heard
-	lent       int64 // of held: the unspent calls of blocks
-	latch      int64 // as last heard
-	grant      int64 // as last heard
-
-	inFlight     int64
-	inFlightThen int64 // calls in flight at the store's last answer
-	takenSince   int64 // calls taken since then
-
-	raise int64 // a count learned from WeChat, to be stated
-
-	looked bool // WeChat was asked, or need not be, for its own count
-	blind  bool // and nobody knows
-
-	dirty    bool      // the store has not confirmed what we hold
-	unsure   bool      // a request was lost, and may still be heard until a later one was written down
-	later    time.Time // when to state once more, for the requests that a frozen store runs late
-	hasShare bool      // while the store is away: share was worked out
-	share    int64
-
-	fullUntil time.Time // refused from memory until then, while the limit is fullLimit
-	fullLimit int64
-}
-
-// adopt moves to a newer generation. Calls that were in flight at the last answer or were taken
-// since may have run on either side of the clear: the new generation carries them.
-func (c *counter) adopt(generation int64) {
-	c.generation = generation
-	c.held = c.inFlightThen + c.takenSince
-	c.confirmed, c.others, c.version, c.used, c.latch, c.lent, c.raise = 0, 0, 0, 0, 0, 0, 0
-	c.looked, c.blind = true, false // a new generation begins with what is known
-	c.fullUntil = time.Time{}
-	c.dirty = true
-}
-
-// count counts one call that is on its way.
-func (c *counter) count() {
-	c.held++
-	c.inFlight++
-	c.takenSince++
-	c.dirty = true
-}
-
-// known is the count as far as this gateway can tell: as last heard, and what it holds beyond, but
-// not what it has not spent yet.
-func (c *counter) known() int64 { return c.used + c.held - c.confirmed - c.lent }
-
-type counterKey struct{ window, name string }
-
-// meter is the gateway's side of one rule of one app, or of one path inside a /*: its counters in
-// the windows of now, and of earlier ones as long as there is something to state. Requests for one
-// counter must reach the store in order, so a meter has one flight at a time; calls that find it
-// flying wait and share the next.
-type meter struct {
-	app  string
-	name string
-
-	mu          sync.Mutex
-	counters    map[counterKey]*counter
-	sets        map[string]*set  // by caller
-	generations map[string]int64 // of whole windows, by window name
-	latch       int64            // ms until which WeChat has said no, as the counters say
-	nextProbe   time.Time        // when this gateway may ask for the turn to probe
-	flying      bool
-	looking     bool // the flight waits for WeChat's own count
-	gone        bool // forgotten: another meter has taken its place
-	queue       []*waiter
-}
-
-// waiter is one call that waits for a flight. Its fields belong to the meter's mutex until a
-// signal is sent.
-type waiter struct {
-	caller string // calls of one caller have the same counters
-	wants  []want
-	since  time.Time
-	state  waiterState
-	signal chan bool // true: lead the next flight; false: decided
-
-	decision Decision
-}
-
-type waiterState uint8
-
-const (
-	waiting waiterState = iota
-	left                // its caller has gone away; a grant goes back
-)
-
-// counter returns the counter of a want in the window of now, new if need be. m.mu is held.
-func (m *meter) counter(w want, cal *calendar) *counter {
-	window := cal.of[w.period]
-	key := counterKey{window.Name, w.name}
-	c := m.counters[key]
-	if c == nil {
-		c = &counter{window: window, name: w.name}
-		m.counters[key] = c
-		for other, old := range m.counters { // yesterday's, once everything is said
-			if old.window.End.Before(window.Start) && !old.dirty && old.inFlight == 0 {
-				delete(m.counters, other)
-			}
-		}
-		for name := range m.generations {
-			if name != cal.of[Day].Name && name != cal.of[Month].Name {
-				delete(m.generations, name)
-			}
+// needsOf returns the counters of a call. A rule without a figure has one all the same.
+func needsOf(rule *Rule, name, caller string) []need {
+	needs := make([]need, 0, 4)
+	for _, q := range rule.Budget.Quotas {
+		needs = append(needs, need{name, q.Period, q.Limit})
+	}
+	if len(needs) == 0 {
+		needs = append(needs, need{name, Day, noLimit})
+	}
+	if share, ok := rule.Shares[caller]; ok && caller != "" {
+		for _, q := range share.Quotas {
+			needs = append(needs, need{name + "@" + caller, q.Period, q.Limit})
 		}
 	}
-	c.limit = w.limit
+	return needs
+}
+
+// group returns the group of a caller's calls under a rule and a calendar. The block of the one before
+// goes back.
+func (m *meter) group(rule *Rule, caller string, cal *calendar) *group {
+	i := slices.IndexFunc(m.groups, func(g *group) bool { return g.caller == caller })
+	if i >= 0 && m.groups[i].rule == rule && m.groups[i].calendar == cal {
+		return m.groups[i]
+	}
+	g := &group{rule: rule, caller: caller, calendar: cal}
+	for _, n := range needsOf(rule, m.name, caller) {
+		c := m.counter(n.name, &cal.of[n.period])
+		c.limit = n.limit
+		g.limited = g.limited || n.limit < noLimit
+		g.counters = append(g.counters, c)
+	}
+	// A month that this process has counted goes on while its rule has no figure: a reload may bring it back.
+	if !g.limited {
+		if c := m.find(m.name, cal.of[Month].Name); c != nil {
+			c.limit = noLimit
+			g.counters = append(g.counters, c)
+		}
+	}
+	if i < 0 {
+		m.groups = append(m.groups, g)
+	} else {
+		m.releaseBlock(m.groups[i])
+		g.recent = m.groups[i].recent
+		m.groups[i] = g
+	}
+	return g
+}
+
+// find returns the counter of a name in a window, or nil.
+func (m *meter) find(name, window string) *counter {
+	for _, c := range m.counters {
+		if c.window.Name == window && c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// counter returns the counter of a name in a window of now, new if need be. A new one has the
+// generation of its window.
+func (m *meter) counter(name string, w *Window) *counter {
+	c := m.find(name, w.Name)
+	if c == nil {
+		c = &counter{window: w, end: w.End.UnixMilli(), name: name, generation: m.windowGeneration(w.Name)}
+		m.counters = append(m.counters, c)
+	}
 	return c
 }
 
-// request states counters, and wishes for n calls and a block. m.mu is held.
-func (m *meter) request(counters []*counter, n, block int64) *Request {
-	r := &Request{App: m.app, Want: n, Block: block, Counters: make([]State, len(counters))}
-	for i, c := range counters {
-		at := -1
-		for j := range r.Windows {
-			if r.Windows[j].Name == c.window.Name {
-				at = j
+// windowGeneration returns the generation of a whole window; 0: it was not cleared.
+func (m *meter) windowGeneration(window string) int64 {
+	for _, w := range m.generations {
+		if w.Name == window {
+			return w.Generation
+		}
+	}
+	return 0
+}
+
+// learnGeneration moves a whole window to a generation, by a clear that was sent at a time.
+func (m *meter) learnGeneration(w Window, generation, at int64, now moment) {
+	if generation == 0 || generation <= m.windowGeneration(w.Name) {
+		return
+	}
+	if i := slices.IndexFunc(m.generations, func(known WindowReport) bool { return known.Name == w.Name }); i >= 0 {
+		m.generations[i].Generation = generation
+	} else {
+		m.generations = append(m.generations, WindowReport{w, generation})
+	}
+	for _, c := range m.counters {
+		if c.window.Name == w.Name && c.generation < generation {
+			c.adopt(generation, at, now)
+		}
+	}
+}
+
+// decide decides n calls from memory. It reports false where the store has to be asked: that is
+// once a second where there is no room or WeChat has refused, so that every change is seen
+// within a second.
+func (m *meter) decide(g *group, n int64, now moment) (verdict Verdict, by *counter, decided bool) {
+	if c := m.latchedBy(g, now); c != nil {
+		return RefusedLatched, c, now.since < c.closedUntil
+	}
+	switch {
+	case !g.limited:
+		for _, c := range g.counters {
+			c.own.local += n
+		}
+	case g.block.left >= n && !g.block.past(now):
+		g.block.left -= n
+		g.block.used = now.since
+		for _, c := range g.counters {
+			c.own.reserved -= n
+		}
+	default:
+		for _, c := range g.counters {
+			if c.closed(now) {
+				return m.refusal(c, now), c, true
 			}
 		}
-		if at < 0 {
-			at = len(r.Windows)
-			r.Windows = append(r.Windows, WindowState{Window: c.window, Generation: m.generations[c.window.Name]})
+		return 0, nil, false
+	}
+	for _, c := range g.counters {
+		c.own.inFlight += n
+	}
+	return Pass, nil, true
+}
+
+// refusal is the verdict where a counter has no room.
+func (m *meter) refusal(c *counter, now moment) Verdict {
+	switch {
+	case c.closedLatched || c.latched(now.store):
+		return RefusedLatched
+	case c.name != m.name:
+		return RefusedShare
+	}
+	return RefusedQuota
+}
+
+// lifeName is the name of the meter's life in requests.
+func (m *meter) lifeName() string {
+	if m.life == 0 {
+		return ""
+	}
+	return strconv.FormatInt(m.life, 36)
+}
+
+// request makes the request about counters, for want calls and a block of so many. With day, the
+// day's generation is asked for too: a rule that is counted by the month only has to know it.
+func (m *meter) request(counters []*counter, want, block int64, day *Window) *Request {
+	r := &Request{App: m.account.appid, Life: m.lifeName(), Want: want, Block: block, Counters: make([]Report, len(counters))}
+	window := func(w *Window) int {
+		i := slices.IndexFunc(r.Windows, func(other WindowReport) bool { return other.Name == w.Name })
+		if i < 0 {
+			i = len(r.Windows)
+			r.Windows = append(r.Windows, WindowReport{Window: *w, Generation: m.windowGeneration(w.Name)})
 		}
-		r.Counters[i] = State{
-			Window:     at,
+		return i
+	}
+	for i, c := range counters {
+		r.restates = r.restates || c.restate
+		r.unsure = r.unsure || c.unacked
+		r.Counters[i] = Report{
+			Window:     window(c.window),
 			Name:       c.name,
 			Limit:      c.limit,
 			Generation: c.generation,
-			Version:    c.version,
-			Others:     c.others,
-			Confirmed:  c.confirmed,
-			Held:       c.held,
+			Version:    c.remote.Version,
+			Others:     c.remote.Used - c.acked,
+			Acked:      c.acked,
+			Local:      c.own.local,
 			Latch:      c.latch,
 			Raise:      c.raise,
 		}
 	}
+	if day != nil {
+		window(day)
+	}
 	return r
 }
 
-// hear takes in an answer to what request made of the same counters. m.mu is held; figures may
-// have moved since the request was made.
-func (m *meter) hear(counters []*counter, r *Request, a *Answer) {
+// apply takes in the answer to a request about counters.
+func (m *meter) apply(counters []*counter, r *Request, a *Answer, now moment) {
 	for i, g := range a.Generations {
-		if g > m.generations[r.Windows[i].Name] {
-			m.generations[r.Windows[i].Name] = g
-		}
+		m.learnGeneration(r.Windows[i].Window, g, g, now)
 	}
-	counted := a.Granted + a.Block
+	block := a.Block
 	for i, c := range counters {
-		if c.generation != r.Counters[i].Generation { // cleared under way: the block is void
-			a.Block = 0
+		if c.generation != r.Counters[i].Generation {
+			block = 0 // cleared since: what other counters have of the block goes back
 		}
 	}
-	defer m.heedLatches()
-	defer m.voidCleared()
 	for i, c := range counters {
-		h, asked := a.Counters[i], r.Counters[i]
-		switch {
-		case c.generation != asked.Generation: // cleared under way: what was granted is carried
-			c.held += a.Granted
-			c.takenSince += a.Granted
-			c.dirty = true
-		case h.Generation != asked.Generation:
-			if h.Generation > c.generation {
-				c.adopt(h.Generation)
-			}
-			c.grant = h.Grant
-		default:
-			c.confirmed = asked.Held + counted
-			c.held += a.Granted + a.Block
-			c.lent += a.Block
-			c.hasShare = false
-			if c.raise <= h.Used {
-				c.raise = 0
-			}
-			c.used, c.version, c.latch, c.grant = h.Used, h.Version, max(h.Latch, asked.Latch, c.latch), h.Grant
-			c.others = c.used - c.confirmed
-			c.inFlightThen = c.inFlight
-			c.takenSince = a.Granted
-			// A refusal is not written down, so it does not make the lost request stale.
-			c.unsure = (c.unsure || a.Retried) && r.Want > 0 && a.Granted == 0
-			c.dirty = c.held != c.confirmed || c.unsure || c.raise > 0 || c.latch > h.Latch
-		}
+		c.apply(r, a, i, block, now)
 	}
+	a.Block = block
+	m.releaseCleared()
 }
 
-// dirty returns the counters with something to state. m.mu is held.
-func (m *meter) dirty(now time.Time) []*counter {
-	var found []*counter
+// idle reports whether no goroutine works for the meter, no call waits and nothing has to be
+// reported: what it knows is in the store too.
+func (m *meter) idle() bool {
+	return !m.running && len(m.pending) == 0 && !slices.ContainsFunc(m.counters, func(c *counter) bool { return !c.clean() })
+}
+
+// droppable reports whether the meter can be forgotten: its app is not configured any more, or it
+// counts a path that has never been called successfully.
+func (m *meter) droppable() bool {
+	if !m.idle() {
+		return false
+	}
+	return m.retired || m.path && !slices.ContainsFunc(m.counters, func(c *counter) bool { return !c.empty() })
+}
+
+// trim lets go of what a meter that is not called does not need.
+func (m *meter) trim(now moment, cal *calendar) {
+	m.groups = slices.Clip(slices.DeleteFunc(m.groups, func(g *group) bool {
+		return g.block.left == 0 && now.at.Sub(g.bucket) > idleGroup
+	}))
+	m.counters = slices.DeleteFunc(m.counters, func(c *counter) bool {
+		over := c.window.End.Before(cal.of[c.window.Period].Start) && c.clean()
+		return over || c.expired(now.store)
+	})
+	m.generations = slices.DeleteFunc(m.generations, func(w WindowReport) bool {
+		return !slices.ContainsFunc(m.counters, func(c *counter) bool { return c.window.Name == w.Name }) && w.Name != cal.of[Day].Name
+	})
 	for _, c := range m.counters {
-		if c.dirty || !c.later.IsZero() && !now.Before(c.later) {
-			found = append(found, c)
+		if n := len(c.own.ended); n > 0 && now.since-c.own.ended[n-1].last > idleGroup {
+			c.own.ended.compact()
 		}
-	}
-	return found
-}
-
-// lost notes that nobody knows whether the store has heard a request: what we hold must be said
-// again, within a second and once more later. m.mu is held.
-func (c *counter) lost(now time.Time) {
-	c.dirty, c.unsure, c.later = true, true, now.Add(lateLife)
-}
-
-// land ends a flight: the next waiter leads, or nobody flies. m.mu is held.
-func (m *meter) land() {
-	if len(m.queue) == 0 {
-		m.flying = false
-		return
-	}
-	m.queue[0].signal <- true
-}
-
-// board takes from the queue its head and every other call with the same counters; the others keep
-// their turn. m.mu is held.
-func (m *meter) board() []*waiter {
-	if len(m.queue) == 0 {
-		return nil
-	}
-	caller, wants := m.queue[0].caller, m.queue[0].wants
-	var flight []*waiter
-	rest := m.queue[:0]
-	for _, w := range m.queue {
-		if w.caller == caller && slices.Equal(w.wants, wants) {
-			flight = append(flight, w)
-		} else {
-			rest = append(rest, w)
-		}
-	}
-	clear(m.queue[len(rest):])
-	m.queue = rest
-	return flight
-}
-
-// withdraw takes a waiter whose time is up out of the queue. When it is aboard a flight already, a
-// grant that comes for it goes back. m.mu is held.
-func (m *meter) withdraw(w *waiter) {
-	w.state = left
-	m.queue = slices.DeleteFunc(m.queue, func(other *waiter) bool { return other == w })
-}
-
-// fly runs one flight to its end: it states and asks until the store has decided or time is up,
-// decides the calls aboard, and lets the next lead. m.flying is held by the caller.
-func (l *Limiter) fly(ctx context.Context, m *meter) {
-	l.look(ctx, m)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.flightBudget())
-	defer cancel()
-
-	m.mu.Lock()
-	flight := m.board()
-	if len(flight) == 0 {
-		m.land()
-		m.mu.Unlock()
-		return
-	}
-	wants, rule := flight[0].wants, flight[0].decision.Rule
-	var counters []*counter
-	var a *Answer
-	var sent time.Time
-	var err error
-	for range maxAsks {
-		cal := l.calendar()
-		counters = counters[:0]
-		for _, w := range wants {
-			counters = append(counters, m.counter(w, cal))
-		}
-		r := m.request(counters, int64(len(flight)), l.wish(m.set(flight[0].caller)))
-		m.mu.Unlock()
-
-		sent = l.now()
-		a, err = l.exchange(ctx, r)
-
-		m.mu.Lock()
-		if err != nil {
-			break
-		}
-		m.hear(counters, r, a)
-		if a.Status == OK && !l.now().Before(deadline(sent, a, counters)) {
-			for _, c := range counters { // too late to be used: it goes back with the next request
-				c.held -= a.Granted + a.Block
-				c.lent -= a.Block
-				c.dirty = true
-			}
-			a.Status, a.Granted, a.Block = Outside, 0, 0
-		}
-		if a.Status != Outside && a.Status != Again {
-			break
-		}
-	}
-	decided := err == nil && a.Status != Outside && a.Status != Again
-	if err != nil && !errors.Is(err, errNotAsked) {
-		for _, c := range counters {
-			c.lost(l.now())
-		}
-	}
-	var back int64
-	for i, w := range flight {
-		switch {
-		case !decided:
-			w.decision.Verdict, w.decision.RetryAfter = RefusedStore, time.Second
-		case int64(i) >= a.Granted:
-			l.refuse(w, m, counters, a)
-		case w.state == left:
-			back++
-		default:
-			l.grant(&w.decision, m, counters, a, sent, a.Granted-1-int64(i))
-		}
-	}
-	if back > 0 {
-		for _, c := range counters {
-			c.held -= back
-			c.dirty = true
-			c.fullUntil = time.Time{}
-		}
-	}
-	if decided && a.Block > 0 {
-		l.lend(m, flight[0].caller, rule, counters, a.Block, deadline(sent, a, counters), l.now())
-	}
-	dirty := len(m.dirty(l.now())) > 0
-	for _, w := range flight {
-		if w.state != left {
-			w.signal <- false
-		}
-	}
-	m.land()
-	m.mu.Unlock()
-	switch {
-	case err != nil:
-		l.settle(m, probeEvery)
-		l.settle(m, lateLife)
-	case dirty:
-		l.settle(m, 0)
-	}
-	if decided && a.Block > 0 {
-		l.settle(m, quietLife) // gives back what is not used
 	}
 }
 
-// deadline is when a grant ends: the window's end by the store's clock, counted from the moment
-// the request was sent, so never late.
-func deadline(sent time.Time, a *Answer, counters []*counter) time.Time {
-	end := counters[0].window.End
-	for _, c := range counters[1:] {
-		if c.window.End.Before(end) {
-			end = c.window.End
-		}
-	}
-	return sent.Add(end.Sub(time.UnixMilli(a.Now)))
+// idleGroup is how long the callers of a meter are remembered.
+const idleGroup = time.Minute
+
+// grant fills in the decision of a call that may go and is counted.
+func (d *Decision) grant(m *meter, g *group, deadline time.Time, now moment) {
+	d.Verdict, d.Counter, d.Deadline, d.RetryAfter, d.Counted = Pass, m.name, deadline, 0, now.store
+	d.figures(g.counters, now)
 }
 
-// grant fills in the decision of a call that may go. after is how many calls of the same flight
-// come after it. m.mu is held.
-func (l *Limiter) grant(d *Decision, m *meter, counters []*counter, a *Answer, sent time.Time, after int64) {
-	d.Verdict = Pass
-	d.meter, d.held, d.generation = m, counters, counters[0].generation
-	d.Deadline, d.Counted = deadline(sent, a, counters), a.Now
-	for _, c := range counters {
-		c.inFlight++
-	}
-	l.figures(d, counters, l.now())
-	d.Used -= after
-	d.Remaining += after
+// unavailable fills in the decision of a call that the store has not decided.
+func (d *Decision) unavailable(m *meter) {
+	d.Verdict, d.Counter, d.RetryAfter = RefusedStore, m.name, time.Second
 }
 
-// wish is the block to ask for: the use of the last span, and none for a process that has just
-// started. The store lends at most a thousandth of what is left. m.mu is held.
-func (l *Limiter) wish(s *set) int64 {
-	if l.now().Sub(l.started) < quietLife {
-		return 0
-	}
-	return max(s.before, s.calls)
-}
-
-// refuse fills in the decision of a call for which the store had no room. The counter that was
-// full refuses from memory for a second. m.mu is held.
-func (l *Limiter) refuse(w *waiter, m *meter, counters []*counter, a *Answer) {
-	c := counters[a.Which]
-	now := l.now()
-	c.fullUntil, c.fullLimit = now.Add(fullLife), w.wants[a.Which].limit
-	if s := m.set(w.caller); s.left == 0 {
-		s.rule, s.full = w.decision.Rule, c
-	}
-	l.refused(&w.decision, m, c, now)
-}
-
-// refused fills in the decision of a call that the counter c has no room for. m.mu is held.
-func (l *Limiter) refused(d *Decision, m *meter, c *counter, now time.Time) {
-	l.figures(d, []*counter{c}, now)
-	now = l.atStore(now)
-	wait := d.Reset
-	switch {
-	case now.UnixMilli() < c.latch:
-		d.Verdict = RefusedLatched
-		wait = time.UnixMilli(c.latch).Sub(now)
-	case c.name != m.name:
-		d.Verdict = RefusedShare
-	default:
-		d.Verdict = RefusedQuota
-	}
-	d.RetryAfter = max(wait, time.Second)
-}
-
-// figures fills in the tightest of the counters. m.mu is held.
-func (l *Limiter) figures(d *Decision, counters []*counter, now time.Time) {
-	now = l.atStore(now)
+// figures fills in the tightest of the counters.
+func (d *Decision) figures(counters []*counter, now moment) {
 	d.Quota = 0
 	for _, c := range counters {
-		used := c.known()
-		if c.limit >= noLimit {
+		reset := max(0, time.Duration(c.end-now.store)*time.Millisecond)
+		switch used := c.known(); {
+		case c.limit >= noLimit:
 			if d.Quota == 0 {
-				d.Used, d.Reset = used, max(0, c.window.End.Sub(now))
+				d.Used, d.Reset = used, reset
 			}
-			continue
-		}
-		limit := c.limit + c.grant
-		if remaining := max(0, limit-used); d.Quota == 0 || remaining < d.Remaining {
-			d.Quota, d.Used, d.Remaining = limit, used, remaining
-			d.Reset = max(0, c.window.End.Sub(now))
+		case d.Quota == 0 || c.free() < d.Remaining:
+			d.Quota, d.Used, d.Remaining, d.Reset = c.limit+c.remote.Grant, used, c.free(), reset
 		}
 	}
 }
+
+// refuse fills in the decision of a call that a counter has no room for.
+func (d *Decision) refuse(m *meter, verdict Verdict, by *counter, now moment) {
+	d.Counter = m.name
+	d.figures([]*counter{by}, now)
+	wait := d.Reset
+	if verdict == RefusedLatched {
+		wait = time.Duration(by.latch.Until-now.store) * time.Millisecond
+	}
+	d.Verdict, d.RetryAfter = verdict, max(wait, time.Second)
+}
+
+// isShared reports whether a counter's name stands for all the paths of a /* that found no place.
+func isShared(name string) bool { return strings.HasSuffix(name, ":*") }

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -12,38 +13,44 @@ import (
 func TestBreaker(t *testing.T) {
 	var b breaker
 	now := time.Now()
+	failed := errors.New("no answer")
 	for i := range openAfter {
 		if !b.allows(true, now) {
 			t.Fatalf("open after %d errors", i)
 		}
-		for range 100 { // the commands of one round trip
-			b.result(fmt.Errorf("counters: %w", &tripError{int64(i) + 1, errLost}), now)
+		for range 100 { // the commands of one batch
+			b.result(fmt.Errorf("counters: %w", &batchError{int64(i) + 1, failed}), now)
 		}
 	}
-	if b.allows(true, now) || b.allows(false, now) {
+	if b.allows(true, now) || b.allows(false, now) || !b.isOpen() {
 		t.Error("open: allows requests")
 	}
-	now = now.Add(probeEvery)
-	if b.allows(true, now) || !b.allows(false, now) || b.allows(false, now) {
-		t.Error("after a while: want one statement, and no call, to probe")
+	now = now.Add(time.Minute)
+	if b.allows(true, now) || b.allows(false, now) {
+		t.Error("after a while: allows requests, want only a heartbeat to end it")
 	}
-	b.result(errLost, now)
-	now = now.Add(probeEvery)
-	if !b.allows(false, now) {
-		t.Error("want another probe")
-	}
+	b.result(failed, now)
 	if !b.result(nil, now) || b.result(nil, now) {
 		t.Error("want the end of the outage told once")
 	}
-	if b.allows(true, now) || !b.allows(false, now) || !b.allows(true, now.Add(holdLife)) {
-		t.Error("just back: want statements at once and calls after the hold")
+	if b.allows(true, now) || !b.allows(false, now) || !b.allows(true, now.Add(holdTime)) {
+		t.Error("just back: want reports at once and calls after the hold")
 	}
-	for range openAfter * 3 { // errors that are far apart open nothing
+	for range openAfter * 3 { // errors that are far apart, with successes between, open nothing
 		now = now.Add(2 * time.Second)
-		b.result(errLost, now)
+		b.result(failed, now)
+		b.result(nil, now)
 	}
 	if !b.allows(true, now) {
 		t.Error("opened by errors that are far apart")
+	}
+	b.result(failed, now)
+	b.result(failed, now.Add(openTime/2))
+	if b.isOpen() {
+		t.Error("opened by two errors within half a second")
+	}
+	if b.result(failed, now.Add(openTime)); !b.isOpen() {
+		t.Error("still closed after a second in which no request succeeded")
 	}
 }
 
@@ -65,7 +72,7 @@ func TestLocalShares(t *testing.T) {
 	}
 	for _, l := range ls { // each hears of the others, and of every counter
 		eventually(t, "gateways", fleet, func() int64 {
-			n, err := l.counters.Gateways(t.Context())
+			n, err := l.link.counters.Heartbeat(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,14 +80,14 @@ func TestLocalShares(t *testing.T) {
 		})
 		for _, name := range []string{"large", "small", "paced", "refuses"} {
 			d := take(t, l, "wx1", "/cgi-bin/"+name)
-			l.Done(&d, 0)
+			d.Done(0)
 		}
 	}
 	late := gateway(t, open(t), apps) // has heard of nothing
 
 	server.Freeze()
 	for _, l := range append([]*Limiter{late}, ls...) { // they trust the count after 20 s only
-		l.gateways.Store(fleet)
+		l.link.gateways.Store(fleet)
 	}
 	sent := make([]int, fleet)
 	for i, l := range ls {
@@ -89,7 +96,7 @@ func TestLocalShares(t *testing.T) {
 			switch d.Verdict {
 			case Degraded:
 				sent[i]++
-				l.Done(&d, 0)
+				d.Done(0)
 			case RefusedStore:
 			default:
 				t.Fatalf("with the store away: %s", d.Verdict)
@@ -124,7 +131,7 @@ func TestLocalShares(t *testing.T) {
 		for {
 			d := take(t, l, "wx1", "/cgi-bin/small")
 			if d.Verdict == Pass {
-				l.Done(&d, 0)
+				d.Done(0)
 				break
 			}
 			if time.Since(begun) > 2*time.Second {
@@ -138,7 +145,7 @@ func TestLocalShares(t *testing.T) {
 		d := take(t, ls[i%fleet], "wx1", "/cgi-bin/large")
 		if d.Verdict.Sent() {
 			total++
-			ls[i%fleet].Done(&d, 0)
+			d.Done(0)
 		} else if d.Verdict != RefusedQuota {
 			t.Fatalf("with the store back: %s", d.Verdict)
 		}
@@ -154,27 +161,27 @@ func TestLocalShares(t *testing.T) {
 
 func TestFleet(t *testing.T) {
 	var f fleet
-	now := time.Now()
+	now := time.Unix(1_800_000_000, 0)
 	for i, step := range []struct {
 		after   time.Duration
 		n, want int64
 	}{
 		{0, 1, 0},
-		{registerGap, 3, 0}, // just started: others may not have heard of it
-		{registerGap, 3, 3},
-		{registerGap, 1, 3}, // the store was flushed
-		{registerGap, 4, 4},
-		{fleetMemory - registerGap, 2, 4},
-		{registerGap, 2, 2}, // the others have been away for ten minutes
+		{10 * time.Second, 3, 0}, // just started: other gateways may not have registered
+		{10 * time.Second, 3, 3},
+		{10 * time.Second, 1, 3}, // the store was flushed
+		{10 * time.Second, 4, 4},
+		{9 * time.Minute, 2, 4},
+		{2 * time.Minute, 2, 2}, // the others have been gone for ten minutes
 	} {
 		now = now.Add(step.after)
-		if got := f.heard(step.n, now); got != step.want {
-			t.Errorf("step %d: heard(%d) = %d, want %d", i, step.n, got, step.want)
+		if got := f.seen(step.n, now); got != step.want {
+			t.Errorf("step %d: seen(%d) = %d, want %d", i, step.n, got, step.want)
 		}
 	}
 }
 
-func TestGoesOn(t *testing.T) {
+func TestFailsOpen(t *testing.T) {
 	small, large := rule("a", "/cgi-bin/a", "1000/day"), rule("a", "/cgi-bin/a", "5000/day")
 	paced, shadow := rule("a", "/cgi-bin/a", "5000/day"), rule("a", "/cgi-bin/a", "5/day")
 	paced.Pace = Pace{Rate: 1, Per: time.Second, Burst: 1}
@@ -194,8 +201,8 @@ func TestGoesOn(t *testing.T) {
 	} {
 		l := New(Options{Counters: boltStand(openBolt(t, filepath.Join(t.TempDir(), "wxproxy.db")), time.Now)(t)})
 		l.Configure(map[string]*Ruleset{"wx1": rules(t, tt.rule)}, rules(t, rule("other", "/cgi-bin/*", "unknown")))
-		if got := l.GoesOn(); got != tt.want {
-			t.Errorf("%s: GoesOn() = %t, want %t", tt.name, got, tt.want)
+		if got := l.FailsOpen(); got != tt.want {
+			t.Errorf("%s: FailsOpen() = %t, want %t", tt.name, got, tt.want)
 		}
 		closeLimiter(t, l)
 	}

@@ -11,143 +11,145 @@ import (
 
 // Limits of a pipeline.
 const (
-	maxTrips     = 4                // round trips at once: fewer than there are connections
-	maxTogether  = 256              // commands of one round trip
-	togetherSpan = time.Millisecond // a command waits for others only if one has just left
+	maxRunning = 4                // batches in flight: fewer than there are connections
+	maxBatch   = 256              // commands of one batch
+	batchSpan  = time.Millisecond // a command waits for a batch in flight only if that has just left
 )
 
-// pipeline sends commands to Redis, those that come at the same time together: under load a command
-// of its own costs both sides more system calls than work, and would wait for a free connection. A
-// command that finds nobody on the way makes its own round trip, without a hand-off. The others
-// wait, and all go when a round trip ends.
+// pipeline sends commands to Redis in batches: under load a round trip of its own for each command
+// costs both sides more system calls than work, and would wait for a free connection. A command that
+// finds no batch in flight makes its own round trip on its caller's goroutine, under its caller's
+// deadline. Others are queued; when a round trip ends, all that are queued form the next batch. (The
+// AutoPipeline of go-redis does not return while a command is queued and its context has ended, and
+// gives each command of a failed batch an error of its own, which a breaker would count as many.)
 type pipeline struct {
 	redis.UniversalClient
 	attempt time.Duration // bounds one round trip
 
-	mu    sync.Mutex
-	trips int       // round trips under way
-	begun int64     // round trips so far
-	left  time.Time // when the last one began
-	queue []*passenger
+	mu      sync.Mutex
+	running int       // batches in flight
+	batches int64     // batches so far
+	begun   time.Time // when the last one left
+	queue   []*pending
 }
 
-// tripError is the error of a command, with the round trip that it was on: what befalls one befalls
-// all commands on it.
-type tripError struct {
-	trip int64
+// batchError is the error of a command, with the number of its batch: a batch that fails, fails for
+// all its commands.
+type batchError struct {
+	batch int64
 	error
 }
 
-func (e *tripError) Unwrap() error { return e.error }
+// Unwrap returns the error itself.
+func (e *batchError) Unwrap() error { return e.error }
 
-// passenger is a command that waits for a round trip, or is on one.
-type passenger struct {
+// pending is a command that is queued or in flight.
+type pending struct {
 	cmd  redis.Cmder
-	done chan struct{} // nil: it goes itself
-	trip int64
+	done chan struct{} // closed when the command has ended, and err is set
+	err  error
 }
 
-// answer is the error that the command came back with.
-func (w *passenger) answer() error {
-	if err := w.cmd.Err(); err != nil {
-		return &tripError{w.trip, err}
+// do sends cmd and waits for its reply, for two round trips at most: the one in flight, and its own.
+// It returns when ctx ends, too. A command that is still queued then is never sent; one in flight may
+// be executed, and must not be looked at any more. The deadline of ctx bounds no other command.
+func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
+	p.mu.Lock()
+	leads := p.running == 0 || p.running < maxRunning && time.Since(p.begun) > batchSpan
+	if leads && len(p.queue) == 0 {
+		number := p.beginLocked()
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, p.attempt)
+		_ = p.Process(ctx, cmd)
+		cancel()
+		p.mu.Lock()
+		if len(p.queue) > 0 {
+			go p.drain()
+		} else {
+			p.running--
+		}
+		p.mu.Unlock()
+		return commandError(cmd, number)
+	}
+	w := &pending{cmd: cmd, done: make(chan struct{})}
+	p.queue = append(p.queue, w)
+	if leads {
+		p.running++
+		go p.drain()
+	}
+	p.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		p.remove(w)
+		return ctx.Err()
+	}
+}
+
+// beginLocked begins a round trip and returns its number.
+func (p *pipeline) beginLocked() int64 {
+	p.running++
+	p.batches++
+	p.begun = time.Now()
+	return p.batches
+}
+
+// drain sends what is queued, batch after batch, until nothing is.
+func (p *pipeline) drain() {
+	for {
+		p.mu.Lock()
+		p.running--
+		if len(p.queue) == 0 {
+			p.mu.Unlock()
+			return
+		}
+		n := min(len(p.queue), maxBatch)
+		batch := p.queue[:n:n]
+		p.queue = p.queue[n:]
+		number := p.beginLocked()
+		p.mu.Unlock()
+		p.exec(batch, number)
+	}
+}
+
+// exec makes one round trip. Each command has its own reply, or error.
+func (p *pipeline) exec(batch []*pending, number int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.attempt)
+	defer cancel()
+	if len(batch) == 1 {
+		_ = p.Process(ctx, batch[0].cmd)
+	} else {
+		pipe := p.Pipeline()
+		for _, w := range batch {
+			_ = pipe.Process(ctx, w.cmd)
+		}
+		_, _ = pipe.Exec(ctx)
+	}
+	for _, w := range batch {
+		w.err = commandError(w.cmd, number)
+		close(w.done)
+	}
+}
+
+// commandError returns the error that a command ended with, nil for none.
+func commandError(cmd redis.Cmder, number int64) error {
+	if err := cmd.Err(); err != nil {
+		return &batchError{number, err}
 	}
 	return nil
 }
 
-// do sends cmd and waits for its answer, for two round trips at most: that of others which is under
-// way, and its own. When the context ends while cmd waits for the first, cmd does not go.
-func (p *pipeline) do(ctx context.Context, cmd redis.Cmder) error {
-	w := &passenger{cmd: cmd}
-	p.mu.Lock()
-	if p.trips == 0 || p.trips < maxTrips && time.Since(p.left) > togetherSpan {
-		p.trips++
-		all := p.board(w)
-		p.mu.Unlock()
-		p.travel(ctx, all)
-		p.mu.Lock()
-		if len(p.queue) > 0 {
-			go p.shuttle() //nolint:gosec // G118: it goes for others, who may be there longer than this caller
-		} else {
-			p.trips--
-		}
-		p.mu.Unlock()
-		return w.answer()
-	}
-	w.done = make(chan struct{})
-	p.queue = append(p.queue, w)
-	p.mu.Unlock()
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		if p.leave(w) {
-			return ctx.Err()
-		}
-		<-w.done
-	}
-	return w.answer()
-}
-
-// shuttle takes to Redis whoever waits, until nobody does.
-func (p *pipeline) shuttle() {
-	for {
-		p.mu.Lock()
-		if len(p.queue) == 0 {
-			p.trips--
-			p.mu.Unlock()
-			return
-		}
-		all := p.board()
-		p.mu.Unlock()
-		p.travel(context.Background(), all)
-	}
-}
-
-// board begins a round trip: with those who wait, and the caller itself. p.mu is held.
-func (p *pipeline) board(self ...*passenger) []*passenger {
-	n := min(len(p.queue), maxTogether)
-	all := append(self, p.queue[:n]...)
-	p.queue = p.queue[n:]
-	p.begun++
-	p.left = time.Now()
-	for _, w := range all {
-		w.trip = p.begun
-	}
-	return all
-}
-
-// travel makes one round trip. Each command has its own answer, or error.
-func (p *pipeline) travel(ctx context.Context, all []*passenger) {
-	ctx, cancel := context.WithTimeout(ctx, p.attempt)
-	defer cancel()
-	if len(all) == 1 {
-		_ = p.Process(ctx, all[0].cmd)
-	} else {
-		together := p.Pipeline()
-		for _, w := range all {
-			_ = together.Process(ctx, w.cmd)
-		}
-		_, _ = together.Exec(ctx)
-	}
-	for _, w := range all {
-		if w.done != nil {
-			close(w.done)
-		}
-	}
-}
-
-// leave takes a command out of the queue. It reports false for one that is on its way.
-func (p *pipeline) leave(w *passenger) bool {
+// remove takes a command out of the queue, if it is there.
+func (p *pipeline) remove(w *pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.queue, w)
-	if i >= 0 {
+	if i := slices.Index(p.queue, w); i >= 0 {
 		p.queue = slices.Delete(p.queue, i, i+1)
 	}
-	return i >= 0
 }
 
-// EvalSha overrides that of the client, for redis_rate.
+// EvalSha overrides that of the client, for scripts of a few commands: redis_rate's and ours.
 func (p *pipeline) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	all := append(make([]any, 0, firstKey+len(keys)+len(args)), "evalsha", sha, len(keys))
 	for _, key := range keys {
@@ -156,6 +158,7 @@ func (p *pipeline) EvalSha(ctx context.Context, sha string, keys []string, args 
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(firstKey)
 	if err := p.do(ctx, cmd); err != nil {
+		cmd = redis.NewCmd(ctx, "evalsha") // the other one may be in flight yet
 		cmd.SetErr(err)
 	}
 	return cmd

@@ -41,17 +41,18 @@ func reads(t *testing.T, client redis.UniversalClient) int64 {
 	return 0
 }
 
-// rest fails the test if a turn was lost: no command would ever go again, or too many at once.
-func (p *pipeline) rest(t *testing.T) {
+// wantIdle waits until nothing is queued or in flight. It fails the test where the count of batches
+// has gone wrong: no command would ever be sent again, or too many batches at once.
+func (p *pipeline) wantIdle(t *testing.T) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.trips != 0 || len(p.queue) != 0 {
-		t.Errorf("%d round trips are under way and %d commands wait, want none", p.trips, len(p.queue))
-	}
+	eventually(t, "batches in flight and commands queued", 0, func() int64 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return int64(p.running + len(p.queue))
+	})
 }
 
-func TestCommandsTravelTogether(t *testing.T) {
+func TestCommandsAreSentInBatches(t *testing.T) {
 	server := redistest.Start(t)
 	p := newPipeline(t, server, 5*time.Second)
 	const callers, calls = 64, 100
@@ -62,7 +63,7 @@ func TestCommandsTravelTogether(t *testing.T) {
 			for n := range calls {
 				cmd := redis.NewIntCmd(t.Context(), "incr", fmt.Sprint("counter", i))
 				if err := p.do(t.Context(), cmd); err != nil || cmd.Val() != int64(n)+1 {
-					t.Errorf("INCR number %d says %d, %v", n+1, cmd.Val(), err)
+					t.Errorf("INCR number %d = %d, %v", n+1, cmd.Val(), err)
 				}
 			}
 		})
@@ -71,10 +72,10 @@ func TestCommandsTravelTogether(t *testing.T) {
 	if n := reads(t, p) - before; n > callers*calls/2 {
 		t.Errorf("Redis read %d times for %d commands of %d callers, want fewer than half", n, callers*calls, callers)
 	}
-	p.rest(t)
+	p.wantIdle(t)
 }
 
-// One command's error is nobody else's.
+// An error that Redis answers to one command of a batch is the error of no other.
 func TestErrorsStayWithTheirCommand(t *testing.T) {
 	p := newPipeline(t, redistest.Start(t), 5*time.Second)
 	if err := p.Set(t.Context(), "text", "x", 0).Err(); err != nil {
@@ -96,11 +97,12 @@ func TestErrorsStayWithTheirCommand(t *testing.T) {
 	if n := p.Get(t.Context(), "number").Val(); n != "200" {
 		t.Errorf("%s of 200 were counted", n)
 	}
-	p.rest(t)
+	p.wantIdle(t)
 }
 
-// Callers that go away, waiting or under way, take no turn with them, and nobody has another's answer.
-func TestCallersThatLeaveTakeNoTurnAlong(t *testing.T) {
+// Callers that go away, with a command queued or in flight, stop no batch, and no caller gets the
+// reply to another's command.
+func TestCallersThatGoAway(t *testing.T) {
 	server := redistest.Start(t)
 	p := newPipeline(t, server, 5*time.Second)
 	var left, served atomic.Int64
@@ -114,7 +116,7 @@ func TestCallersThatLeaveTakeNoTurnAlong(t *testing.T) {
 				if err := p.do(ctx, cmd); err == nil {
 					served.Add(1)
 					if cmd.Val() != text {
-						t.Errorf("ECHO %s says %s", text, cmd.Val())
+						t.Errorf("ECHO %s = %s", text, cmd.Val())
 					}
 				} else if ctx.Err() != nil {
 					left.Add(1)
@@ -127,15 +129,14 @@ func TestCallersThatLeaveTakeNoTurnAlong(t *testing.T) {
 	if left.Load() == 0 || served.Load() == 0 {
 		t.Errorf("%d callers left and %d were served, want some of both", left.Load(), served.Load())
 	}
-	time.Sleep(50 * time.Millisecond) // those whose caller has left may be under way yet
-	p.rest(t)
+	p.wantIdle(t)
 	if err := p.do(t.Context(), redis.NewStatusCmd(t.Context(), "ping")); err != nil {
 		t.Errorf("a command after all that: %v", err)
 	}
 }
 
-// A server that hangs costs nobody more than his own time, however many wait.
-func TestAServerThatHangs(t *testing.T) {
+// With a server that hangs every caller returns in its own time, however many wait.
+func TestServerThatHangs(t *testing.T) {
 	server := redistest.Start(t)
 	p := newPipeline(t, server, 100*time.Millisecond)
 	if err := p.do(t.Context(), redis.NewStatusCmd(t.Context(), "ping")); err != nil {
@@ -156,7 +157,7 @@ func TestAServerThatHangs(t *testing.T) {
 	}
 	wg.Wait()
 	server.Thaw()
-	p.rest(t)
+	p.wantIdle(t)
 	var err error
 	for range 20 { // the connections that hung are closed one by one
 		if err = p.do(t.Context(), redis.NewStatusCmd(t.Context(), "ping")); err == nil {
@@ -169,4 +170,46 @@ func TestAServerThatHangs(t *testing.T) {
 	if err != nil {
 		t.Errorf("the server is back: %v", err)
 	}
+}
+
+// A caller with hardly any time left does not take the time of the commands that are sent with its own.
+func TestDeadlineOfOneCommand(t *testing.T) {
+	server := redistest.Start(t)
+	p := newPipeline(t, server, 10*time.Second)
+	if err := p.do(t.Context(), redis.NewStatusCmd(t.Context(), "ping")); err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	p.running, p.begun = 1, time.Now().Add(time.Hour) // a batch that has just left: what follows is queued
+	p.mu.Unlock()
+	const patient = 20
+	errs := make(chan error, patient)
+	for range patient {
+		go func() { errs <- p.do(t.Context(), redis.NewStatusCmd(t.Context(), "ping")) }()
+	}
+	eventually(t, "commands queued", patient, func() int64 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return int64(len(p.queue))
+	})
+	p.mu.Lock()
+	p.begun = time.Time{} // it left long ago: the next command takes along those that are queued
+	p.mu.Unlock()
+
+	server.Freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	if err := p.do(ctx, redis.NewStatusCmd(ctx, "ping")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the caller with 5 ms: %v, want that its deadline has passed", err)
+	}
+	server.Thaw()
+	for range patient {
+		if err := <-errs; err != nil {
+			t.Errorf("a command of the same batch, which has 10 s: %v", err)
+		}
+	}
+	p.mu.Lock()
+	p.running-- // the batch that was made up
+	p.mu.Unlock()
+	p.wantIdle(t)
 }

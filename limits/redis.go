@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,17 +36,17 @@ type Redis struct {
 }
 
 // NewRedis returns counters in client under keys that start with prefix. The gateway is a random
-// id of this process life, 6 to 8 of [a-z0-9]: two processes with the same id would take each
-// other's calls for their own. The client must not retry on its own (MaxRetries: -1).
+// id of this process life, 6 to 8 of [a-z0-9]: two processes with the same id would overwrite each
+// other's part of the counts. The client must not retry on its own (MaxRetries: -1).
 func NewRedis(client redis.UniversalClient, prefix, gateway string) *Redis {
-	together := &pipeline{UniversalClient: client, attempt: attempt}
+	p := &pipeline{UniversalClient: client, attempt: attempt}
 	return &Redis{
-		client:   together,
+		client:   p,
 		patience: patience,
 		prefix:   prefix,
 		gateway:  gateway,
 		sha:      redis.NewScript(redisScript).Hash(),
-		rate:     redis_rate.NewLimiter(together),
+		rate:     redis_rate.NewLimiter(paceClient{p}),
 	}
 }
 
@@ -59,12 +58,18 @@ func (s *Redis) key(app, window string) string {
 func (s *Redis) Patience() time.Duration { return s.patience }
 
 // Exchange makes up to two attempts. The second is a request of its own with a higher number, so
-// it does not matter whether the first was heard.
+// it does not matter whether the first was applied. An error that Redis answered is a *StoreError.
 func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
+	if len(r.Windows) == 0 {
+		return nil, fmt.Errorf("counters of %s: a request without a window: want at least one, Redis as it is sold runs no script without a key", r.App)
+	}
 	a, err := s.try(ctx, r)
 	if err != nil && ctx.Err() == nil {
-		if a, err = s.try(ctx, r); err == nil {
-			a.Retried = true
+		_, refused := errors.AsType[*StoreError](err)
+		again := *r
+		again.unsure = r.unsure || !refused
+		if a, err = s.try(ctx, &again); err == nil {
+			a.Retried = !refused
 		}
 	}
 	if err != nil {
@@ -73,18 +78,34 @@ func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 	return a, nil
 }
 
+// Figures of the script's answer: of all, and of each counter.
+const (
+	answerFigures  = 7
+	counterFigures = 6
+)
+
+// What the script says is lost: this gateway's own part, or the counts of others.
+const (
+	lostPart  = 1
+	lostCount = 2
+)
+
 func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
-	args := make([]any, 0, firstKey+4+4*len(r.Windows)+10*len(r.Counters))
+	args := make([]any, 0, firstKey+4+4*len(r.Windows)+11*len(r.Counters))
 	args = append(args, "evalsha", s.sha, len(r.Windows))
 	for _, w := range r.Windows {
 		args = append(args, s.key(r.App, w.Name))
 	}
-	args = append(args, s.gateway, s.q.Add(1), r.Want, r.Block)
+	gateway := s.gateway
+	if r.Life != "" {
+		gateway += "." + r.Life
+	}
+	args = append(args, gateway, s.q.Add(1), r.Want, r.Block)
 	for _, w := range r.Windows {
 		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
 	}
 	for _, c := range r.Counters {
-		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Confirmed, c.Held, c.Latch, c.Raise)
+		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Acked, c.Local, c.Latch.Until, c.Latch.At, c.Raise)
 	}
 	cmd, err := s.run(ctx, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -92,127 +113,88 @@ func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
 		cmd, err = s.run(ctx, args)
 	}
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
-	figures := cmd.Val()
-	if len(figures) >= 6 && Status(figures[0]) == Stale {
-		return nil, errStale
+	a, err := parseAnswer(cmd.Val(), r)
+	if err == nil && a.Damaged > 0 {
+		a.Key = s.key(r.App, r.Windows[r.Counters[a.Damaged-1].Window].Name)
 	}
-	if want := 6 + len(r.Windows) + 5*len(r.Counters); len(figures) != want {
-		return nil, fmt.Errorf("an answer of %d figures: want %d", len(figures), want)
-	}
-	a := &Answer{
-		Status:  Status(figures[0]),
-		Granted: figures[1],
-		Block:   figures[2],
-		Which:   int(figures[3]) - 1,
-		Now:     figures[4],
-		Lost:    figures[5] != 0,
-	}
-	a.Generations = figures[6 : 6+len(r.Windows)]
-	a.Counters = make([]Heard, len(r.Counters))
-	for i := range a.Counters {
-		f := figures[6+len(r.Windows)+5*i:]
-		a.Counters[i] = Heard{Generation: f[0], Used: f[1], Version: f[2], Latch: f[3], Grant: f[4]}
-	}
-	return a, nil
+	return a, err
 }
 
 func (s *Redis) run(ctx context.Context, args []any) (*redis.IntSliceCmd, error) {
 	cmd := redis.NewIntSliceCmd(ctx, args...)
-	if keys := args[firstKey-1]; keys != 0 {
-		cmd.SetFirstKeyPos(firstKey)
-	}
+	cmd.SetFirstKeyPos(firstKey)
 	return cmd, s.client.do(ctx, cmd)
 }
 
-var errStale = errors.New("a later request was heard before")
+var errStale = errors.New("a later request was applied before")
 
-// registryScript enters a gateway and counts those of the last ten minutes.
-const registryScript = `
+// parseAnswer reads the figures that the script returned for r.
+func parseAnswer(figures []int64, r *Request) (*Answer, error) {
+	if len(figures) == answerFigures && Status(figures[0]) == Stale {
+		return nil, errStale
+	}
+	if want := answerFigures + len(r.Windows) + counterFigures*len(r.Counters); len(figures) != want {
+		return nil, fmt.Errorf("an answer of %d figures: want %d", len(figures), want)
+	}
+	a := &Answer{
+		Status:      Status(figures[0]),
+		Granted:     figures[1],
+		Block:       figures[2],
+		Which:       int(max(0, figures[3]-1)),
+		Now:         figures[4],
+		Lost:        figures[5] == lostCount || figures[5] == lostPart && !r.unsure,
+		Damaged:     int(figures[6]),
+		Generations: figures[answerFigures : answerFigures+len(r.Windows)],
+		Counters:    make([]CounterState, len(r.Counters)),
+	}
+	for i := range a.Counters {
+		f := figures[answerFigures+len(r.Windows)+counterFigures*i:]
+		a.Counters[i] = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[3], At: f[4]}, Grant: f[5]}
+	}
+	counters := int64(len(r.Counters))
+	sound := a.Status >= OK && a.Status < Stale &&
+		a.Granted <= max(0, r.Want) && a.Block <= max(0, r.Block) && figures[3] <= counters && figures[6] <= counters
+	for _, f := range figures {
+		sound = sound && f >= 0
+	}
+	if !sound {
+		return nil, fmt.Errorf("an answer of %d to a request for %d calls of %d counters: want figures in their ranges", figures, r.Want, counters)
+	}
+	return a, nil
+}
+
+// storeError returns an error that Redis answered as a *StoreError, cut to 200 bytes and without the
+// arguments of a command that Redis does not know. Others it returns as they are.
+func storeError(err error) error {
+	answered, ok := errors.AsType[redis.Error](err)
+	if !ok {
+		return err
+	}
+	text, _, _ := strings.Cut(answered.Error(), ", with args beginning with")
+	e := error(&StoreError{Text: text[:min(len(text), 200)]})
+	if failed, ok := errors.AsType[*batchError](err); ok {
+		e = &batchError{failed.batch, e}
+	}
+	return e
+}
+
+// registryScript registers a gateway and counts those of the last ten minutes.
+var registryScript = redis.NewScript(`
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 600)
 redis.call('EXPIRE', KEYS[1], 3600)
-return redis.call('ZCARD', KEYS[1])`
+return redis.call('ZCARD', KEYS[1])`)
 
-// Gateways keeps a sorted set of the gateways by when they last said that they live.
-func (s *Redis) Gateways(ctx context.Context) (int64, error) {
-	n, err := s.client.Eval(ctx, registryScript, []string{s.prefix + "gateways"}, s.gateway).Int64()
+// Heartbeat keeps a sorted set of the gateways by the time of their last heartbeat.
+func (s *Redis) Heartbeat(ctx context.Context) (int64, error) {
+	n, err := registryScript.Run(ctx, s.client, []string{s.prefix + "gateways"}, s.gateway).Int64()
 	if err != nil {
-		return 0, fmt.Errorf("gateways: %w", err)
+		return 0, fmt.Errorf("heartbeat: %w", storeError(err))
 	}
 	return n, nil
-}
-
-// Read reads the hash of each window.
-func (s *Redis) Read(ctx context.Context, app string, windows []Window, counters ...string) ([]map[string]Heard, error) {
-	found := make([]map[string]Heard, len(windows))
-	for i, w := range windows {
-		fields, err := s.fields(ctx, s.key(app, w.Name), counters)
-		if err != nil {
-			return nil, fmt.Errorf("counters of %s: %w", app, err)
-		}
-		generation, _ := strconv.ParseInt(fields["g"], 10, 64) // absent: 0
-		delete(fields, "g")
-		found[i] = make(map[string]Heard, len(fields))
-		for name, text := range fields {
-			if strings.Contains(name, "|") {
-				continue
-			}
-			h, err := parseCounter(text)
-			if err != nil {
-				return nil, fmt.Errorf("counters of %s: %s: %w", app, name, err)
-			}
-			if h.Generation < generation {
-				h = Heard{Generation: generation, Grant: h.Grant}
-			}
-			found[i][name] = h
-		}
-	}
-	return found, nil
-}
-
-// fields returns the fields of a hash: g and those of some counters, or all if none is named.
-func (s *Redis) fields(ctx context.Context, key string, counters []string) (map[string]string, error) {
-	if len(counters) == 0 {
-		return s.client.HGetAll(ctx, key).Result()
-	}
-	args := []any{"hmget", key, "g"}
-	for _, name := range counters {
-		args = append(args, name)
-	}
-	cmd := redis.NewSliceCmd(ctx, args...)
-	if err := s.client.do(ctx, cmd); err != nil {
-		return nil, err
-	}
-	fields := make(map[string]string, len(counters)+1)
-	for i, name := range append([]string{"g"}, counters...) {
-		if text, ok := cmd.Val()[i].(string); ok {
-			fields[name] = text
-		}
-	}
-	return fields, nil
-}
-
-// parseCounter reads a counter's field; see redis.lua.
-func parseCounter(text string) (Heard, error) {
-	var figures [6]int64
-	n := 0
-	for word := range strings.FieldsSeq(text) {
-		var err error
-		if n == len(figures) {
-			return Heard{}, fmt.Errorf("%q: want %d figures at most", text, len(figures))
-		}
-		if figures[n], err = strconv.ParseInt(word, 10, 64); err != nil {
-			return Heard{}, fmt.Errorf("%q: %w", text, err)
-		}
-		n++
-	}
-	if n < 3 {
-		return Heard{}, fmt.Errorf("%q: want a generation, a count and a version", text)
-	}
-	return Heard{Generation: figures[0], Used: figures[1], Version: figures[2], Latch: figures[4], Grant: figures[5]}, nil
 }
 
 // Probe sets a key that expires, if it is not there.
@@ -224,7 +206,7 @@ func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duratio
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("probe of %s: %w", app, err)
+		return false, fmt.Errorf("probe of %s: %w", app, storeError(err))
 	}
 	return true, nil
 }
@@ -235,10 +217,31 @@ func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Durati
 	defer cancel()
 	got, err := s.rate.Allow(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst})
 	if err != nil {
-		return 0, fmt.Errorf("pace of %s: %w", app, err)
+		return 0, fmt.Errorf("pace of %s: %w", app, storeError(err))
 	}
 	if got.Allowed > 0 {
 		return 0, nil
 	}
 	return max(got.RetryAfter, time.Millisecond), nil
+}
+
+// paceClient gives redis_rate keys with the prefix of the others: it puts rate: in front of each.
+type paceClient struct{ *pipeline }
+
+// EvalSha overrides that of the client.
+func (c paceClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return c.pipeline.EvalSha(ctx, sha, withoutRate(keys), args...)
+}
+
+// Eval overrides that of the client.
+func (c paceClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return c.pipeline.Eval(ctx, script, withoutRate(keys), args...)
+}
+
+func withoutRate(keys []string) []string {
+	own := make([]string, len(keys))
+	for i, key := range keys {
+		own[i] = strings.TrimPrefix(key, "rate:")
+	}
+	return own
 }

@@ -1,21 +1,27 @@
--- The one script of the counters: state what a gateway holds, then grant.
+-- The one script of the counters: a gateway reports its own totals, the store applies the
+-- differences, and grants. It is the rule of ledger.go with Redis around it.
 --
 -- KEYS    one hash for each window of one app
 -- ARGV    gateway q want block
 --         then for each window:   start end generation
---         then for each counter:  window name limit generation version others confirmed held latch raise
--- hash    g                   generation of the whole window
---         <counter>           "generation used version lost latch grant"
---         <counter>|<gateway> "generation q held"
--- answer  status granted block which now lost, a generation for each window,
---         then for each counter: generation used version latch grant
+--         then for each counter:  window name limit generation version others acked local until at raise
+-- hash    |g                  generation of the whole window
+--         <counter>           "generation used version[ lost until grant[ at]]", until and at of the latch
+--         <counter>|<gateway> "generation q local"
+-- answer  status granted block which now lost damaged, a generation for each window,
+--         then for each counter: generation used version until at grant
 --
--- Times are milliseconds. Numbers are written with %.0f: Lua's own form has an exponent from 1e15.
+-- Times are milliseconds. Numbers are written with %.0f: Lua's own form has an exponent from 1e15. A
+-- field is only read if it is what this script writes: whole numbers under 1e15, and no time later
+-- than a day after its window. What else is found there is damaged, and replaced.
+--
 -- It runs for every call that no block covers, so tables and calls are few: a text becomes a number
 -- by + 0.
 
 local OK, FULL, LATCHED, OUTSIDE, AGAIN, STALE = 0, 1, 2, 3, 4, 5
-local call, match, format = redis.call, string.match, string.format
+local HUGE, DAY = 1e15, 86400000
+local PART = '^(%d+) (%d+) (%d+)$'
+local call, match, sub, format = redis.call, string.match, string.sub, string.format
 local floor, max, min = math.floor, math.max, math.min
 
 local time = call('TIME')
@@ -25,112 +31,186 @@ local gateway, q, want, block = ARGV[1], ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0
 local at = 4
 local windows = {}
 for i = 1, #KEYS do
-  windows[i] = { start = ARGV[at + 1] + 0, stop = ARGV[at + 2] + 0, g = ARGV[at + 3] + 0 }
+  local stop = ARGV[at + 2] + 0
+  windows[i] = { start = ARGV[at + 1] + 0, stop = stop, last = stop + DAY, g = ARGV[at + 3] + 0, read = false, stored = false, old = false }
   at = at + 3
 end
 
-local counters, n = {}, 0
+local counters, n, damaged = {}, 0, 0
 while ARGV[at + 1] do
   local window, name = ARGV[at + 1] + 0, ARGV[at + 2]
-  local own = name .. '|' .. gateway
-  local found = call('HMGET', KEYS[window], 'g', name, own)
-  windows[window].stored = (found[1] or 0) + 0
-  local e, used, v, rest, part_e, part_q, part_c = 0, 0, 0, '', 0, 0, 0
-  if found[2] then
-    e, used, v, rest = match(found[2], '^(%S+) (%S+) (%S+)(.*)')
+  local key, w, own = KEYS[window], windows[window], name .. '|' .. gateway
+  local last, found = w.last, nil
+  if w.read then
+    found = call('HMGET', key, name, own)
+  else
+    found = call('HMGET', key, name, own, '|g', 'g')
+    w.read, w.stored, w.old = true, found[3], found[4]
   end
-  if found[3] then
-    part_e, part_q, part_c = match(found[3], '^(%S+) (%S+) (%S+)')
-    if part_q + 0 >= q then
-      return { STALE, 0, 0, 0, now, 0 }
+  n = n + 1
+
+  local part_e, part_q, part_c = 0, 0, 0
+  if found[2] then
+    local stored_e, stored_q, stored_c = match(found[2], PART)
+    if stored_e then
+      part_e, part_q, part_c = stored_e + 0, stored_q + 0, stored_c + 0
+      if part_e > last or part_q >= HUGE or part_c >= HUGE then
+        part_e, part_q, part_c = 0, 0, 0
+      elseif part_q >= q then
+        return { STALE, 0, 0, 0, now, 0, 0 }
+      end
     end
   end
-  local lost, latch, grant = match(rest, '(%S+) (%S+) (%S+)')
-  n = n + 1
+
+  local text, changed = found[1], false
+  if name == 'g' and text and match(text, '^%d+$') then
+    text = false -- the window's generation, as older gateways wrote it
+  end
+  local e, used, v, lost, till, grant, latched_at = 0, 0, 0, 0, 0, 0, 0
+  if text then
+    local rest, tail
+    e, used, v, rest = match(text, '^(%d+) (%d+) (%d+)(.*)$')
+    if e then
+      e, used, v = e + 0, used + 0, v + 0
+      changed = e > last or used >= HUGE or v >= HUGE
+    else
+      changed = true
+    end
+    if rest and rest ~= '' then
+      lost, till, grant, tail = match(rest, '^ (%d+) (%d+) (%d+)(.*)$')
+      latched_at = tail == '' and 0 or tail and match(tail, '^ (%d+)$')
+      if latched_at then
+        lost, till, grant, latched_at = lost + 0, till + 0, grant + 0, latched_at + 0
+        changed = changed or lost >= HUGE or till > last or grant >= HUGE or latched_at > last
+      else
+        changed = true
+      end
+    end
+  elseif found[2] then
+    changed = true -- both are always written together
+  end
+  if changed then -- damaged: what the parts have is known; the rest the gateways restore, as after any loss
+    damaged = n
+    e, used, v, lost, till, grant, latched_at = 0, 0, 0, 0, 0, 0, 0
+    local fields, prefix = call('HGETALL', key), name .. '|'
+    for i = 1, #fields, 2 do
+      local other_e, other_q, other_c = match(fields[i + 1], PART)
+      if sub(fields[i], 1, #prefix) == prefix and other_e
+        and other_e + 0 <= last and other_q + 0 < HUGE and other_c + 0 < HUGE then
+        if other_e + 0 > e then
+          e, used = other_e + 0, 0
+        end
+        if other_e + 0 == e then
+          used = used + other_c
+        end
+      end
+    end
+  end
+
   counters[n] = {
-    window = window, name = name, own = own, new = not found[2], changed = false,
-    e = e + 0, used = used + 0, v = v + 0, lost = (lost or 0) + 0, latch = (latch or 0) + 0, grant = (grant or 0) + 0,
-    part_e = part_e + 0, part_c = part_c + 0,
-    limit = ARGV[at + 3] + 0, said_e = ARGV[at + 4] + 0, said_v = ARGV[at + 5] + 0, said_o = ARGV[at + 6] + 0,
-    said_cs = ARGV[at + 7] + 0, said_c = ARGV[at + 8] + 0, said_latch = ARGV[at + 9] + 0, raise = ARGV[at + 10] + 0,
+    window = window, name = name, own = own, new = not text, changed = changed,
+    e = e, used = used, v = v, lost = lost, till = till, grant = grant, latched_at = latched_at,
+    part_e = part_e, part_c = part_c,
+    limit = ARGV[at + 3] + 0, said_e = ARGV[at + 4] + 0, said_v = ARGV[at + 5] + 0, others = ARGV[at + 6] + 0,
+    acked = ARGV[at + 7] + 0, loc = ARGV[at + 8] + 0, said_till = ARGV[at + 9] + 0, said_at = ARGV[at + 10] + 0,
+    raise = ARGV[at + 11] + 0,
   }
-  at = at + 10
+  at = at + 11
 end
 
+local PART, COUNT = 1, 2 -- what is lost: the gateway's own part, or the counts of others
 local status, lost = OK, 0
 for i, w in ipairs(windows) do
-  if not w.stored then -- no counter of it was asked for
-    w.stored = (call('HGET', KEYS[i], 'g') or 0) + 0
+  if not w.read then -- no counter of it was asked for
+    local found = call('HMGET', KEYS[i], '|g', 'g')
+    w.stored, w.old = found[1], found[2]
+  end
+  local stored, old = w.stored, w.old
+  w.stored = 0
+  if stored then
+    w.stored = match(stored, '^%d+$') and stored + 0 <= w.last and stored + 0 or -1
   end
   w.g = max(w.g, w.stored)
+  if old and match(old, '^%d+$') and old + 0 <= w.last then -- the field's name until 2026-12
+    w.g = max(w.g, old + 0)
+  end
   if now < w.start or now >= w.stop then
     status = OUTSIDE
   end
 end
 
-local room, which = nil, 0
+local room, which = 0, 0
 for i = 1, n do
   local x = counters[i]
   local e = max(x.e, windows[x.window].g, x.said_e)
   if x.e < e then -- a new generation: the count starts over, an operator's grant stays
-    x.e, x.used, x.v, x.lost, x.latch, x.changed = e, 0, 0, 0, 0, true
+    x.e, x.used, x.v, x.lost, x.till, x.latched_at, x.changed = e, 0, 0, 0, 0, 0, true
+    if x.said_e == e then
+      x.used = x.raise -- the count that WeChat began the generation with belongs to no gateway
+    end
   end
   if x.part_e ~= e then
     x.part_e, x.part_c = e, 0
   end
-  if x.said_e ~= e then -- figures of an older generation say nothing about this one
-    x.said_cs, x.said_c, x.said_v, x.said_o, x.said_latch, x.raise = 0, 0, 0, 0, 0, 0
+  if x.said_e ~= e then -- figures of an older generation mean nothing in this one
+    x.acked, x.loc, x.said_v, x.others, x.said_till, x.said_at, x.raise = 0, 0, 0, 0, 0, 0, 0
     if status == OK then
       status = AGAIN
     end
   end
-  if x.said_cs > x.part_c then -- the owner claims what somebody else had restored
-    local claimed = min(x.said_cs - x.part_c, x.lost)
+  if x.acked > x.part_c then -- the owner claims what another gateway has restored
+    lost = max(lost, PART)
+    local claimed = min(x.acked - x.part_c, x.lost)
     if claimed > 0 then
       x.lost, x.used, x.changed = x.lost - claimed, x.used - claimed, true
     end
   end
-  if x.said_c ~= x.part_c then
-    x.used, x.part_c, x.changed = x.used + x.said_c - x.part_c, x.said_c, true
+  if x.loc ~= x.part_c then
+    x.used, x.part_c, x.changed = x.used + x.loc - x.part_c, x.loc, true
   end
-  if x.v < x.said_v then -- older than what this gateway had heard: the writes of others are gone
-    local missing = x.said_o - (x.used - x.part_c)
+  if x.v < x.said_v then -- older than the report: the writes of others are lost
+    local missing = x.others - (x.used - x.part_c)
     if missing > 0 then
       x.used, x.lost = x.used + missing, x.lost + missing
     end
-    x.v, x.changed, lost = x.said_v, true, 1
+    x.v, x.changed, lost = x.said_v, true, COUNT
   end
-  if x.said_latch > x.latch then
-    x.latch, x.changed = x.said_latch, true
+  if x.said_at > x.latched_at then
+    if x.said_till > 0 then -- a later latch ends no sooner
+      x.said_till = max(x.said_till, x.till)
+    end
+    x.till, x.latched_at, x.changed = x.said_till, x.said_at, true
+  elseif x.said_at == x.latched_at and x.said_till > x.till then
+    x.till, x.changed = x.said_till, true
   end
   if x.raise > x.used then
     x.used, x.changed = x.raise, true
   end
-  local left = now < x.latch and 0 or x.limit + x.grant - x.used
-  if not room or left < room then
+  local left = now < x.till and 0 or x.limit + x.grant - x.used
+  if i == 1 or left < room then
     room, which = left, i
   end
 end
 
 local granted, ahead = 0, 0
-if status == OK and want > 0 then
+if status == OK and want > 0 and n > 0 then
   granted = max(0, min(want, room))
   if granted == want then
     ahead = max(0, min(block, floor((room - granted - 1) / 1000)))
-  elseif now < counters[which].latch then
+  elseif now < counters[which].till then
     status = LATCHED
   else
     status = FULL
   end
 end
 
-local answer = { status, granted, ahead, which, now, lost }
-local filled = 6
+local answer = { status, granted, ahead, which, now, lost, damaged }
+local filled = 7
 for i, w in ipairs(windows) do
   filled = filled + 1
   answer[filled] = w.g
   if w.g > w.stored then
-    call('HSET', KEYS[i], 'g', format('%.0f', w.g))
+    call('HSET', KEYS[i], '|g', format('%.0f', w.g))
     call('EXPIREAT', KEYS[i], format('%.0f', floor(w.stop / 1000) + 86400))
   end
 end
@@ -139,8 +219,8 @@ for i = 1, n do
   if x.changed or granted > 0 or want == 0 then
     x.used, x.part_c, x.v = x.used + granted + ahead, x.part_c + granted + ahead, x.v + 1
     local text = format('%.0f %.0f %.0f', x.e, x.used, x.v)
-    if x.lost ~= 0 or x.latch ~= 0 or x.grant ~= 0 then
-      text = text .. format(' %.0f %.0f %.0f', x.lost, x.latch, x.grant)
+    if x.latched_at ~= 0 or x.lost ~= 0 or x.till ~= 0 or x.grant ~= 0 then
+      text = text .. format(' %.0f %.0f %.0f %.0f', x.lost, x.till, x.grant, x.latched_at)
     end
     call('HSET', KEYS[x.window], x.name, text, x.own, format('%.0f %.0f %.0f', x.part_e, q, x.part_c))
     if x.new then
@@ -148,7 +228,7 @@ for i = 1, n do
     end
   end
   answer[filled + 1], answer[filled + 2], answer[filled + 3] = x.e, x.used, x.v
-  answer[filled + 4], answer[filled + 5] = x.latch, x.grant
-  filled = filled + 5
+  answer[filled + 4], answer[filled + 5], answer[filled + 6] = x.till, x.latched_at, x.grant
+  filled = filled + 6
 end
 return answer

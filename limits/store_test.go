@@ -138,14 +138,25 @@ func closeLimiter(t *testing.T, l *Limiter) {
 	}
 }
 
-func take(t *testing.T, l *Limiter, app, path string) Decision {
+// taken is a call with what became of it.
+type taken struct {
+	Decision
+	Hold
+}
+
+func take(t *testing.T, l *Limiter, app, path string) *taken {
 	t.Helper()
 	return takeAs(t, l, app, "", path)
 }
 
-func takeAs(t *testing.T, l *Limiter, app, caller, path string) Decision {
+func takeAs(t *testing.T, l *Limiter, app, caller, path string) *taken {
 	t.Helper()
-	return l.Take(t.Context(), Call{App: app, Caller: caller, Match: l.Rules(app).Match(path)})
+	return takeWith(t.Context(), l, app, caller, path)
+}
+
+func takeWith(ctx context.Context, l *Limiter, app, caller, path string) *taken {
+	d, hold := l.Take(ctx, Call{App: app, Caller: caller, Match: l.Rules(app).Match(path)})
+	return &taken{d, hold}
 }
 
 // used returns what a counter's usage line of the day says.
@@ -208,7 +219,7 @@ func TestExactUnderConcurrency(t *testing.T) {
 							switch d.Verdict {
 							case Pass:
 								sent.Add(1)
-								ls[i%len(ls)].Done(&d, 0)
+								d.Done(0)
 							case RefusedQuota:
 								refused.Add(1)
 								if d.Used != n || d.Remaining != 0 || d.Quota != n {
@@ -242,7 +253,7 @@ func TestAppsAndRulesDoNotDisturbEachOther(t *testing.T) {
 				for _, app := range []string{"wx1", "wx2"} {
 					for _, path := range []string{"/cgi-bin/a", "/cgi-bin/b"} {
 						d := take(t, l, app, path)
-						l.Done(&d, 0)
+						d.Done(0)
 					}
 				}
 			}
@@ -263,14 +274,14 @@ func TestGiveBack(t *testing.T) {
 			if got := take(t, l, "wx1", "/cgi-bin/a"); got.Verdict != RefusedQuota {
 				t.Fatalf("second call: %s, want refused-quota", got.Verdict)
 			}
-			l.GiveBack(&first)
-			l.GiveBack(&first) // a second time changes nothing
+			first.GiveBack()
+			first.GiveBack() // a second time changes nothing
 			again := take(t, l, "wx1", "/cgi-bin/a")
 			if again.Verdict != Pass || again.Used != 1 || again.Remaining != 0 {
 				t.Errorf("after a give-back: %s, used %d, remaining %d, want pass, 1, 0", again.Verdict, again.Used, again.Remaining)
 			}
-			l.Done(&again, 0)
-			l.Done(&again, 0)
+			again.Done(0)
+			again.Done(0)
 			eventually(t, "used", 1, func() int64 { return used(t, l, "wx1", "a") })
 		})
 	}
@@ -290,7 +301,7 @@ func TestAppsThatAreNotConfigured(t *testing.T) {
 					d := take(t, l, app, "/cgi-bin/a")
 					if d.Verdict == Pass {
 						sent[app]++
-						l.Done(&d, 0)
+						d.Done(0)
 					}
 				}
 			}
@@ -318,7 +329,7 @@ func TestRulesWithoutAFigureCountAndNeverRefuse(t *testing.T) {
 					if d.Verdict != Pass || d.Quota != 0 {
 						t.Fatalf("Take(%s) = %s of %d, want pass of 0", path, d.Verdict, d.Quota)
 					}
-					l.Done(&d, 0)
+					d.Done(0)
 				}
 				if d := take(t, l, "wx1", "/cgi-bin/denied"); d.Verdict != RefusedDenied {
 					t.Fatalf("Take(denied) = %s, want refused-denied", d.Verdict)
@@ -347,7 +358,7 @@ func TestDayAndMonthTogether(t *testing.T) {
 				d := take(t, l, "wx1", "/cgi-bin/a")
 				if d.Verdict == Pass {
 					sent++
-					l.Done(&d, 0)
+					d.Done(0)
 				} else if d.Quota != 3 || d.Reset > 31*24*time.Hour {
 					t.Errorf("refused by the quota of %d for %s, want the month's of 3", d.Quota, d.Reset)
 				}
@@ -373,7 +384,7 @@ func TestShares(t *testing.T) {
 					switch {
 					case d.Verdict == Pass:
 						got[i]++
-						l.Done(&d, 0)
+						d.Done(0)
 					case caller == "crm" && got[0] == 2 && got[1] < 3 && d.Verdict != RefusedShare:
 						t.Errorf("crm past its share: %s, want refused-share", d.Verdict)
 					case caller == "web" && d.Verdict != RefusedQuota:
@@ -401,7 +412,7 @@ func TestShadowSendsAndTells(t *testing.T) {
 			for range 10 {
 				d := take(t, l, "wx1", "/cgi-bin/a")
 				counts[d.Verdict]++
-				l.Done(&d, 0)
+				d.Done(0)
 			}
 			if counts[Pass] != 3 || counts[Shadow] != 7 {
 				t.Errorf("verdicts = %v, want 3 pass and 7 shadow", counts)
@@ -422,7 +433,7 @@ func TestPace(t *testing.T) {
 				d := take(t, l, "wx1", "/cgi-bin/a")
 				if d.Verdict == Pass {
 					sent++
-					l.Done(&d, 0)
+					d.Done(0)
 				} else if d.Verdict != RefusedPace || d.RetryAfter < time.Second || d.RetryAfter > time.Minute {
 					t.Errorf("over pace: %s, retry after %s, want refused-pace within a minute", d.Verdict, d.RetryAfter)
 				}
@@ -440,16 +451,16 @@ func TestPathsInsideAStarAreCountedOneByOne(t *testing.T) {
 			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("other", "/cgi-bin/*", "2/day"))})
 			for _, path := range []string{"/cgi-bin/a", "/cgi-bin/A/", "/cgi-bin/b", "/cgi-bin/a"} {
 				d := take(t, l, "wx1", path)
-				l.Done(&d, 0)
+				d.Done(0)
 			}
 			if a, b := used(t, l, "wx1", "other:/cgi-bin/a"), used(t, l, "wx1", "other:/cgi-bin/b"); a != 2 || b != 1 {
 				t.Errorf("a used %d, b used %d, want 2 and 1", a, b)
 			}
 			for i := range maxPaths + 50 {
 				d := take(t, l, "wx1", fmt.Sprintf("/cgi-bin/p%d", i))
-				l.Done(&d, 0)
+				d.Done(0)
 			}
-			if got := len(l.meters["wx1"]); got != maxPaths+1 {
+			if got := len(l.registry.of("wx1")); got != maxPaths+1 {
 				t.Errorf("%d counters for paths, want %d and a shared one", got, maxPaths)
 			}
 		})
@@ -462,10 +473,10 @@ func TestUnknownPathsAreForgotten(t *testing.T) {
 			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("other", "/cgi-bin/*", "unknown"))})
 			for i := range 3 * maxPaths {
 				d := take(t, l, "wx1", fmt.Sprintf("/cgi-bin/guess%d", i))
-				l.Done(&d, errcodeInvalidURL)
+				d.Done(errcodeInvalidURL)
 			}
 			d := take(t, l, "wx1", "/cgi-bin/real")
-			l.Done(&d, 0)
+			d.Done(0)
 			if d.Counter != "other:/cgi-bin/real" {
 				t.Errorf("after %d guesses a real path is counted as %q, want its own counter", 3*maxPaths, d.Counter)
 			}
@@ -488,7 +499,7 @@ func TestLimitsRaisedAndLoweredByReload(t *testing.T) {
 					d := take(t, l, "wx1", "/cgi-bin/a")
 					if d.Verdict == Pass {
 						sent++
-						l.Done(&d, 0)
+						d.Done(0)
 					}
 				}
 				return sent
@@ -534,11 +545,11 @@ func TestCanceledCallersDoNotCutAGrantShort(t *testing.T) {
 			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "3/day"))})
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			d := l.Take(ctx, Call{App: "wx1", Match: l.Rules("wx1").Match("/cgi-bin/a")})
+			d := takeWith(ctx, l, "wx1", "", "/cgi-bin/a")
 			if d.Verdict != Pass {
 				t.Errorf("verdict = %s, want pass", d.Verdict)
 			}
-			l.Done(&d, 0)
+			d.Done(0)
 		})
 	}
 }

@@ -26,17 +26,6 @@ func (i Inject) String() string {
 	return "account"
 }
 
-// ParseInject reads "account" or "none".
-func ParseInject(text string) (Inject, error) {
-	switch text {
-	case "account":
-		return InjectAccount, nil
-	case "none":
-		return InjectNone, nil
-	}
-	return 0, fmt.Errorf("inject %q: want account or none", text)
-}
-
 // OnStoreError says what becomes of a rule's calls while the store cannot be reached.
 type OnStoreError uint8
 
@@ -45,20 +34,9 @@ const (
 	StoreErrorDefault OnStoreError = iota
 	// StoreErrorRefuse answers -1 "system error".
 	StoreErrorRefuse
-	// StoreErrorLocal sends this gateway's share of what was left as last heard.
+	// StoreErrorLocal sends this gateway's share of what was left when the store last answered.
 	StoreErrorLocal
 )
-
-// ParseOnStoreError reads "refuse" or "local".
-func ParseOnStoreError(text string) (OnStoreError, error) {
-	switch text {
-	case "refuse":
-		return StoreErrorRefuse, nil
-	case "local":
-		return StoreErrorLocal, nil
-	}
-	return 0, fmt.Errorf("on_store_error %q: want refuse or local", text)
-}
 
 // Rule is one row of the table: some paths, one counter, its quotas.
 type Rule struct {
@@ -73,7 +51,6 @@ type Rule struct {
 	OnError  OnStoreError
 	Shadow   bool              // would refuse, but sends
 	Shares   map[string]Budget // callers' parts of the quota
-	Reserve  map[string]int64  // calls kept back for a caller
 }
 
 // clearV2Path is the one path of clear_quota that carries the AppSecret and no token. It

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,117 +10,210 @@ import (
 	"time"
 )
 
-// Seen returns the appids that this gateway has counted calls of, those that are not configured
-// among them, in alphabetical order.
-func (l *Limiter) Seen() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Sorted(maps.Keys(l.meters))
+// Usage is what an app has used of one counter in one window.
+type Usage struct {
+	Rule      *Rule
+	Counter   string // the rule's name, or that of one path inside a /*; and @caller for a share
+	Period    Period
+	Limit     int64 // 0: the rule has no figure
+	Used      int64
+	Remaining int64 // 0 where there is no figure
+	Reset     time.Time
+	Latched   bool // WeChat itself answered 45009
+
+	Generation   int64 // of the last clear, milliseconds since 1970; 0: none in this window
+	StartUnknown bool  // WeChat did not say how many calls were made before the first of the day
+}
+
+// ruleOf returns the name of the rule that a counter belongs to.
+func ruleOf(counter string) string {
+	if i := strings.IndexAny(counter, ":@"); i >= 0 {
+		return counter[:i]
+	}
+	return counter
+}
+
+// Usage returns what an app has used in the windows of now: a line for each quota of each rule in
+// the table's order, and one for each path inside a /* that was called.
+func (l *Limiter) Usage(ctx context.Context, app string) ([]Usage, error) {
+	lines, err := l.UsageAll(ctx, []string{app}, false)
+	switch {
+	case err != nil:
+		return nil, err
+	case lines[0] == nil:
+		return nil, fmt.Errorf("app %s: not configured", app)
+	}
+	return lines[0], nil
+}
+
+// UsageAll returns the lines of Usage of each app, in the order of apps: nil for one that has no rules.
+// With usedOnly, lines with nothing counted and no latch are left out. It reads the store in one
+// pipeline for several hundred apps. Beside an error it returns the lines of the apps that could be
+// read.
+func (l *Limiter) UsageAll(ctx context.Context, apps []string, usedOnly bool) ([][]Usage, error) {
+	now := l.now()
+	cal := l.calendar(now)
+	queries := make([]Query, 0, 2*len(apps))
+	for _, app := range apps {
+		for _, w := range cal.of {
+			queries = append(queries, Query{App: app, Window: w})
+		}
+	}
+	stored, err := l.read(ctx, queries)
+	lines := make([][]Usage, len(apps))
+	for i, app := range apps {
+		if rules := l.Rules(app); rules != nil && stored[2*i] != nil && stored[2*i+1] != nil {
+			u := usageReader{cal: cal, now: now.store, stored: stored[2*i : 2*i+2], usedOnly: usedOnly, lines: []Usage{}}
+			for _, m := range l.registry.of(app) {
+				u.add(m)
+			}
+			u.read(rules)
+			lines[i] = u.lines
+		}
+	}
+	return lines, err
+}
+
+// read reads the store. A field that is damaged is observed and left out. What could not be read is nil,
+// beside an error.
+func (l *Limiter) read(ctx context.Context, queries []Query) ([]map[string]CounterState, error) {
+	stored, err := l.link.counters.Read(ctx, queries)
+	if stored == nil {
+		stored = make([]map[string]CounterState, len(queries))
+	}
+	var rest []error
+	for _, err := range joined(err) {
+		damaged, ok := errors.AsType[*DamagedError](err)
+		if !ok {
+			rest = append(rest, err)
+		} else if _, known := l.damaged.LoadOrStore(damaged.Key+" "+damaged.Field, true); !known {
+			l.observe(Event{Kind: Damaged, Err: damaged})
+		}
+	}
+	return stored, errors.Join(rest...)
+}
+
+// joined returns the errors that errors.Join has put together.
+func joined(err error) []error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return all.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 // Today returns what an app has used of one counter today, whether it was ever called or not.
 func (l *Limiter) Today(ctx context.Context, app, counter string) (Usage, error) {
-	cal := l.calendar()
-	day := cal.of[Day]
-	u := Usage{Counter: counter, Period: Day, Reset: day.End}
-	if rules := l.Rules(app); rules != nil {
-		name, _, _ := strings.Cut(counter, ":")
-		u.Rule = rules.Rule(name)
+	now := l.now()
+	cal := l.calendar(now)
+	rules := l.Rules(app)
+	if rules == nil || rules.Rule(ruleOf(counter)) == nil {
+		return Usage{Counter: counter}, fmt.Errorf("app %s: counter %s: not configured", app, counter)
 	}
-	if u.Rule == nil {
-		return u, fmt.Errorf("app %s: counter %s: not configured", app, counter)
-	}
-	found, err := l.counters.Read(ctx, app, []Window{day}, counter)
+	stored, err := l.read(ctx, []Query{{App: app, Window: cal.of[Day], Names: []string{counter}}})
 	if err != nil {
-		return u, err
+		return Usage{Counter: counter}, err
 	}
-	l.mu.RLock()
-	m := l.meters[app][counter]
-	l.mu.RUnlock()
-	h := found[0][counter]
-	if m != nil {
-		m.mu.Lock()
-		if c := m.counters[counterKey{day.Name, counter}]; c != nil {
-			h, u.StartUnknown = c.unsaid(h), c.blind
-		}
-		m.mu.Unlock()
+	u := usageReader{cal: cal, now: now.store, stored: append(stored, nil)}
+	if m := l.registry.find(app, counter); m != nil {
+		u.add(m)
 	}
 	limit := int64(noLimit)
-	for _, w := range wantsOf(u.Rule, counter, "") {
-		if w.period == Day {
-			limit = w.limit
+	for _, n := range needsOf(rules.Rule(ruleOf(counter)), counter, "") {
+		if n.period == Day {
+			limit = n.limit
 		}
 	}
-	u.fill(h, limit, l.storeNow())
-	return u, nil
+	u.line(rules.Rule(ruleOf(counter)), counter, Day, limit)
+	return u.lines[0], nil
 }
 
-// unsaid adds what this gateway has not told the store yet to what the store holds.
-func (c *counter) unsaid(h Heard) Heard {
-	if h.Generation <= c.generation {
-		h.Used += c.held - c.lent - c.confirmed
+// usageReader makes the lines of one app.
+type usageReader struct {
+	cal      *calendar
+	now      int64
+	stored   []map[string]CounterState // by Period
+	unknown  map[string]bool           // counters of the day whose start WeChat did not tell
+	usedOnly bool
+	lines    []Usage
+}
+
+// add adds what this gateway has not reported yet to what the store holds.
+func (u *usageReader) add(m *meter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.counters {
+		in := u.stored[c.window.Period]
+		if c.window.Name != u.cal.of[c.window.Period].Name || in == nil {
+			continue
+		}
+		state := in[c.name]
+		if state.Generation <= c.generation {
+			if state.Generation < c.generation {
+				state = CounterState{Generation: c.generation, Grant: state.Grant}
+			}
+			state.Used += c.own.local - c.own.reserved - c.acked
+			state.Latch = state.Latch.merge(c.latch)
+		}
+		if in[c.name] != state {
+			in[c.name] = state
+		}
+		if c.seedUnknown {
+			if u.unknown == nil {
+				u.unknown = make(map[string]bool)
+			}
+			u.unknown[c.name] = true
+		}
 	}
-	return h
 }
 
-// fill fills in the figures of a counter.
-func (u *Usage) fill(h Heard, limit int64, now time.Time) {
-	u.Used, u.Generation, u.Latched = max(0, h.Used), h.Generation, now.UnixMilli() < h.Latch
-	if limit < noLimit {
-		u.Limit = limit + h.Grant
-		u.Remaining = max(0, u.Limit-u.Used)
-	}
-}
-
-// usage joins what the store holds with what this gateway has not said yet.
-func (l *Limiter) usage(app string, rules *Ruleset, cal *calendar, stored []map[string]Heard) []Usage {
-	blind := make(map[counterKey]bool)
-	for _, m := range l.metersOf(app) {
-		m.mu.Lock()
-		for key, c := range m.counters {
-			blind[key] = c.blind
-			for period, w := range cal.of {
-				if key.window == w.Name && c.held-c.lent != c.confirmed {
-					stored[period][key.name] = c.unsaid(stored[period][key.name])
-				}
+// read makes the lines of all rules.
+func (u *usageReader) read(rules *Ruleset) {
+	paths := make(map[string][]string) // of paths inside a /*, by rule
+	for _, in := range u.stored {
+		for name := range in {
+			if rule, path, ok := strings.Cut(name, ":"); ok && !strings.Contains(path, "@") {
+				paths[rule] = append(paths[rule], name)
 			}
 		}
-		m.mu.Unlock()
-	}
-
-	now := l.storeNow()
-	var lines []Usage
-	line := func(rule *Rule, counter string, p Period, limit int64) {
-		u := Usage{Rule: rule, Counter: counter, Period: p, Reset: cal.of[p].End}
-		u.StartUnknown = blind[counterKey{cal.of[p].Name, counter}]
-		u.fill(stored[p][counter], limit, now)
-		lines = append(lines, u)
 	}
 	for _, rule := range rules.Rules {
-		counters := []string{rule.Name}
-		exact := slices.ContainsFunc(rule.Paths, func(p string) bool { return !strings.HasSuffix(p, "/*") })
-		if !exact {
-			counters = nil
+		if slices.ContainsFunc(rule.Paths, func(p string) bool { return !strings.HasSuffix(p, "/*") }) {
+			u.counter(rule, rule.Name)
 		}
-		paths := make(map[string]bool)
-		for _, in := range stored {
-			for name := range in {
-				if strings.HasPrefix(name, rule.Name+":") && !strings.Contains(name, "@") {
-					paths[name] = true
-				}
-			}
-		}
-		counters = append(counters, slices.Sorted(maps.Keys(paths))...)
-		for _, counter := range counters {
-			for _, w := range wantsOf(rule, counter, "") {
-				line(rule, counter, w.period, w.limit)
-			}
-			for _, caller := range slices.Sorted(maps.Keys(rule.Shares)) {
-				for _, q := range rule.Shares[caller].Quotas {
-					line(rule, counter+"@"+caller, q.Period, q.Limit)
-				}
-			}
+		slices.Sort(paths[rule.Name])
+		for _, counter := range slices.Compact(paths[rule.Name]) {
+			u.counter(rule, counter)
 		}
 	}
-	return lines
+}
+
+// counter makes the lines of one counter and of the shares of it.
+func (u *usageReader) counter(rule *Rule, counter string) {
+	for _, n := range needsOf(rule, counter, "") {
+		u.line(rule, counter, n.period, n.limit)
+	}
+	for _, caller := range slices.Sorted(maps.Keys(rule.Shares)) {
+		for _, q := range rule.Shares[caller].Quotas {
+			u.line(rule, counter+"@"+caller, q.Period, q.Limit)
+		}
+	}
+}
+
+func (u *usageReader) line(rule *Rule, counter string, p Period, limit int64) {
+	state := u.stored[p][counter]
+	line := Usage{
+		Rule: rule, Counter: counter, Period: p, Reset: u.cal.of[p].End,
+		Used: max(0, state.Used), Latched: u.now < state.Latch.Until, Generation: state.Generation,
+		StartUnknown: p == Day && u.unknown[counter],
+	}
+	if limit < noLimit {
+		line.Limit = limit + state.Grant
+		line.Remaining = max(0, line.Limit-line.Used)
+	}
+	if !u.usedOnly || line.Used > 0 || line.Latched {
+		u.lines = append(u.lines, line)
+	}
 }

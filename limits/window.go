@@ -38,6 +38,9 @@ func firstInstant(date time.Time, zone *time.Location) time.Time {
 		if midnight.Before(t) {
 			midnight = t // skipped
 		}
+		if !change.IsZero() && !change.After(t) { // as ZoneBounds has it on a last day of December in Santiago, from 2040 on
+			change = t.Add(time.Hour)
+		}
 		if change.IsZero() || midnight.Before(change) {
 			return midnight.In(zone)
 		}
@@ -48,14 +51,17 @@ func firstInstant(date time.Time, zone *time.Location) time.Time {
 // calendar is the day and the month of one moment. It holds for every moment of that day. It is never
 // changed, so pointers into of may be kept and shared.
 type calendar struct {
-	zone *time.Location
-	of   [2]Window // by Period
+	zone       *time.Location
+	of         [2]Window // by Period
+	start, end int64     // of the day, milliseconds since 1970
 }
 
-func (c *calendar) holds(t time.Time, zone *time.Location) bool {
-	return c != nil && c.zone == zone && !t.Before(c.of[Day].Start) && t.Before(c.of[Day].End)
+// holds reports whether a moment, in milliseconds since 1970, lies in the calendar's day.
+func (c *calendar) holds(at int64, zone *time.Location) bool {
+	return c != nil && c.zone == zone && c.start <= at && at < c.end
 }
 
 func newCalendar(t time.Time, zone *time.Location) *calendar {
-	return &calendar{zone: zone, of: [2]Window{Day: windowAt(Day, t, zone), Month: windowAt(Month, t, zone)}}
+	day := windowAt(Day, t, zone)
+	return &calendar{zone, [2]Window{Day: day, Month: windowAt(Month, t, zone)}, day.Start.UnixMilli(), day.End.UnixMilli()}
 }

@@ -20,19 +20,16 @@ type openLimiter struct {
 	decision limits.Decision
 }
 
-func (*openLimiter) Clear(string, *limits.Decision, string) {}
-
-func (*openLimiter) Fill(*limits.Decision) {}
+func (*openLimiter) Clear(string, int64, string) {}
 
 func (l *openLimiter) Rules(string) *limits.Ruleset { return l.Ruleset }
 func (l *openLimiter) Family(path string) bool      { return l.Match(path).Family }
-func (l *openLimiter) Take(_ context.Context, call limits.Call) limits.Decision {
+func (l *openLimiter) Take(_ context.Context, call limits.Call) (limits.Decision, limits.Hold) {
 	d := l.decision
 	d.Rule = call.Match.Rule
-	return d
+	return d, limits.Hold{}
 }
-func (l *openLimiter) Done(*limits.Decision, int) {}
-func (l *openLimiter) GiveBack(*limits.Decision)  {}
+
 func (l *openLimiter) with(d limits.Decision) *openLimiter {
 	return &openLimiter{Ruleset: l.Ruleset, decision: d}
 }

@@ -35,17 +35,11 @@ type Limiter interface {
 	Rules(appid string) *limits.Ruleset
 	// Family reports whether a canonical path lies in a family of any app's table.
 	Family(path string) bool
-	// Take counts one call, or refuses it.
-	Take(ctx context.Context, call limits.Call) limits.Decision
-	// Done ends a call that Take let through and that stays counted. errcode is what WeChat
-	// answered, or unknownErrcode for a call whose fate is not known.
-	Done(d *limits.Decision, errcode int)
-	// GiveBack ends a call that Take let through and that provably never left.
-	GiveBack(d *limits.Decision)
-	// Clear starts the day's counters of an app over after a granted clear, or those of a path.
-	Clear(appid string, d *limits.Decision, path string)
-	// Fill counts the rule of a call as used up.
-	Fill(d *limits.Decision)
+	// Take counts one call, or refuses it. The Hold of a call that may be sent must be ended once.
+	Take(ctx context.Context, call limits.Call) (limits.Decision, limits.Hold)
+	// Clear starts the day's counters of an app over, or those of a path, after WeChat has granted a
+	// clear that was counted at that time of the store.
+	Clear(appid string, at int64, path string)
 }
 
 // Tokens knows the live access_token of each app. Its methods are called by many goroutines at once.
@@ -259,7 +253,8 @@ type call struct {
 	leads    string     // the kind of ticket that others wait for this call to get
 
 	decision limits.Decision
-	granted  bool // decision was granted and neither Done nor given back
+	hold     limits.Hold // what decision has granted
+	granted  bool        // hold is not ended
 
 	dog      *watchdog // nil until the call goes to ReverseProxy
 	attempt  attempt
@@ -403,26 +398,29 @@ func (c *call) fetchToken() bool {
 
 // take asks the limiter and reports whether the call may be sent.
 func (c *call) take() bool {
-	c.decision = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
+	c.decision, c.hold = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
 	c.granted = c.decision.Verdict.Sent()
 	c.rec.Decision = c.decision.Verdict.String()
 	return c.granted
 }
 
-// done ends a granted call that stays counted.
+// done ends a granted call that stays counted. errcode is what WeChat answered, or unknownErrcode
+// for a call whose fate is not known.
 func (c *call) done(errcode int) {
-	if c.granted {
-		c.granted = false
-		c.h.limiter.Done(&c.decision, errcode)
-	}
+	c.granted = false
+	c.hold.Done(errcode)
 }
 
 // giveBack ends a granted call that provably never left.
 func (c *call) giveBack() {
-	if c.granted {
-		c.granted = false
-		c.h.limiter.GiveBack(&c.decision)
-	}
+	c.granted = false
+	c.hold.GiveBack()
+}
+
+// exhausted ends a granted call to which WeChat answered that its rule is used up.
+func (c *call) exhausted() {
+	c.granted = false
+	c.hold.Exhausted()
 }
 
 // abandon ends a call that has nobody left to answer: it closes the client's connection.

@@ -221,12 +221,11 @@ func (c *call) cleared() {
 		c.done(0)
 	case c.answer.errcode == 0:
 		if path, ok := c.clears(); ok {
-			c.h.limiter.Clear(c.app.AppID, &c.decision, path)
+			c.h.limiter.Clear(c.app.AppID, c.decision.Counted, path)
 		}
 		c.done(0)
 	case c.answer.errcode == codeClearsUsed:
-		c.h.limiter.Fill(&c.decision)
-		c.giveBack()
+		c.exhausted()
 	default:
 		c.giveBack()
 	}

@@ -72,12 +72,16 @@ type fakeLimiter struct {
 	taken    int // calls asked for
 	granted  int
 	given    int // back
+	usedUp   int // of given: with WeChat's answer that the rule is used up
 	errcodes []int
+	clears   []string // "time path"
 }
 
-func (*fakeLimiter) Clear(string, *limits.Decision, string) {}
-
-func (*fakeLimiter) Fill(*limits.Decision) {}
+func (l *fakeLimiter) Clear(_ string, at int64, path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clears = append(l.clears, fmt.Sprint(at, " ", path))
+}
 
 func (l *fakeLimiter) Rules(appid string) *limits.Ruleset { return l.rules[appid] }
 
@@ -90,7 +94,7 @@ func (l *fakeLimiter) Family(path string) bool {
 	return false
 }
 
-func (l *fakeLimiter) Take(_ context.Context, call limits.Call) limits.Decision {
+func (l *fakeLimiter) Take(_ context.Context, call limits.Call) (limits.Decision, limits.Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken++
@@ -102,22 +106,25 @@ func (l *fakeLimiter) Take(_ context.Context, call limits.Call) limits.Decision 
 	}
 	d.Remaining = max(d.Quota-d.Used, 0)
 	d.Rule, d.Counter = call.Match.Rule, call.Match.Counter
-	if d.Verdict.Sent() {
-		l.granted++
+	if !d.Verdict.Sent() {
+		return d, limits.Hold{}
 	}
-	return d
+	l.granted++
+	return d, limits.NewHold(l.end)
 }
 
-func (l *fakeLimiter) Done(_ *limits.Decision, errcode int) {
+func (l *fakeLimiter) end(ending limits.Ending, errcode int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.errcodes = append(l.errcodes, errcode)
-}
-
-func (l *fakeLimiter) GiveBack(*limits.Decision) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.given++
+	switch ending {
+	case limits.Finished:
+		l.errcodes = append(l.errcodes, errcode)
+	case limits.UsedUp:
+		l.usedUp++
+		l.given++
+	default:
+		l.given++
+	}
 }
 
 // counted returns how many calls stay counted, and fails the test unless each grant was ended

@@ -167,7 +167,7 @@ type attempt struct {
 // do sends out, with the token and the body, and reads the first bytes of the answer.
 func (a *attempt) do(c *call, out *http.Request) (*http.Response, error) {
 	a.began = time.Now()
-	if a.past(a.began) {
+	if limits.Past(a.began, a.deadline) {
 		a.late = true
 		return nil, errLate
 	}
@@ -212,13 +212,11 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		now = time.Now()
 	}
 	a.dog.guard(a.wire, now)
-	if a.past(now) {
+	if limits.Past(now, a.deadline) {
 		a.late = true
 		a.wire.seal(a.mark)
 	}
 }
-
-func (a *attempt) past(now time.Time) bool { return !a.deadline.IsZero() && now.After(a.deadline) }
 
 // left reports whether a failed attempt may have reached WeChat. From here on it cannot any more.
 func (a *attempt) left() bool {

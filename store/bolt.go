@@ -35,12 +35,21 @@ func (s *Store) openFile(path string) error {
 	} else if err == nil && !info.IsDir() {
 		return fmt.Errorf("store file %s: %s is not a folder", path, dir)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        time.Second,
-		NoFreelistSync: true, // less to write for each change; found again at the next opening
-		FreelistType:   bbolt.FreelistMapType,
-	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
+	var db *bbolt.DB
+	err := checkFile(path)
+	if err == nil {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout:        time.Second,
+			NoFreelistSync: true, // less to write for each change; found again at the next opening
+			FreelistType:   bbolt.FreelistMapType,
+		})
+	}
+	switch {
+	case errors.Is(err, errDamaged):
+		return fmt.Errorf("store file %s: %w. Move the file away and start again, or restore a copy that was made while no gateway was running. "+
+			"A new file has no counts of this day and month (WeChat's own count is used where it can be read), "+
+			"no tokens and no learned apps: these are fetched and learned again", path, err)
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("store file %s: in use by another process (one gateway per file; use Redis for several)", path)
 	}
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
@@ -64,6 +73,15 @@ func (s *Store) openFile(path string) error {
 type boltBackend struct {
 	db     *bbolt.DB
 	prefix []byte
+}
+
+func (b *boltBackend) getAll(ctx context.Context, apps []string, key string) ([][]byte, error) {
+	values := make([][]byte, len(apps))
+	var err error
+	for i := 0; i < len(apps) && err == nil; i++ {
+		values[i], err = b.get(ctx, apps[i], key)
+	}
+	return values, err
 }
 
 func (b *boltBackend) get(ctx context.Context, app, key string) ([]byte, error) {

@@ -53,11 +53,14 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 			return err
 		})
 	}
+	if err == nil {
+		err = runsScripts(ctx, s.redis, s.prefix+"check")
+	}
 	if err != nil {
 		if !errors.Is(err, errUnfit) && !isReply(err) { // it may be NOAUTH or LOADING
 			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
-		return errors.Join(fmt.Errorf("store %s: %w", at.name, err), s.redis.Close())
+		return errors.Join(fmt.Errorf("store %s: %w", at.name, withoutArguments(err)), s.redis.Close())
 	}
 	slices.Sort(s.warnings)
 	s.warnings = slices.Compact(s.warnings) // the same of each master
@@ -109,10 +112,16 @@ func inspect(ctx context.Context, c redis.Cmdable) (warnings []string, err error
 			warnings = append(warnings, "maxmemory-policy is "+policy+", which throws counts away when memory is short: want noeviction")
 		}
 	}
-	if err := c.Eval(ctx, "return redis.call('TIME')", nil).Err(); err != nil {
-		return nil, fmt.Errorf("EVAL, which every count needs: %w", err)
-	}
 	return warnings, nil
+}
+
+// runsScripts runs a script on key as those of the counters run: Redis as it is sold runs none without.
+func runsScripts(ctx context.Context, c redis.UniversalClient, key string) error {
+	err := c.Eval(ctx, "redis.call('GET', KEYS[1]) return redis.call('TIME')", []string{key}).Err()
+	if err != nil {
+		return fmt.Errorf("EVAL, which every count needs: %w", err)
+	}
+	return nil
 }
 
 func parseInfo(text string) map[string]string {
@@ -129,6 +138,14 @@ func parseInfo(text string) map[string]string {
 func isReply(err error) bool {
 	_, ok := errors.AsType[redis.Error](err)
 	return ok
+}
+
+// withoutArguments cuts off what Redis repeats of a command that it does not know: that may be AUTH.
+func withoutArguments(err error) error {
+	if text, _, found := strings.Cut(err.Error(), ", with args beginning with"); found {
+		return errors.New(text)
+	}
+	return err
 }
 
 type redisBackend struct {
@@ -165,6 +182,32 @@ func (b *redisBackend) get(ctx context.Context, app, key string) ([]byte, error)
 	return value, err
 }
 
+// getBatch is how many values are read in one round trip.
+const getBatch = 500
+
+func (b *redisBackend) getAll(ctx context.Context, apps []string, key string) ([][]byte, error) {
+	values := make([][]byte, 0, len(apps))
+	for batch := range slices.Chunk(apps, getBatch) {
+		replies, err := b.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, app := range batch {
+				p.Get(ctx, b.key(app, key))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+		for _, reply := range replies {
+			value, err := reply.(*redis.StringCmd).Bytes()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return nil, err
+			}
+			values = append(values, value)
+		}
+	}
+	return values, nil
+}
+
 func (b *redisBackend) set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error {
 	return b.redis.Set(ctx, b.key(app, key), value, max(expiry, 0)).Err()
 }
@@ -188,13 +231,28 @@ func (b *redisBackend) run(ctx context.Context, s *redis.Script, app, key string
 	return n == 1, err
 }
 
+// forget looks for the app's keys among all keys of Redis. Until 2026-12 the keys of pace had another
+// prefix in front; they expire by themselves, so a user who may not touch them can forget all the same.
 func (b *redisBackend) forget(ctx context.Context, app string) error {
+	prefix := b.key(app, "")
 	return b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
 		var cursor uint64
 		for {
-			keys, next, err := c.Scan(ctx, cursor, b.key(app, "*"), 1000).Result()
+			keys, next, err := c.Scan(ctx, cursor, "*"+prefix+"*", 1000).Result()
 			if err != nil {
 				return err
+			}
+			var old []string
+			keys = slices.DeleteFunc(keys, func(key string) bool {
+				if strings.HasPrefix(key, oldPacePrefix+prefix) {
+					old = append(old, key)
+				}
+				return !strings.HasPrefix(key, prefix)
+			})
+			if len(old) > 0 {
+				if err := c.Unlink(ctx, old...).Err(); err != nil && !redis.HasErrorPrefix(err, "NOPERM") {
+					return err
+				}
 			}
 			if len(keys) > 0 {
 				if err := c.Unlink(ctx, keys...).Err(); err != nil {
@@ -207,6 +265,9 @@ func (b *redisBackend) forget(ctx context.Context, app string) error {
 		}
 	})
 }
+
+// oldPacePrefix is what redis_rate puts in front of a key, which package limits takes off again.
+const oldPacePrefix = "rate:"
 
 func (b *redisBackend) ping(ctx context.Context) error { return b.redis.Ping(ctx).Err() }
 

@@ -66,6 +66,7 @@ type Store struct {
 // A backend does what the methods of Store of the same names promise. Values are not empty.
 type backend interface {
 	get(ctx context.Context, app, key string) ([]byte, error)
+	getAll(ctx context.Context, apps []string, key string) ([][]byte, error)
 	set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error
 	compareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error)
 	lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error)
@@ -150,6 +151,18 @@ func (s *Store) Get(ctx context.Context, app, key string) ([]byte, error) {
 	}
 	value, err := s.backend.get(ctx, app, key)
 	return value, wrap("get", app, key, err)
+}
+
+// GetAll returns the value that each of several apps has under a key, as Get does, in a round trip for
+// several hundred of them.
+func (s *Store) GetAll(ctx context.Context, apps []string, key string) ([][]byte, error) {
+	for _, app := range apps {
+		if err := check(app, key); err != nil {
+			return nil, err
+		}
+	}
+	values, err := s.backend.getAll(ctx, apps, key)
+	return values, wrap("get", fmt.Sprintf("%d apps", len(apps)), key, err)
 }
 
 // Set stores a value, which must not be empty. It is gone after expiry; 0 keeps it for ever.
@@ -238,5 +251,5 @@ func wrap(op, app, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %s: %w", op, strings.TrimSpace(key+" of "+app), err)
+	return fmt.Errorf("%s %s: %w", op, strings.TrimSpace(key+" of "+app), withoutArguments(err))
 }

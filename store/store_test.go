@@ -48,6 +48,8 @@ var kinds = map[string]func(t *testing.T) store.Options{
 		}
 		return store.Options{URL: "redis+cluster://" + strings.Join(hosts, ",")}
 	},
+	"redis with store.ACL":   restrictedRedis,
+	"cluster with store.ACL": restrictedCluster,
 	"sentinel": func(t *testing.T) store.Options {
 		t.Helper()
 		master := redistest.Start(t, "--requirepass", "hunter2")
@@ -91,6 +93,25 @@ func TestStore(t *testing.T) {
 				wantValue(t, s, "wxb", "token", "2")
 				set(t, s, "wxa", "token", "3", 0)
 				wantValue(t, s, "wxa", "token", "3")
+			})
+
+			t.Run("values of many apps", func(t *testing.T) {
+				var apps []string
+				for i := range 1200 {
+					apps = append(apps, fmt.Sprintf("wxmany%d", i))
+				}
+				for i := 0; i < len(apps); i += 100 {
+					set(t, s, apps[i], "record", apps[i], 0)
+				}
+				values, err := s.GetAll(t.Context(), apps, "record")
+				if err != nil || len(values) != len(apps) {
+					t.Fatalf("GetAll = %d values, %v, want %d", len(values), err, len(apps))
+				}
+				for i, value := range values {
+					if want := map[bool]string{true: apps[i]}[i%100 == 0]; string(value) != want {
+						t.Errorf("GetAll: %s has %q, want %q", apps[i], value, want)
+					}
+				}
 			})
 
 			t.Run("expiry", func(t *testing.T) {
@@ -286,11 +307,13 @@ func keysOf(t *testing.T, s *store.Store, app string) (keys []string) {
 	if r := s.Redis(); r != nil {
 		var mu sync.Mutex
 		collect := func(ctx context.Context, c *redis.Client) error {
-			found, err := c.Keys(ctx, s.Prefix()+"{"+app+"}:*").Result()
+			found := c.Scan(ctx, 0, s.Prefix()+"{"+app+"}:*", 1000).Iterator()
 			mu.Lock()
 			defer mu.Unlock()
-			keys = append(keys, found...)
-			return err
+			for found.Next(ctx) {
+				keys = append(keys, found.Val())
+			}
+			return found.Err()
 		}
 		var err error
 		if cluster, ok := r.(*redis.ClusterClient); ok {
@@ -456,6 +479,7 @@ func TestOpenErrors(t *testing.T) {
 	replica := redistest.Start(t, "--replicaof", "127.0.0.1 1")
 	noEval := redistest.Start(t, "--user", "default", "on", "nopass", "~*", "+@all", "-eval", "-evalsha")
 	plain := redistest.Start(t)
+	noAuth := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
 	at := func(s *redistest.Server) string { return "redis://" + s.Addr }
 	tests := []struct {
 		name        string
@@ -477,6 +501,7 @@ func TestOpenErrors(t *testing.T) {
 		{"wrong password", store.Options{URL: at(guarded), Password: "hunter3"}, "store " + at(guarded) + ": WRONGPASS invalid username-password pair or user is disabled.", false},
 		{"replica", store.Options{URL: at(replica)}, "store " + at(replica) + `: it will not do: role is "slave": want the master`, false},
 		{"no scripts", store.Options{URL: at(noEval)}, "store " + at(noEval) + ": EVAL, which every count needs: NOPERM this user has no permissions to run the 'eval' command", false},
+		{"no AUTH", store.Options{URL: "redis://u:hunter2@" + noAuth.Addr}, "store " + at(noAuth) + ": ERR unknown command 'auth'", false},
 		{"database", store.Options{URL: at(plain) + "/99"}, "store " + at(plain) + ": ERR DB index is out of range", false},
 	}
 	for _, tt := range tests {

@@ -45,8 +45,9 @@ type gateway struct {
 	auditor  *drift.Auditor
 	shipped  *limits.Table // the table in the binary
 
-	mu        sync.Mutex                          // one reload at a time; covers figures
+	mu        sync.Mutex                          // one reload at a time; covers figures and erasures
 	figures   map[string]map[string]limits.Budget // what WeChat has given for apps with quotas: auto
+	erasures  map[*erasure]bool                   // under way
 	config    atomic.Pointer[config.Config]
 	directory atomic.Pointer[directory] // of config
 	stopping  atomic.Bool
@@ -62,7 +63,8 @@ func storeOptions(c *config.Config) store.Options {
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
 // configuration names a file.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
-	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version), figures: make(map[string]map[string]limits.Budget)}
+	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version)}
+	g.figures, g.erasures = make(map[string]map[string]limits.Budget), make(map[*erasure]bool)
 	var err error
 	if g.shipped, err = config.ParseTable(config.LimitsFile, wxproxy.LimitsYAML, nil); err != nil {
 		return nil, err
@@ -82,7 +84,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	} else {
 		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), g.id)
 	}
-	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits, Look: g.look})
+	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits, Look: g.seed})
 	count := func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) }
 	g.tokens = token.New(token.Options{
 		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
@@ -128,11 +130,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Reload:  g.reload,
 
 		Readings: g.readings,
+		ReadLive: g.readLive,
 		Tables:   g.tables,
 		Clear:    g.clear,
 		Forget:   g.forget,
 	})
-	g.metrics.Watch(g.apps, g.limiter)
 	return g, nil
 }
 
@@ -221,6 +223,7 @@ func (g *gateway) reload() error {
 	}
 	if err == nil {
 		g.keepStarted(c)
+		g.stopErasures(c)
 		err = g.configure(context.Background(), c)
 	}
 	if err != nil {
@@ -343,13 +346,28 @@ func outcome(r *proxy.Record) string {
 func (g *gateway) observeLimits(e limits.Event) {
 	switch e.Kind {
 	case limits.StoreDown:
-		g.log.Error("the store does not answer; small quotas refuse until it does, large ones go on within this gateway's share", zap.Error(e.Err))
+		what := "the store does not answer"
+		if _, answered := errors.AsType[*limits.StoreError](e.Err); answered {
+			what = "the store answers with an error and counts nothing"
+		}
+		g.log.Error(what+"; small quotas refuse until it counts again, large ones go on within this gateway's share", zap.Error(e.Err))
 	case limits.StoreUp:
 		g.log.Info("the store answers again")
 	case limits.StoreLost:
 		g.log.Warn("the store has lost counts; this gateway restores what it knows")
 	case limits.NoFigure:
 		g.log.Warn("no figure is published for this rule: its calls are counted and never refused", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
+	case limits.RuleLatched:
+		what := "WeChat answered 45009: the rule refuses its calls until then"
+		if !e.Day {
+			what += ", or to the end of the day if WeChat's own count is used up"
+			g.auditor.Rejected(e.App, e.Counter)
+		}
+		g.log.Warn(what, zap.String("app", g.name(e.App)), zap.String("rule", e.Rule), zap.Time("until", e.Until))
+	case limits.RuleUnlatched:
+		g.log.Info("WeChat takes calls of the rule again", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
+	case limits.Damaged:
+		g.log.Error("a counter in the store cannot be read; the next call of its rule writes it anew, from what the gateways know", zap.Error(e.Err))
 	}
 }
 

@@ -523,8 +523,8 @@ func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
 		t.Errorf("with the store away: %v after %s, want -1 within 450 ms", got, took)
 	}
 	var ready map[string]string
-	if status := p.askAdmin(t, "GET", "/-/ready", &ready); status != 200 || ready["store"] != "degraded" {
-		t.Errorf("ready = %d %v, want 200 and degraded", status, ready)
+	if status := p.askAdmin(t, "GET", "/-/ready", &ready); status != 200 || ready["store"] != "unreachable" {
+		t.Errorf("ready = %d %v, want 200 and unreachable", status, ready)
 	}
 	server.Thaw()
 	waitFor(t, "the rest of the quota", func() bool {

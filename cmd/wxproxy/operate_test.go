@@ -231,6 +231,18 @@ func TestUsageAsJSON(t *testing.T) {
 	}
 }
 
+// What the store has answered stands in place of an app's rows.
+func TestUsageWithoutTheStore(t *testing.T) {
+	s := newAdminStand(t, shopApps)
+	const denied = "the store answered: NOPERM User wxproxy has no permissions to run the 'hgetall' command"
+	s.answers["GET /api/v1/usage"] = admin.Usage{Apps: []admin.AppUsage{{App: "shop", AppID: appA, Profile: "test", Error: denied}}}
+	stdout, _, err := s.run(t, nil, "usage")
+	if err != nil {
+		t.Error(err)
+	}
+	wantText(t, "usage", stdout, "shop  "+appA+"  profile test\n"+denied+"\n")
+}
+
 // Live questions are asked about one app after the other.
 func TestUsageLive(t *testing.T) {
 	s := newAdminStand(t, shopApps)

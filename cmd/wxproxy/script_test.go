@@ -43,8 +43,16 @@ func TestScripts(t *testing.T) {
 			"listens":  listens,
 			"envsubst": envsubst,
 			"get":      get,
+			"sleep":    sleep,
 		},
 	})
+}
+
+// sleep DURATION lets time pass that something is defined by.
+func sleep(ts *testscript.TestScript, _ bool, args []string) {
+	d, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	time.Sleep(d)
 }
 
 // listens HOST:PORT waits until somebody listens there.

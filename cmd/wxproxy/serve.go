@@ -76,21 +76,19 @@ func (l redisLog) Printf(_ context.Context, format string, v ...any) {
 	l.log.Debug("redis client", zap.String("says", fmt.Sprintf(format, v...)))
 }
 
-// Memory is cheap here and the live heap small, a few megabytes: collections that are rare save about a
-// tenth of the CPU. The limit has the collector work harder before a small machine is in trouble. GOGC
-// and GOMEMLIMIT in the environment win.
+// The live heap is small, a few megabytes: collections that are rare save about a tenth of the CPU. With
+// thousands of accounts it is large, and must not be multiplied: so the collector has its usual 100 %,
+// and a ballast that keeps it from starting early. The limit has it work harder before a small machine
+// is in trouble. GOGC and GOMEMLIMIT in the environment win.
 const (
-	gcPercent    = 400
 	memoryLimit  = 1 << 30
-	ballastBytes = 8 << 20
+	ballastBytes = 56 << 20
 )
 
 // tuneCollector sets the collector. The ballast that it returns is never touched, so that it takes no
-// memory; but as long as it is kept the collector counts it as live, and begins at five times as much
-// at the earliest.
+// memory; but as long as it is kept the collector counts it as live.
 func tuneCollector() (ballast []byte) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
 		ballast = make([]byte, ballastBytes)
 		if os.Getenv("GOMEMLIMIT") == "" {
 			debug.SetMemoryLimit(memoryLimit)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +42,33 @@ func validateCommand() *cobra.Command {
 			case len(c.Apps) == 0:
 				fmt.Fprintln(out, "warning: no app is configured, so serve will not start")
 			}
+			if user := redisUser(c.Store.URL); user != "" {
+				fmt.Fprintf(out, "store: Redis must allow its user %s at least:\n  %s\n", user, redisACL(user, c.Store.Prefix))
+			}
 			return nil
 		},
 	}
+}
+
+// redisACL is the command that makes a user of Redis, for the keys that start with a prefix.
+func redisACL(user, prefix string) string {
+	return strings.NewReplacer("SETUSER wxproxy", "SETUSER "+user, "~wxp:*", "~"+prefix+":*").Replace(store.ACL)
+}
+
+// redisUser returns the user that a store's URL names, as long as it is not the default user, which is
+// everybody's: "" if there is none or the store is a file. The URL has been checked.
+func redisUser(storeURL string) string {
+	_, rest, _ := strings.Cut(storeURL, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	i := strings.LastIndexByte(rest, '@')
+	if i < 0 {
+		return ""
+	}
+	user, _, _ := strings.Cut(rest[:i], ":")
+	if user, err := url.PathUnescape(user); err == nil && user != "default" {
+		return user
+	}
+	return ""
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -72,9 +74,9 @@ func (g *gateway) name(appid string) string {
 	return appid
 }
 
-// look asks WeChat for its count before the first call of a day.
-func (g *gateway) look(ctx context.Context, appid string, match limits.Match) (int64, bool) {
-	return g.auditor.Look(ctx, appid, match)
+// seed asks WeChat for its count before the first call of a day.
+func (g *gateway) seed(ctx context.Context, appid string, match limits.Match) (int64, bool) {
+	return g.auditor.Seed(ctx, appid, match)
 }
 
 // adopt has an app go by figures that WeChat has given.
@@ -124,24 +126,32 @@ func (g *gateway) loadFigures(ctx context.Context, c *config.Config) {
 	}
 }
 
-// readings are what WeChat itself has said of an app's counters.
-func (g *gateway) readings(ctx context.Context, appid string, live bool) (map[string]admin.Reading, error) {
-	var failed error
-	if live {
-		failed = g.auditor.Read(ctx, appid)
-	}
-	found, err := g.auditor.Readings(ctx, appid)
-	readings := make(map[string]admin.Reading, len(found))
-	for counter, r := range found {
-		readings[counter] = admin.Reading{At: r.At, Limit: r.Limit, Used: r.Used, Drift: r.Drift}
-	}
-	return readings, toldOf(errors.Join(failed, err))
+// readLive asks WeChat about the counters of an app.
+func (g *gateway) readLive(ctx context.Context, appid string) error {
+	return publicError(g.auditor.Read(ctx, appid))
 }
 
-// toldOf keeps of an error what an operator is told of it: WeChat's part whole, and not the store's address.
-func toldOf(err error) error {
-	if said, ok := errors.AsType[*drift.Error](err); ok {
-		return said
+// readings are what WeChat itself has said of the counters of each app that has lines.
+func (g *gateway) readings(ctx context.Context, appids []string, lines [][]limits.Usage) ([]map[string]admin.Reading, error) {
+	found, err := g.auditor.Readings(ctx, appids, lines)
+	readings := make([]map[string]admin.Reading, len(appids))
+	for i := range found {
+		readings[i] = make(map[string]admin.Reading, len(found[i]))
+		for counter, r := range found[i] {
+			readings[i][counter] = admin.Reading{At: r.At, Limit: r.Limit, Used: r.Used, Drift: r.Drift}
+		}
+	}
+	return readings, publicError(err)
+}
+
+// publicError keeps of an error what an operator is told of it: what WeChat or the store has answered,
+// and no address of the store.
+func publicError(err error) error {
+	if answered, ok := errors.AsType[*drift.Error](err); ok {
+		return answered
+	}
+	if answered, ok := errors.AsType[*limits.StoreError](err); ok {
+		return answered
 	}
 	if err != nil {
 		return errors.New("WeChat or the store did not answer in time")
@@ -213,16 +223,56 @@ func (g *gateway) clear(ctx context.Context, appid, rule string) (admin.ClearRes
 	return result, nil
 }
 
-// forget erases an app that is not configured any more.
+// erasure is a forget that is under way.
+type erasure struct {
+	appid string
+	stop  context.CancelFunc
+	done  chan struct{} // closed when nothing is erased any more
+}
+
+// forget erases an app that is not configured any more. That reads all keys of a Redis, so reloads go on
+// meanwhile; one that configures the app again stops it.
 func (g *gateway) forget(ctx context.Context, appid string) error {
+	erasing, stop := context.WithCancel(ctx)
+	defer stop()
+	e := &erasure{appid: appid, stop: stop, done: make(chan struct{})}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.configured(appid) != nil {
+		g.mu.Unlock()
 		return admin.ErrConfigured
 	}
 	g.limiter.Forget(appid)
 	delete(g.figures, appid)
-	return g.store.Forget(ctx, appid)
+	g.erasures[e] = true
+	g.mu.Unlock()
+
+	err := g.store.Forget(erasing, appid)
+	close(e.done)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.erasures, e)
+	if err != nil && erasing.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w again: what was left of it in the store is kept", admin.ErrConfigured)
+	}
+	return err
+}
+
+// erasureGrace is how long a reload waits for the last command of a forget that it stops.
+const erasureGrace = time.Second
+
+// stopErasures stops erasing apps that a new configuration has. g.mu is held.
+func (g *gateway) stopErasures(c *config.Config) {
+	for e := range g.erasures {
+		if !slices.ContainsFunc(c.Apps, func(app config.App) bool { return app.AppID == e.appid }) {
+			continue
+		}
+		e.stop()
+		select {
+		case <-e.done:
+		case <-time.After(erasureGrace):
+		}
+		g.log.Warn("forget was stopped: the app is configured again, and a part of what the store held of it is erased", zap.String("app", e.appid))
+	}
 }
 
 func (g *gateway) observeDrift(e drift.Event) {
@@ -236,10 +286,10 @@ func (g *gateway) observeDrift(e drift.Event) {
 			fields = append(fields, zap.Int("errcode", e.ErrCode))
 		}
 		g.log.Warn("WeChat's own count could not be read; ours stays as it is", append(fields, zap.Error(e.Err))...)
-	case drift.Spent:
+	case drift.BudgetExhausted:
 		g.log.Warn("no more of WeChat's own counts are read at the interval today: drift.per_day is used up", fields...)
 	case drift.Adopted:
-		g.log.Info("WeChat's own figure is taken over", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
+		g.log.Info("WeChat's own figure is adopted", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
 	case drift.Cleared:
 		g.log.Warn("a clear whose answer was lost was carried out: WeChat's own count shows it", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
 	}

@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -83,6 +81,7 @@ type setup struct {
 	rules    []rule
 	redis    *redistest.Server // default one of its own
 	store    string            // host:port that the gateways know as Redis; default redis itself
+	file     bool              // the embedded store in place of Redis: of one gateway
 	zone     string            // of the table; default noon()
 	wechat   sandbox.Options   // its zone is that of the table where none is given
 	more     string            // lines of wxproxy.yaml
@@ -94,7 +93,7 @@ type fleet struct {
 	setup
 
 	wechat   *sandbox.Server
-	direct   *redis.Client // to Redis, past any relay
+	direct   *redis.Client // to Redis, past any relay; nil with the embedded store
 	folder   string        // of wxproxy.yaml and limits.yaml
 	client   *http.Client
 	gateways []*process
@@ -113,11 +112,17 @@ func newFleet(t *testing.T, s setup) *fleet {
 		}
 		s.wechat.Zone = zone
 	}
-	if s.redis == nil {
-		s.redis = redistest.Start(t)
-	}
-	if s.store == "" {
-		s.store = s.redis.Addr
+	url, direct := "file:wxproxy.db", (*redis.Client)(nil)
+	if s.file {
+		s.gateways = 1
+	} else {
+		if s.redis == nil {
+			s.redis = redistest.Start(t)
+		}
+		if s.store == "" {
+			s.store = s.redis.Addr
+		}
+		url, direct = "redis://"+s.store, s.redis.Client(t)
 	}
 	s.apps = max(s.apps, 1)
 	var apps strings.Builder
@@ -133,7 +138,7 @@ func newFleet(t *testing.T, s setup) *fleet {
 	f := &fleet{
 		setup:  s,
 		wechat: sandbox.NewServer(s.wechat),
-		direct: s.redis.Client(t),
+		direct: direct,
 		folder: t.TempDir(),
 		client: &http.Client{Transport: transport, Timeout: 45 * time.Second},
 	}
@@ -146,10 +151,10 @@ func newFleet(t *testing.T, s setup) *fleet {
 	writeFile(t, filepath.Join(f.folder, "wxproxy.yaml"), fmt.Sprintf(`listen: 127.0.0.1:0
 admin: {listen: "127.0.0.1:0", token: %s}
 upstream: {url: "%s"}
-store: {url: "redis://%s"}
+store: {url: "%s"}
 limits: limits.yaml
 %sapps:
-%s`, adminToken, f.wechat.URL, s.store, s.more, apps.String()))
+%s`, adminToken, f.wechat.URL, url, s.more, apps.String()))
 	if s.gateways == 0 {
 		s.gateways = 3
 	}
@@ -288,112 +293,6 @@ func (f *fleet) ask(t *testing.T, p *process, method, path string) (int, string)
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(body)
-}
-
-// call is one call of a service.
-type call struct {
-	app    int // of the fleet's
-	path   string
-	header http.Header
-	empty  bool // a POST without a body
-}
-
-// hear makes a call and returns what the caller hears: the decision and the errcode.
-func (f *fleet) hear(ctx context.Context, p *process, c call) string {
-	method, body := http.MethodPost, io.Reader(strings.NewReader(message))
-	switch {
-	case c.path == menuPath:
-		method, body = http.MethodGet, nil
-	case c.empty:
-		body = nil
-	}
-	r, err := http.NewRequestWithContext(ctx, method, p.url+"/"+appid(c.app)+c.path, body)
-	if err != nil {
-		return err.Error()
-	}
-	maps.Copy(r.Header, c.header)
-	response, err := f.client.Do(r)
-	if err != nil {
-		return broken
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return broken
-	}
-	var answer struct{ Errcode int }
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return fmt.Sprintf("HTTP %d %q", response.StatusCode, text)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Sprintf("HTTP %d %d", response.StatusCode, answer.Errcode)
-	}
-	return fmt.Sprint(response.Header.Get("X-Wxproxy-Decision"), " ", answer.Errcode)
-}
-
-// load is calls by many callers at once, in turn to each of the gateways.
-type load struct {
-	call
-	callers int
-	calls   int             // in all; 0: until stop is closed
-	stop    <-chan struct{} // nil: after calls
-	pause   time.Duration   // of a caller after a call
-	only    []*process      // default all gateways
-}
-
-// heard is what callers heard and how often.
-type heard struct {
-	of      map[string]int
-	slowest time.Duration
-	at      time.Duration // when the slowest call began
-}
-
-func (h heard) String() string {
-	return fmt.Sprintf("%v, slowest %s after %s", h.of, h.slowest.Round(time.Millisecond), h.at.Round(time.Millisecond))
-}
-
-func (h heard) total() (n int) {
-	for _, times := range h.of {
-		n += times
-	}
-	return n
-}
-
-func (f *fleet) fire(ctx context.Context, l load) heard {
-	gateways := l.only
-	if gateways == nil {
-		gateways = f.gateways
-	}
-	start := time.Now()
-	var mu sync.Mutex
-	got := heard{of: make(map[string]int)}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for i := range l.callers {
-		wg.Go(func() {
-			for next.Add(1) <= int64(l.calls) || l.calls == 0 {
-				select {
-				case <-l.stop:
-					return
-				default:
-				}
-				begun := time.Now()
-				said := f.hear(ctx, gateways[i%len(gateways)], l.call)
-				took := time.Since(begun)
-				mu.Lock()
-				got.of[said]++
-				if took > got.slowest {
-					got.slowest, got.at = took, begun.Sub(start)
-				}
-				mu.Unlock()
-				if l.pause > 0 {
-					time.Sleep(l.pause)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return got
 }
 
 // executed is what WeChat executed of an account's calls. It is the judge.

@@ -15,10 +15,10 @@ func TestLateRequestAfterARefusal(t *testing.T) {
 	a, relay, direct := relayedNode(t, quota)
 	b := newNode(t, a.judge, counters(t, direct.Options().Addr), time.Now, a.limiter.Rules(app))
 	b.spend(t, quota-1)
-	unsent := b.take(t.Context(), groupsPath)
+	_, unsent := b.take(t.Context(), groupsPath)
 	late := order(t, relay, Fault{Match: counting(t), Do: LateRequest, Hold: true})
 	a.fullNow(t) // by the second attempt
-	b.limiter.GiveBack(&unsent)
+	unsent.GiveBack()
 	b.is(t, direct, quota-1)
 	late.Release()
 	waitFor(t, "the late request", func() bool { return len(late.Replies()) == 1 })

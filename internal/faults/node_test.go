@@ -86,7 +86,7 @@ func rules(t *testing.T, zone *time.Location, quotas map[string][]string) *limit
 
 // nameOf is the name of the rule of a path, and of its counter.
 func nameOf(path string) string {
-	if name := map[string]string{groupsPath: "groups", tagsPath: "tags", menuPath: "menu"}[path]; name != "" {
+	if name := map[string]string{groupsPath: "groups", tagsPath: "tags", menuPath: "menu", clearPath: "clear"}[path]; name != "" {
 		return name
 	}
 	return strings.ReplaceAll(strings.TrimPrefix(path, "/cgi-bin/"), "/", "-")
@@ -131,7 +131,7 @@ func counters(t *testing.T, address string) *limits.Redis {
 }
 
 // take asks for one call.
-func (n *node) take(ctx context.Context, path string) limits.Decision {
+func (n *node) take(ctx context.Context, path string) (limits.Decision, limits.Hold) {
 	return n.limiter.Take(ctx, limits.Call{App: app, Match: n.limiter.Rules(app).Match(path)})
 }
 
@@ -140,17 +140,29 @@ func (n *node) take(ctx context.Context, path string) limits.Decision {
 // WeChat's errcode.
 func (n *node) call(ctx context.Context, path string) (limits.Verdict, time.Duration, int) {
 	for range 3 {
-		d := n.take(ctx, path)
+		d, hold := n.take(ctx, path)
 		if !d.Verdict.Sent() {
 			return d.Verdict, d.RetryAfter, 0
 		}
-		if !d.Deadline.IsZero() && n.now().After(d.Deadline) {
-			n.limiter.GiveBack(&d)
+		if limits.Past(n.now(), d.Deadline) {
+			hold.GiveBack()
 			continue
 		}
 		errcode := n.judge.execute(path)
-		n.limiter.Done(&d, errcode)
+		hold.Done(errcode)
 		return d.Verdict, 0, errcode
 	}
 	return limits.RefusedStore, time.Second, 0
+}
+
+// clear has WeChat grant a clear of the whole account, and the gateway take that in as it does for a
+// call to clear_quota.
+func (n *node) clear(t *testing.T) {
+	t.Helper()
+	d, hold := n.take(t.Context(), clearPath)
+	if !d.Verdict.Sent() || !n.judge.ClearQuota(app) {
+		t.Fatalf("a clear: %s", d.Verdict)
+	}
+	n.limiter.Clear(app, d.Counted, "")
+	hold.Done(0)
 }

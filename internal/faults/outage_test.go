@@ -153,7 +153,7 @@ func TestStopJustAfterAnOutage(t *testing.T) {
 	set := rules(t, location(t, noon()), map[string][]string{groupsPath: {"100/day"}, tagsPath: {"unknown"}})
 	n := newNode(t, newJudge(t, sandbox.Options{}), counters(t, relay.Addr()), time.Now, set)
 	n.spend(t, 1)
-	cut := order(t, relay, Fault{Match: counting(t), Do: CutBefore, Times: -1})
+	cut := order(t, relay, Fault{Match: func(Command) bool { return true }, Do: CutBefore, Times: -1})
 	for range calls {
 		if verdict, _, _ := n.call(t.Context(), groupsPath); verdict != limits.RefusedStore {
 			t.Errorf("a quota with the store away: %s", verdict)
@@ -186,7 +186,7 @@ func TestHoldAfterALoss(t *testing.T) {
 	first.spend(t, 2)
 	late.spend(t, 6) // first has not heard of these
 	server.Stop()
-	cut := order(t, relay, Fault{Match: counting(t), Do: CutBefore, Times: -1})
+	cut := order(t, relay, Fault{Match: func(Command) bool { return true }, Do: CutBefore, Times: -1})
 	for range 20 {
 		for _, n := range []*node{late, first} {
 			if verdict, _, _ := n.call(t.Context(), groupsPath); verdict != limits.RefusedStore {

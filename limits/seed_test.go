@@ -60,8 +60,8 @@ func rush(t *testing.T, l *Limiter, path string, n int) map[Verdict]int {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			d := l.Take(t.Context(), Call{App: "wx1", Match: l.Rules("wx1").Match(path)})
-			l.Done(&d, 0)
+			d := take(t, l, "wx1", path)
+			d.Done(0)
 			mu.Lock()
 			defer mu.Unlock()
 			found[d.Verdict]++
@@ -123,8 +123,8 @@ func TestLookWithoutAnAnswer(t *testing.T) {
 			if found[Pass] != 10 || found[RefusedQuota] != 10 {
 				t.Errorf("found %v, want 10 passed and 10 refused", found)
 			}
-			if took := time.Since(began); took < lookLife || took > 5*time.Second {
-				t.Errorf("took %s, want little more than %s", took, lookLife)
+			if took := time.Since(began); took < seedTimeout || took > 5*time.Second {
+				t.Errorf("took %s, want little more than %s", took, seedTimeout)
 			}
 			for range 3 {
 				take(t, l, "wx1", "/cgi-bin/a")
@@ -214,9 +214,11 @@ func TestClearTo(t *testing.T) {
 				}
 			}
 			match := l.Rules("wx1").Match("/cgi-bin/a")
-			at := time.Now().UnixMilli()
+			time.Sleep(carrySpan + 10*time.Millisecond)
+			began := time.Now()
+			at := l.link.at(began)
 			for range 2 { // a second time changes nothing
-				if err := l.ClearTo(t.Context(), "wx1", match, at, 30); err != nil {
+				if err := l.ClearTo(t.Context(), "wx1", match, began, 30); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -244,9 +246,9 @@ func TestForget(t *testing.T) {
 			counters := s.open(t)
 			l := lookGateway(t, counters, &looker{}, set)
 			rush(t, l, "/cgi-bin/a", 10)
-			held := l.Take(t.Context(), Call{App: "wx1", Match: l.Rules("wx1").Match("/cgi-bin/a")})
+			held := take(t, l, "wx1", "/cgi-bin/a")
 			l.Forget("wx1")
-			l.Done(&held, 0) // of a call under way: it says nothing any more
+			held.Done(0) // of a call under way: it says nothing any more
 			if seen := l.Seen(); len(seen) != 0 {
 				t.Errorf("Seen() = %v, want nobody", seen)
 			}

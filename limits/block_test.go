@@ -59,7 +59,7 @@ func TestBlocksDrainAQuotaExactly(t *testing.T) {
 				switch d.Verdict {
 				case Pass:
 					sent.Add(1)
-					l.Done(&d, 0)
+					d.Done(0)
 				case RefusedQuota:
 					first.CompareAndSwap(0, time.Now().UnixNano())
 					time.Sleep(time.Millisecond) // callers that are refused pause
@@ -95,7 +95,7 @@ func TestBlocksCostFewCommands(t *testing.T) {
 		if d.Verdict != Pass || d.Used != int64(i+1) || d.Remaining != 5_000_000-int64(i+1) {
 			t.Fatalf("call %d: %s, used %d, remaining %d", i+1, d.Verdict, d.Used, d.Remaining)
 		}
-		l.Done(&d, 0)
+		d.Done(0)
 		if ahead := time.Duration(i) * time.Second / 5000; ahead > time.Since(begun) {
 			time.Sleep(ahead - time.Since(begun))
 		}
@@ -107,7 +107,7 @@ func TestBlocksCostFewCommands(t *testing.T) {
 	}
 	day := today(t, client)
 	eventually(t, "counted at rest", calls, func() int64 {
-		found, err := l.counters.Read(t.Context(), "wx1", []Window{day})
+		found, err := l.link.counters.Read(t.Context(), []Query{{App: "wx1", Window: day}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,8 +122,8 @@ func TestSmallQuotasAreNeverLentAhead(t *testing.T) {
 	day := today(t, client)
 	for i := range 500 {
 		d := take(t, l, "wx1", "/cgi-bin/a")
-		l.Done(&d, 0)
-		found, err := l.counters.Read(t.Context(), "wx1", []Window{day})
+		d.Done(0)
+		found, err := l.link.counters.Read(t.Context(), []Query{{App: "wx1", Window: day}})
 		if err != nil || found[0]["a"].Used != int64(i+1) {
 			t.Fatalf("after %d calls the store has %d, %v", i+1, found[0]["a"].Used, err)
 		}
@@ -148,13 +148,14 @@ func TestOpenBlocks(t *testing.T) {
 			if d.Verdict != Pass {
 				t.Fatalf("verdict = %s", d.Verdict)
 			}
-			l.Done(&d, 0)
+			d.Done(0)
 		}
 	}
 	lent := func() int64 {
-		m := l.lock("wx1", l.Rules("wx1").Match("/cgi-bin/a"))
+		m := l.registry.find("wx1", "a")
+		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.set("").left
+		return m.groups[0].block.left
 	}
 	pass(2000)
 	for lent() == 0 {
@@ -172,7 +173,7 @@ func TestOpenBlocks(t *testing.T) {
 	}
 	sent := used(t, l, "wx1", "a")
 	closeLimiter(t, l)
-	found, err := l.counters.Read(t.Context(), "wx1", []Window{day})
+	found, err := l.link.counters.Read(t.Context(), []Query{{App: "wx1", Window: day}})
 	if err != nil || found[0]["a"].Used != sent {
 		t.Errorf("after a clean stop the store has %d, %v, want %d", found[0]["a"].Used, err, sent)
 	}
@@ -188,7 +189,7 @@ func BenchmarkTakeOfABlock(b *testing.B) {
 	call := Call{App: "wx1", Match: set.Match("/cgi-bin/user/info")}
 	b.ReportAllocs()
 	for b.Loop() {
-		d := l.Take(b.Context(), call)
-		l.Done(&d, 0)
+		_, hold := l.Take(b.Context(), call)
+		hold.Done(0)
 	}
 }

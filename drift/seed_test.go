@@ -26,22 +26,22 @@ func runs(t *testing.T, a *Auditor) {
 	})
 }
 
-func TestLook(t *testing.T) {
+func TestSeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		w.around(send, 300)
-		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
-			t.Fatalf("Look = %d, %t, want 300, true", n, ok)
+		if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+			t.Fatalf("Seed = %d, %t, want 300, true", n, ok)
 		}
 		if w.raises != nil {
-			t.Errorf("raises %q, want none: who looks raises its own count", w.raises)
+			t.Errorf("raises %q, want none: the caller of Seed raises its own count", w.raises)
 		}
-		readings, err := a.Readings(t.Context(), shop)
+		readings, err := readingsOf(t, a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(t, "the look", readings["send"], 300, 0, 300, 300)
+		check(t, "the seed", readings["send"], 300, 0, 300, 300)
 
 		w.counter("send").used = 300 // as the limiter does with its first call
 		w.call(send, 1)
@@ -49,14 +49,14 @@ func TestLook(t *testing.T) {
 	})
 }
 
-// TestLookIsNotHeeded: what a look said, and the limiter did not use, is no drift of its own.
-func TestLookIsNotHeeded(t *testing.T) {
+// TestSeedIsNotUsed: a seed that the limiter did not use is not counted as drift twice.
+func TestSeedIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		w.around(send, 300)
-		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
-			t.Fatalf("Look = %d, %t, want 300, true", n, ok)
+		if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+			t.Fatalf("Seed = %d, %t, want 300, true", n, ok)
 		}
 		w.call(send, 10)
 		check(t, "the next reading", readOne(t, a, "send"), 310, 10, 300, 300)
@@ -64,22 +64,22 @@ func TestLookIsNotHeeded(t *testing.T) {
 	})
 }
 
-func TestLookAtPathInside(t *testing.T) {
+func TestSeedOfPathInside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		w.around("/cgi-bin/each/one", 7)
-		if n, ok := a.Look(t.Context(), shop, w.rules.Match("/cgi-bin/each/one")); n != 7 || !ok {
-			t.Errorf("Look = %d, %t, want 7, true", n, ok)
+		if n, ok := a.Seed(t.Context(), shop, w.rules.Match("/cgi-bin/each/one")); n != 7 || !ok {
+			t.Errorf("Seed = %d, %t, want 7, true", n, ok)
 		}
 		for _, path := range []string{"/cgi-bin/clear_quota", "/cgi-bin/free", "/cgi-bin/denied", quotaPath, "/sns/userinfo", "/sns/x", "/cgi-bin/token"} {
 			rest(2 * time.Second)
-			if n, ok := a.Look(t.Context(), shop, w.rules.Match(path)); ok {
-				t.Errorf("Look at %s = %d, want nothing", path, n)
+			if n, ok := a.Seed(t.Context(), shop, w.rules.Match(path)); ok {
+				t.Errorf("Seed at %s = %d, want nothing", path, n)
 			}
 		}
-		if n, ok := a.Look(t.Context(), "wx-learned", w.rules.Match(send)); ok {
-			t.Errorf("Look of an app that is not configured = %d, want nothing", n)
+		if n, ok := a.Seed(t.Context(), "wx-learned", w.rules.Match(send)); ok {
+			t.Errorf("Seed of an app that is not configured = %d, want nothing", n)
 		}
 		if diff := cmp.Diff([]string{"/cgi-bin/each/one"}, w.paths()); diff != "" {
 			t.Errorf("asked (-want +got):\n%s", diff)
@@ -87,9 +87,9 @@ func TestLookAtPathInside(t *testing.T) {
 	})
 }
 
-// TestLookTakesNoLonger: callers wait 300 ms at most, even for one who does not heed its context.
+// TestSeedTakesNoLonger: callers wait 300 ms at most, even for one who does not heed its context.
 // The count is raised later.
-func TestLookTakesNoLonger(t *testing.T) {
+func TestSeedTakesNoLonger(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
@@ -104,9 +104,9 @@ func TestLookTakesNoLonger(t *testing.T) {
 				return w.figures(path), nil
 			}
 			began := time.Now()
-			n, ok := a.Look(t.Context(), shop, w.rules.Match(send))
-			if took := time.Since(began); ok || took > lookLife || took < lookLife-lookMargin {
-				t.Errorf("Look = %d, %t after %s, want nothing after 300ms", n, ok, took)
+			n, ok := a.Seed(t.Context(), shop, w.rules.Match(send))
+			if took := time.Since(began); ok || took > seedTimeout || took < seedTimeout-seedMargin {
+				t.Errorf("Seed = %d, %t after %s, want nothing after 300ms", n, ok, took)
 			}
 			rest(2 * time.Second)
 			if w.values[recordKey] != nil {
@@ -123,8 +123,8 @@ func TestLookTakesNoLonger(t *testing.T) {
 	}
 }
 
-// TestLookIsGivenUp: a caller who goes away, and others who wait for the same answer.
-func TestLookIsGivenUp(t *testing.T) {
+// TestSeedIsGivenUp: a caller who goes away, and others who wait for the same answer.
+func TestSeedIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
@@ -136,15 +136,15 @@ func TestLookIsGivenUp(t *testing.T) {
 		leaving, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if n, ok := a.Look(leaving, shop, w.rules.Match(send)); ok {
-				t.Errorf("Look of who went away = %d, want nothing", n)
+			if n, ok := a.Seed(leaving, shop, w.rules.Match(send)); ok {
+				t.Errorf("Seed of who went away = %d, want nothing", n)
 			}
 		})
 		synctest.Wait()
 		for range 20 {
 			wg.Go(func() {
-				if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
-					t.Errorf("Look = %d, %t, want 300, true", n, ok)
+				if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); n != 300 || !ok {
+					t.Errorf("Seed = %d, %t, want 300, true", n, ok)
 				}
 			})
 		}
@@ -157,20 +157,20 @@ func TestLookIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestLooksInARow: one question a second for an app; the rest are Run's, which raises.
-func TestLooksInARow(t *testing.T) {
+// TestSeedsInARow: one question a second for an app; the rest are Run's, which raises.
+func TestSeedsInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		for _, path := range []string{send, menu, "/cgi-bin/token", "/cgi-bin/each/one"} {
 			w.around(path, 40)
-			n, ok := a.Look(t.Context(), shop, w.rules.Match(path))
+			n, ok := a.Seed(t.Context(), shop, w.rules.Match(path))
 			if ok != (path == send) {
-				t.Errorf("Look at %s = %d, %t, want an answer to the first only", path, n, ok)
+				t.Errorf("Seed at %s = %d, %t, want an answer to the first only", path, n, ok)
 			}
 			w.call(path, 1)
 		}
-		a.Look(t.Context(), shop, w.rules.Match(menu)) // and once more: it still is asked about once
+		a.Seed(t.Context(), shop, w.rules.Match(menu)) // and once more: it still is asked about once
 		w.counter("send").used = 41
 		runs(t, a)
 		rest(10 * time.Second)
@@ -194,16 +194,16 @@ func TestLooksInARow(t *testing.T) {
 	})
 }
 
-// TestLooksThatFail: a path that WeChat does not know is left alone for a day. When quota/get's own
+// TestSeedsThatFail: a path that WeChat does not know is left alone for a day. When quota/get's own
 // quota is used up so is everything else for an hour, and what waits for its turn is dropped.
-func TestLooksThatFail(t *testing.T) {
+func TestSeedsThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		w.answers(always(`{"errcode":76022}`))
 		for range 3 {
-			if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); ok {
-				t.Errorf("Look = %d, want nothing", n)
+			if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); ok {
+				t.Errorf("Seed = %d, want nothing", n)
 			}
 			rest(2 * time.Second)
 		}
@@ -212,7 +212,7 @@ func TestLooksThatFail(t *testing.T) {
 		}
 		w.answers(nil)
 		for _, path := range []string{menu, "/cgi-bin/each/one", "/cgi-bin/each/two"} {
-			a.Look(t.Context(), shop, w.rules.Match(path))
+			a.Seed(t.Context(), shop, w.rules.Match(path))
 			w.call(path, 1)
 		}
 		if diff := cmp.Diff([]string{menu, "/cgi-bin/menu/addconditional"}, w.paths()); diff != "" {
@@ -220,7 +220,7 @@ func TestLooksThatFail(t *testing.T) {
 		}
 		w.answers(always(`{"errcode":44993}`))
 		runs(t, a)
-		rest(quietLife - time.Minute)
+		rest(pauseInterval - time.Minute)
 		if diff := cmp.Diff([]string{"/cgi-bin/each/one"}, w.paths()); diff != "" {
 			t.Errorf("asked after 44993 (-want +got):\n%s", diff)
 		}
@@ -240,7 +240,7 @@ func TestFailuresEnd(t *testing.T) {
 		for i, answer := range []func(context.Context, string) ([]byte, error){html, nil, html} {
 			w.answers(answer)
 			path := []string{"/cgi-bin/each/one", "/cgi-bin/each/two", "/cgi-bin/each/three"}[i]
-			a.Look(t.Context(), shop, w.rules.Match(path))
+			a.Seed(t.Context(), shop, w.rules.Match(path))
 			rest(2 * time.Second)
 		}
 		if got := len(w.happened()); got != 2 {
@@ -249,7 +249,7 @@ func TestFailuresEnd(t *testing.T) {
 	})
 }
 
-// TestStartIsKnown: a reading that has nothing to raise tells the limiter what a look could not.
+// TestStartIsKnown: a reading that has nothing to raise tells the limiter that the start is known.
 func TestStartIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -264,13 +264,13 @@ func TestStartIsKnown(t *testing.T) {
 	})
 }
 
-// TestLookLeftBehindByAnother: what another gateway has read meanwhile is not asked once more.
-func TestLookLeftBehindByAnother(t *testing.T) {
+// TestSeedThatAnotherHasDone: what another gateway has read meanwhile is not asked once more.
+func TestSeedThatAnotherHasDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a, b := w.auditor("a", nil), w.auditor("b", nil)
 		for _, path := range []string{send, menu} {
-			a.Look(t.Context(), shop, w.rules.Match(path))
+			a.Seed(t.Context(), shop, w.rules.Match(path))
 		}
 		if err := b.Read(t.Context(), shop); err != nil {
 			t.Fatal(err)
@@ -288,15 +288,15 @@ func TestLookLeftBehindByAnother(t *testing.T) {
 	})
 }
 
-// TestLookWithoutStore: a look that nobody can record is none.
-func TestLookWithoutStore(t *testing.T) {
+// TestSeedWithoutStore: a seed that cannot be recorded is none.
+func TestSeedWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a := w.auditor("a", nil)
 		w.around(send, 300)
 		w.away = errors.New("connection refused")
-		if n, ok := a.Look(t.Context(), shop, w.rules.Match(send)); ok {
-			t.Errorf("Look = %d, want nothing", n)
+		if n, ok := a.Seed(t.Context(), shop, w.rules.Match(send)); ok {
+			t.Errorf("Seed = %d, want nothing", n)
 		}
 		rest(time.Minute)
 		w.away = nil

@@ -1,0 +1,171 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Times of the heartbeat.
+const (
+	heartbeatInterval = time.Second            // how soon an idle gateway notices that its store is gone
+	probeInterval     = 500 * time.Millisecond // while it is; with the hold, calls go again in under 2 s
+	registerInterval  = 10 * time.Second       // how often a busy gateway registers
+	heartbeatTime     = 250 * time.Millisecond
+)
+
+// errNotSent is the error of a request that was not sent: the store is known to be unavailable, or
+// has just come back.
+var errNotSent = errors.New("the store is unavailable")
+
+// link is the way to the store: what is known of its state and its clock.
+type link struct {
+	counters Counters
+	clock    func() time.Time
+	start    time.Time
+	ours     bool // clock is time.Now
+	observe  func(Event)
+
+	breaker breaker
+	failure atomic.Pointer[error] // why requests fail; nil: they do not
+	offset  atomic.Int64          // the store's clock less ours, ns
+	heard   atomic.Int64          // when the store last answered a request, ns of our clock
+
+	gateways atomic.Int64 // how many share the store; 0: not known, or only this one can
+}
+
+// StoreState is what is known of the store.
+type StoreState struct {
+	Answers bool  // it answers, if only an error
+	Err     error // why requests fail, a *StoreError when the store answered it; nil: they do not
+}
+
+func newLink(counters Counters, clock func() time.Time, observe func(Event)) *link {
+	ours := clock == nil
+	if ours {
+		clock = time.Now
+	}
+	return &link{counters: counters, clock: clock, ours: ours, start: clock().Add(-1), observe: observe}
+}
+
+// moment reads the clocks.
+func (k *link) moment() moment {
+	now := k.clock()
+	return moment{now, now.Sub(k.start), k.at(now)}
+}
+
+// at returns what the store's clock was at a time of ours.
+func (k *link) at(t time.Time) int64 { return t.Add(time.Duration(k.offset.Load())).UnixMilli() }
+
+// since is moment.since of now.
+func (k *link) since() time.Duration {
+	if k.ours { // half the time of the other way, in every call
+		return time.Since(k.start)
+	}
+	return k.clock().Sub(k.start)
+}
+
+// exchange makes a request. back reports that it ended an outage.
+func (k *link) exchange(ctx context.Context, r *Request) (a *Answer, back bool, err error) {
+	sent := k.clock()
+	if !k.breaker.allows(r.Want > 0, sent) {
+		return nil, false, errNotSent
+	}
+	a, err = k.counters.Exchange(ctx, r)
+	back = k.result(err)
+	if err != nil {
+		return nil, back, err
+	}
+	// The store read its clock between sent and now, and cut off less than a millisecond.
+	offset := k.offset.Load()
+	offset = max(offset, int64(time.UnixMilli(a.Now).Sub(k.clock())))
+	offset = min(offset, int64(time.UnixMilli(a.Now+1).Sub(sent)))
+	k.offset.Store(offset)
+	return a, back, nil
+}
+
+// pace takes one call of a rule's pace.
+func (k *link) pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
+	if !k.breaker.allows(true, k.clock()) {
+		return 0, errNotSent
+	}
+	wait, err := k.counters.Pace(ctx, app, rule, p)
+	k.result(err)
+	return wait, err
+}
+
+// result takes in how a request ended. back reports that it ended an outage.
+func (k *link) result(err error) (back bool) {
+	now := k.clock()
+	if err == nil {
+		k.heard.Store(now.UnixNano())
+		if k.failure.Swap(nil) != nil {
+			k.observe(Event{Kind: StoreUp})
+		}
+	} else if k.failure.Swap(&err) == nil {
+		k.observe(Event{Kind: StoreDown, Err: err})
+	}
+	return k.breaker.result(err, now)
+}
+
+// state returns what is known of the store.
+func (k *link) state() StoreState {
+	err := k.failure.Load()
+	if err == nil {
+		return StoreState{Answers: true}
+	}
+	_, answered := errors.AsType[*StoreError](*err)
+	return StoreState{Answers: answered, Err: *err}
+}
+
+// heartbeat registers the gateway and asks whether the store counts. back reports that it does so
+// again after an outage.
+func (k *link) heartbeat(f *fleet) (back bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), heartbeatTime)
+	defer cancel()
+	n, err := k.counters.Heartbeat(ctx)
+	if err == nil {
+		k.gateways.Store(f.seen(n, k.clock()))
+	}
+	return k.result(err)
+}
+
+// Store returns what is known of the store.
+func (l *Limiter) Store() StoreState { return l.link.state() }
+
+// Degraded reports whether requests to the store fail.
+func (l *Limiter) Degraded() bool { return l.link.failure.Load() != nil }
+
+// fleet is how many gateways share the store, by the last ten minutes.
+type fleet struct {
+	first  time.Time // when the store was first asked
+	counts [11]struct{ minute, most int64 }
+}
+
+// fleetTrust is how long a gateway counts before it trusts the count: by then every other one has
+// registered twice, so a share of an outage is never too large.
+const fleetTrust = 20 * time.Second
+
+// seen takes in a count and returns the most of the last ten minutes: a store that has lost
+// everything has lost the gateways, too. It returns 0 for the first 20 s.
+func (f *fleet) seen(n int64, now time.Time) (most int64) {
+	if f.first.IsZero() {
+		f.first = now
+	}
+	minute := now.Unix() / 60
+	slot := &f.counts[minute%int64(len(f.counts))]
+	if slot.minute != minute {
+		slot.minute, slot.most = minute, 0
+	}
+	slot.most = max(slot.most, n)
+	for _, c := range f.counts {
+		if minute-c.minute <= 10 {
+			most = max(most, c.most)
+		}
+	}
+	if now.Sub(f.first) < fleetTrust {
+		return 0
+	}
+	return most
+}

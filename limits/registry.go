@@ -1,0 +1,153 @@
+package limits
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// maxPaths is how many paths inside /* are counted one by one, for each app.
+const maxPaths = 512
+
+// registry finds the meters of each app.
+type registry struct {
+	mu       sync.RWMutex
+	accounts map[string]*account // by appid
+	drops    int64               // meters that were forgotten
+}
+
+// account is the meters of one app. All fields but appid belong to the registry's mutex.
+type account struct {
+	appid  string
+	meters map[string]*meter // by counter name
+	places int               // meters of paths inside /*
+	warned []string          // rules without a figure that NoFigure was observed for
+}
+
+func (r *registry) init() { r.accounts = make(map[string]*account) }
+
+// all returns the meters of all apps.
+func (r *registry) all() []*meter {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var meters []*meter
+	for _, a := range r.accounts {
+		for _, m := range a.meters {
+			meters = append(meters, m)
+		}
+	}
+	return meters
+}
+
+// of returns the meters of an app.
+func (r *registry) of(app string) []*meter {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.accounts[app]; a != nil {
+		return slices.Collect(maps.Values(a.meters))
+	}
+	return nil
+}
+
+// find returns a meter, or nil.
+func (r *registry) find(app, counter string) *meter {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.accounts[app]; a != nil {
+		return a.meters[counter]
+	}
+	return nil
+}
+
+// make returns the meter of a match, new if need be. Past maxPaths paths inside /*, the rest of a rule
+// share one. It reports whether this is the first of a rule without a figure.
+func (r *registry) make(app string, match *Match) (m *meter, first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.accounts[app]
+	if a == nil {
+		a = &account{appid: app, meters: make(map[string]*meter)}
+		r.accounts[app] = a
+	}
+	name, path := match.Counter, match.Counter != match.Rule.Name
+	if a.meters[name] == nil && path && a.places >= maxPaths {
+		name, path = match.Rule.Name+":*", false
+	}
+	if m := a.meters[name]; m != nil {
+		return m, false
+	}
+	if match.Rule.Budget.Kind == Unknown && !slices.Contains(a.warned, match.Rule.Name) {
+		a.warned, first = append(a.warned, match.Rule.Name), true
+	}
+	m = &meter{account: a, name: name, life: r.drops, path: path, shared: isShared(name)}
+	if path {
+		a.places++
+	}
+	a.meters[name] = m
+	return m, first
+}
+
+// drop forgets a meter. Its place is free again. Both mutexes are held.
+func (r *registry) drop(m *meter) {
+	r.drops++
+	m.gone = true
+	if m.path {
+		m.account.places--
+	}
+	if delete(m.account.meters, m.name); len(m.account.meters) == 0 {
+		delete(r.accounts, m.account.appid)
+	}
+}
+
+// meterOf returns the meter of a match, with its mutex held.
+func (l *Limiter) meterOf(app string, match *Match) *meter {
+	for {
+		m := l.registry.find(app, match.Counter)
+		if m == nil {
+			var first bool
+			if m, first = l.registry.make(app, match); first {
+				l.observe(Event{Kind: NoFigure, App: app, Rule: match.Rule.Name})
+			}
+		}
+		m.mu.Lock()
+		if !m.gone {
+			return m
+		}
+		m.mu.Unlock()
+	}
+}
+
+// drop forgets a meter that means nothing any more.
+func (l *Limiter) drop(m *meter) {
+	l.registry.mu.Lock()
+	defer l.registry.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.gone && m.droppable() {
+		l.registry.drop(m)
+	}
+}
+
+// Forget drops what this gateway knows of an app. Calls of it in flight are not counted any more.
+func (l *Limiter) Forget(app string) {
+	l.clears.forget(app)
+	l.registry.mu.Lock()
+	defer l.registry.mu.Unlock()
+	a := l.registry.accounts[app]
+	if a == nil {
+		return
+	}
+	for _, m := range a.meters {
+		m.mu.Lock()
+		l.registry.drop(m)
+		m.mu.Unlock()
+	}
+}
+
+// Seen returns the appids that this gateway has counted calls for, those that are not configured
+// among them, in alphabetical order.
+func (l *Limiter) Seen() []string {
+	l.registry.mu.RLock()
+	defer l.registry.mu.RUnlock()
+	return slices.Sorted(maps.Keys(l.registry.accounts))
+}

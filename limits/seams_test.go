@@ -1,0 +1,492 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+)
+
+// Where two mechanisms meet: each test is one fault that was seen, with a store in memory and a clock
+// that moves when everything waits.
+
+// seam is gateways on one store in memory, at noon.
+type seam struct {
+	t        *testing.T
+	store    *memory
+	ways     []*way
+	limiters []*Limiter
+	events   []string
+}
+
+// way is the way of a gateway to the store, which can be cut.
+type way struct {
+	*memoryGateway
+	down  atomic.Bool
+	sent  atomic.Int64 // requests of Exchange that arrived
+	beats atomic.Int64
+}
+
+var errCut = errors.New("no answer")
+
+func (w *way) Exchange(ctx context.Context, r *Request) (*Answer, error) {
+	if w.down.Load() {
+		return nil, errCut
+	}
+	w.sent.Add(1)
+	return w.memoryGateway.Exchange(ctx, r)
+}
+
+func (w *way) Heartbeat(ctx context.Context) (int64, error) {
+	w.beats.Add(1)
+	if w.down.Load() {
+		return 0, errCut
+	}
+	return w.memoryGateway.Heartbeat(ctx)
+}
+
+// atSeam runs a test on gateways of the app wx1.
+func atSeam(t *testing.T, gateways int, set func(t *testing.T) *Ruleset, test func(s *seam)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(4 * time.Hour) // midnight in UTC is 8 in Shanghai
+		s := &seam{t: t, store: newMemory(time.Now)}
+		for i := range gateways {
+			s.ways = append(s.ways, &way{memoryGateway: s.store.gateway(fmt.Sprint("gateway", i))})
+			l := New(Options{Counters: s.ways[i], Observe: func(e Event) { s.events = append(s.events, e.Kind.String()) }})
+			l.Configure(map[string]*Ruleset{"wx1": set(t)}, nil)
+			s.limiters = append(s.limiters, l)
+		}
+		time.Sleep(quietTime)
+		test(s)
+		for i, l := range s.limiters {
+			s.ways[i].down.Store(false)
+			if err := l.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func oneRule(quotas ...string) func(t *testing.T) *Ruleset {
+	return func(t *testing.T) *Ruleset {
+		t.Helper()
+		return rules(t, rule("a", "/cgi-bin/a", quotas...), rule("other", "/cgi-bin/*", "unknown"))
+	}
+}
+
+// pass makes n calls through a gateway that WeChat answers with 0, and returns how many were sent.
+func (s *seam) pass(gateway, n int) (sent int) {
+	s.t.Helper()
+	for range n {
+		d := take(s.t, s.limiters[gateway], "wx1", "/cgi-bin/a")
+		if d.Verdict.Sent() {
+			sent++
+			d.Done(0)
+		}
+	}
+	return sent
+}
+
+// clear is a clear that WeChat grants, through a gateway.
+func (s *seam) clear(gateway int) {
+	s.t.Helper()
+	d := take(s.t, s.limiters[gateway], "wx1", "/cgi-bin/clear_quota")
+	time.Sleep(50 * time.Millisecond)
+	d.Done(0)
+	s.limiters[gateway].Clear("wx1", d.Counted, "")
+}
+
+// stored is the count of the day in the store.
+func (s *seam) stored() int64 {
+	return s.store.used("wx1", windowAt(Day, s.store.now(), shanghai(s.t)).Name, "a")
+}
+
+// latch has a gateway closed for the day.
+func (s *seam) latch(gateway int) {
+	s.t.Helper()
+	l := s.limiters[gateway]
+	d := take(s.t, l, "wx1", "/cgi-bin/a")
+	d.Done(errcodeQuota)
+	if err := l.SettleLatch(s.t.Context(), "wx1", l.Rules("wx1").Match("/cgi-bin/a"), time.Now(), true); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A gateway that lifts a latch knows only what was counted when it last asked the store.
+func TestLiftKeepsTheCount(t *testing.T) {
+	atSeam(t, 2, oneRule("1000/day"), func(s *seam) {
+		s.pass(0, 11)
+		s.pass(1, 899)
+		s.latch(0)
+		for i := 0; s.pass(0, 1) == 0; i++ {
+			if i > 400 {
+				s.t.Fatal("no probe within 400 s")
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Second)
+		if got := s.stored(); got != 912 {
+			s.t.Errorf("the store has %d after the lift, want 912", got)
+		}
+		if sent := s.pass(1, 1000) + s.pass(0, 1000); sent != 1000-912 {
+			s.t.Errorf("sent %d more, want %d", sent, 1000-912)
+		}
+	})
+}
+
+// At rest a clear leaves nothing.
+func TestClearAtRest(t *testing.T) {
+	for _, quota := range []int{10, 30, 100, 1000, 5000} {
+		t.Run(fmt.Sprint(quota), func(t *testing.T) {
+			atSeam(t, 2, oneRule(fmt.Sprintf("%d/day", quota)), func(s *seam) {
+				if sent := s.pass(0, quota+5); sent != quota {
+					s.t.Fatalf("sent %d, want %d", sent, quota)
+				}
+				time.Sleep(carrySpan + 100*time.Millisecond)
+				s.clear(1)
+				time.Sleep(time.Second)
+				for i, l := range s.limiters {
+					if u := usage(s.t, l, "wx1", "a", Day); u.Used != 0 || u.Generation == 0 {
+						s.t.Errorf("gateway %d: used %d in the generation %d after a clear at rest, want 0", i, u.Used, u.Generation)
+					}
+				}
+				if sent := s.pass(0, 2*quota) + s.pass(1, 1); sent != quota {
+					s.t.Errorf("sent %d after the clear, want %d", sent, quota)
+				}
+			})
+		})
+	}
+}
+
+// What ended within the second before a clear, or is in flight, may have run after it.
+func TestClearCarriesWhatMayHaveRunAfterIt(t *testing.T) {
+	atSeam(t, 2, oneRule("100/day"), func(s *seam) {
+		s.pass(0, 20)
+		time.Sleep(2 * time.Second)
+		s.pass(0, 3)
+		inFlight := take(s.t, s.limiters[1], "wx1", "/cgi-bin/a")
+		s.clear(0)
+		s.pass(1, 1)
+		inFlight.Done(0)
+		time.Sleep(time.Second)
+		if got := s.stored(); got != 3+1+1 {
+			s.t.Errorf("the new generation has %d calls, want 3 that ended just before, 1 in flight and 1 after it", got)
+		}
+	})
+}
+
+// A clear granted through another gateway opens a latched one within a second.
+func TestLatchedGatewayLearnsOfAClear(t *testing.T) {
+	atSeam(t, 2, oneRule("1000/day"), func(s *seam) {
+		s.latch(0)
+		time.Sleep(2 * time.Second)
+		if s.pass(0, 1)+s.pass(1, 1) != 0 {
+			s.t.Fatal("a latched gateway sends")
+		}
+		s.clear(1)
+		time.Sleep(fullTTL)
+		for i, l := range s.limiters {
+			if u := usage(s.t, l, "wx1", "a", Day); u.Latched {
+				s.t.Errorf("gateway %d: usage says latched", i)
+			}
+			if s.pass(i, 1) != 1 {
+				s.t.Errorf("gateway %d refuses a second after the clear", i)
+			}
+		}
+	})
+}
+
+// A latched or full counter asks the store once a second, however often it is called; one that is not
+// called never does.
+func TestRequestsOfClosedCounters(t *testing.T) {
+	for _, latched := range []bool{true, false} {
+		atSeam(t, 1, oneRule("5/day"), func(s *seam) {
+			if s.pass(0, 6); latched {
+				time.Sleep(time.Second)
+				s.clear(0)
+				s.latch(0)
+			}
+			time.Sleep(lateTTL)
+			before := s.ways[0].sent.Load()
+			for range 1000 {
+				s.pass(0, 1)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n := s.ways[0].sent.Load() - before; n < 9 || n > 11 {
+				s.t.Errorf("latched %t: %d requests in 10 s of calls, want one a second", latched, n)
+			}
+			before = s.ways[0].sent.Load()
+			time.Sleep(time.Minute)
+			if n := s.ways[0].sent.Load() - before; n > 0 {
+				s.t.Errorf("latched %t: %d requests in a minute without a call, want none", latched, n)
+			}
+		})
+	}
+}
+
+// Counters of windows that the store does not keep any more are not reported for ever.
+func TestExpiredWindowsAreDropped(t *testing.T) {
+	set := func(t *testing.T) *Ruleset {
+		t.Helper()
+		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/day", "500/month"))
+	}
+	atSeam(t, 1, set, func(s *seam) {
+		for _, path := range []string{"/cgi-bin/a", "/cgi-bin/b"} {
+			d := take(s.t, s.limiters[0], "wx1", path)
+			d.Done(0)
+		}
+		time.Sleep(3 * 24 * time.Hour)
+		s.store.flush() // it keeps a window for a day
+		s.ways[0].down.Store(true)
+		time.Sleep(5 * time.Second)
+		s.ways[0].down.Store(false)
+		s.events = nil
+		before := s.ways[0].sent.Load()
+		time.Sleep(time.Minute)
+		if n := s.ways[0].sent.Load() - before; n > 5 {
+			s.t.Errorf("%d requests in a minute without a call", n)
+		}
+		if n := strings.Count(strings.Join(s.events, ","), "lost"); n > 2 {
+			s.t.Errorf("a loss was observed %d times", n)
+		}
+	})
+}
+
+// WeChat answers quota/get slowly; calls sent meanwhile are in the count.
+func TestLostClearWithTraffic(t *testing.T) {
+	atSeam(t, 2, oneRule("1000/day"), func(s *seam) {
+		s.pass(0, 500)
+		s.pass(1, 400)
+		time.Sleep(5 * time.Second) // WeChat has cleared, and its answer was lost
+		executed := s.pass(0, 20) + s.pass(1, 10)
+		time.Sleep(2 * time.Second)
+		began, said := time.Now(), int64(executed)
+		for range 3 { // WeChat takes three seconds for its answer
+			executed += s.pass(0, 10) + s.pass(1, 10)
+			time.Sleep(time.Second)
+		}
+		l := s.limiters[0]
+		if err := l.ClearTo(s.t.Context(), "wx1", l.Rules("wx1").Match("/cgi-bin/a"), began, said); err != nil {
+			s.t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		for i := range 2000 {
+			executed += s.pass(i%2, 1)
+		}
+		if executed != 1000 {
+			s.t.Errorf("WeChat executed %d of 1000 in the new generation", executed)
+		}
+	})
+}
+
+// With one call a second, and with none, an outage is noticed.
+func TestOutageIsNoticed(t *testing.T) {
+	atSeam(t, 1, oneRule("5000/day"), func(s *seam) {
+		time.Sleep(fleetTrust + time.Second)
+		s.pass(0, 1)
+		s.ways[0].down.Store(true)
+		time.Sleep(3 * time.Second)
+		if state := s.limiters[0].Store(); state.Answers || !s.limiters[0].Degraded() {
+			s.t.Error("an idle gateway has not noticed after 3 s")
+		}
+		s.ways[0].down.Store(false)
+		time.Sleep(3 * time.Second)
+		if s.limiters[0].Degraded() || s.pass(0, 1) != 1 {
+			s.t.Error("nor that the store is back")
+		}
+		s.ways[0].down.Store(true)
+		var got []Verdict
+		for range 10 {
+			d := take(s.t, s.limiters[0], "wx1", "/cgi-bin/a")
+			d.Done(0)
+			got = append(got, d.Verdict)
+			time.Sleep(time.Second)
+		}
+		for i, v := range got {
+			if i >= 2 && v != Degraded {
+				s.t.Errorf("one call a second: %v, want degraded from the third on", got)
+				break
+			}
+		}
+	})
+}
+
+// An app that was taken out of the configuration is not written again, and what it had counted is
+// right when it comes back.
+func TestAppTakenOutOfTheConfiguration(t *testing.T) {
+	atSeam(t, 2, oneRule("10/day"), func(s *seam) {
+		s.pass(0, 4)
+		s.pass(1, 3)
+		for _, l := range s.limiters {
+			l.Configure(map[string]*Ruleset{}, nil)
+		}
+		time.Sleep(2 * time.Second)
+		s.limiters[0].Forget("wx1")
+		s.store.flush()
+		s.ways[1].down.Store(true)
+		time.Sleep(5 * time.Second)
+		s.ways[1].down.Store(false)
+		time.Sleep(time.Minute)
+		if got := s.stored(); got != 0 {
+			s.t.Errorf("the store has %d calls of an app that was forgotten", got)
+		}
+	})
+	atSeam(t, 2, oneRule("10/day"), func(s *seam) {
+		s.pass(0, 4)
+		s.pass(1, 3)
+		set := s.limiters[0].Rules("wx1")
+		for _, wait := range []time.Duration{0, 2 * time.Minute} {
+			s.limiters[0].Configure(map[string]*Ruleset{}, nil)
+			time.Sleep(wait)
+			s.limiters[0].Configure(map[string]*Ruleset{"wx1": set}, nil)
+			s.pass(0, 1)
+		}
+		if sent := s.pass(0, 10) + s.pass(1, 10); sent != 1 || s.stored() != 10 {
+			s.t.Errorf("sent %d more with %d in the store, want 1 and 10", sent, s.stored())
+		}
+	})
+}
+
+// A store whose clock was set back does not swallow the next clear.
+func TestClearByAClockThatWasSetBack(t *testing.T) {
+	var back atomic.Int64
+	atSeam(t, 2, oneRule("10/day"), func(s *seam) {
+		s.store.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+		s.pass(0, 10)
+		time.Sleep(2 * time.Second)
+		s.clear(0)
+		if sent := s.pass(0, 10); sent != 10 {
+			s.t.Fatalf("sent %d after a clear", sent)
+		}
+		back.Store(int64(time.Hour))
+		time.Sleep(noticeTime + 2*time.Second)
+		s.pass(1, 1)
+		s.clear(1)
+		time.Sleep(fullTTL)
+		if sent := s.pass(0, 10); sent != 10 {
+			s.t.Errorf("sent %d after a clear by a clock that was set back, want 10", sent)
+		}
+	})
+}
+
+// A month goes on while its rule has no figure for a while.
+func TestMonthOfARuleThatHadNoFigure(t *testing.T) {
+	atSeam(t, 1, oneRule("10/month"), func(s *seam) {
+		l := s.limiters[0]
+		s.pass(0, 3)
+		l.Configure(map[string]*Ruleset{"wx1": oneRule("unlimited")(s.t)}, nil)
+		s.pass(0, 4)
+		l.Configure(map[string]*Ruleset{"wx1": oneRule("10/month")(s.t)}, nil)
+		if sent := s.pass(0, 10); sent != 3 {
+			s.t.Errorf("sent %d more, want 3", sent)
+		}
+	})
+}
+
+// The monotonic clock of a host that was suspended stands still.
+func TestPastOnASuspendedHost(t *testing.T) {
+	now := time.Now()
+	deadline := now.Add(time.Hour)
+	suspended := wake(now, 8*time.Hour)
+	if suspended.Sub(now) > time.Second || suspended.Round(0).Sub(now.Round(0)) < 7*time.Hour {
+		t.Fatal("the two clocks of the test are not apart")
+	}
+	if Past(now, deadline) || !Past(suspended, deadline) || !Past(deadline, deadline) {
+		t.Errorf("Past = %t before, %t after the host was suspended for 8 hours", Past(now, deadline), Past(suspended, deadline))
+	}
+	if set := wake(deadline.Add(time.Second), -2*time.Hour); !Past(set, deadline) {
+		t.Error("not past by the monotonic clock, because the wall clock was set back")
+	}
+}
+
+// wake returns a time whose wall clock is ahead by d, and its monotonic reading is not: that is what
+// time.Now returns on a host that was suspended.
+func wake(t time.Time, d time.Duration) time.Time {
+	ahead := t.Add(d)
+	monotonic := (*int64)(unsafe.Add(unsafe.Pointer(&ahead), unsafe.Sizeof(uint64(0)))) // time.Time.ext
+	*monotonic -= int64(d)
+	return ahead
+}
+
+// A gateway that was suspended over midnight does not spend a block of yesterday's.
+func TestBlockOnASuspendedHost(t *testing.T) {
+	var asleep time.Duration
+	counters := newMemory(func() time.Time { return time.Now().Add(asleep) }).gateway("gateway0")
+	l := old(New(Options{Counters: counters, Now: func() time.Time { return wake(time.Now(), asleep) }}))
+	defer closeLimiter(t, l)
+	zone := time.FixedZone("noon", (12-time.Now().UTC().Hour())*3600)
+	l.Configure(map[string]*Ruleset{"wx1": ruleset(t, zone, rule("a", "/cgi-bin/a", "5000000/day"))}, nil)
+	open := func() int64 {
+		m := l.registry.find("wx1", "a")
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.groups[0].block.left
+	}
+	for i := 0; i < 100 || open() == 0; i++ {
+		take(t, l, "wx1", "/cgi-bin/a").Done(0)
+	}
+	asleep = 14 * time.Hour
+	d := take(t, l, "wx1", "/cgi-bin/a")
+	if d.Verdict != Pass || d.Used != 1 {
+		t.Errorf("after midnight: %s, used %d, want the first call of a new day", d.Verdict, d.Used)
+	}
+	d.Done(0)
+}
+
+// The first call after a store has lost everything has every counter of its gateway restored, with what
+// others had counted.
+func TestLostStoreIsRestored(t *testing.T) {
+	set := func(t *testing.T) *Ruleset {
+		t.Helper()
+		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/month"), rule("other", "/cgi-bin/*", "unknown"))
+	}
+	atSeam(t, 2, set, func(s *seam) {
+		for i := range 14 {
+			for _, path := range []string{"/cgi-bin/a", "/cgi-bin/b", "/cgi-bin/c"} {
+				take(s.t, s.limiters[i%2], "wx1", path).Done(0)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		s.store.flush()
+		s.pass(1, 1)
+		time.Sleep(2 * time.Second)
+		month := windowAt(Month, time.Now(), shanghai(s.t)).Name
+		day := windowAt(Day, time.Now(), shanghai(s.t)).Name
+		if a, b, c := s.stored(), s.store.used("wx1", month, "b"), s.store.used("wx1", day, "other:/cgi-bin/c"); a != 15 || b != 14 || c != 14 {
+			s.t.Errorf("restored %d, %d and %d calls, want 15, 14 and 14", a, b, c)
+		}
+	})
+}
+
+// Each gateway notices a loss by its own part, also where another has restored the count before.
+func TestLossIsNoticedByItsPart(t *testing.T) {
+	set := func(t *testing.T) *Ruleset {
+		t.Helper()
+		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/month"))
+	}
+	atSeam(t, 2, set, func(s *seam) {
+		b := func(gateway int) { take(s.t, s.limiters[gateway], "wx1", "/cgi-bin/b").Done(0) }
+		s.pass(0, 5)
+		s.pass(1, 5)
+		b(1)
+		for range 6 {
+			b(0)
+		}
+		time.Sleep(5 * time.Second)
+		s.store.flush()
+		s.pass(1, 1)
+		time.Sleep(2 * time.Second)
+		s.pass(0, 1)
+		time.Sleep(2 * time.Second)
+		month := windowAt(Month, time.Now(), shanghai(s.t)).Name
+		if a, b := s.stored(), s.store.used("wx1", month, "b"); a != 12 || b != 7 {
+			s.t.Errorf("restored %d and %d calls, want 12 and 7", a, b)
+		}
+	})
+}
