@@ -27,10 +27,10 @@ type link struct {
 	ours     bool // clock is time.Now
 	observe  func(Event)
 
-	breaker breaker
-	failure atomic.Pointer[error] // why requests fail; nil: they do not
-	offset  atomic.Int64          // the store's clock less ours, ns
-	heard   atomic.Int64          // when the store last answered a request, ns of our clock
+	breaker  breaker
+	failure  atomic.Pointer[error] // why requests fail; nil: they do not
+	offset   atomic.Int64          // the store's clock less ours, ns
+	answered atomic.Int64          // when the store last answered a request, by moment.since
 
 	gateways atomic.Int64 // how many share the store; 0: not known, or only this one can
 }
@@ -99,7 +99,7 @@ func (k *link) pace(ctx context.Context, app, rule string, p Pace) (time.Duratio
 func (k *link) result(err error) (back bool) {
 	now := k.clock()
 	if err == nil {
-		k.heard.Store(now.UnixNano())
+		k.answered.Store(int64(now.Sub(k.start)))
 		if k.failure.Swap(nil) != nil {
 			k.observe(Event{Kind: StoreUp})
 		}
@@ -119,12 +119,15 @@ func (k *link) state() StoreState {
 	return StoreState{Answers: answered, Err: *err}
 }
 
-// heartbeat registers the gateway and asks whether the store counts. back reports that it does so
-// again after an outage.
+// heartbeat registers the gateway and asks whether the store counts, twice if need be: a busy machine is
+// no outage. back reports that it counts again after one.
 func (k *link) heartbeat(f *fleet) (back bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), heartbeatTime)
 	defer cancel()
 	n, err := k.counters.Heartbeat(ctx)
+	if err != nil && ctx.Err() == nil {
+		n, err = k.counters.Heartbeat(ctx)
+	}
 	if err == nil {
 		k.gateways.Store(f.seen(n, k.clock()))
 	}

@@ -56,7 +56,7 @@ func (l *Limiter) runHeartbeat() {
 	defer tick.Stop()
 	for {
 		now := l.link.clock()
-		idle := now.UnixNano()-l.link.heard.Load() >= heartbeatInterval.Nanoseconds()
+		idle := now.Sub(l.link.start)-time.Duration(l.link.answered.Load()) >= heartbeatInterval
 		if idle || l.link.failure.Load() != nil || now.Sub(registered) >= registerInterval {
 			registered = now
 			if l.link.heartbeat(&f) {
