@@ -119,7 +119,7 @@ func (c *counter) adopt(generation, at int64, now moment) {
 	if age < -time.Second { // the store's clock was set back, so the generation is not the time of the clear
 		age = noticeTime
 	}
-	ended := c.own.ended.after(now.since - max(0, age) - carrySpan)
+	ended := c.own.ended.after(now.since - max(0, age) - now.margin - clearMargin)
 	ended = max(0, min(ended, c.own.local-c.own.reserved-c.own.inFlight)) // those before an earlier clear are no part of it
 	c.own.local, c.own.reserved = c.own.inFlight+ended, 0
 	c.acked, c.raise = 0, 0
@@ -169,9 +169,13 @@ type span struct {
 }
 
 const (
-	spanLength = 250 * time.Millisecond // of the newest span
-	maxSpans   = 16
+	spanLength = 10 * time.Millisecond // of the newest span
+	maxSpans   = 24
 )
+
+// clearMargin is how much of what ended before a clear is taken to have run after it, beside what the
+// clocks may be wrong by. Generations are whole milliseconds.
+const clearMargin = 5 * time.Millisecond
 
 // add adds a call that ended at now.
 func (h *history) add(now time.Duration) {

@@ -3,6 +3,7 @@ package limits
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,7 +31,9 @@ type link struct {
 	breaker  breaker
 	failure  atomic.Pointer[error] // why requests fail; nil: they do not
 	offset   atomic.Int64          // the store's clock less ours, ns
-	answered atomic.Int64          // when the store last answered a request, by moment.since
+	margin   atomic.Int64          // by how much offset may be wrong, ns
+	skew     skew
+	answered atomic.Int64 // when the store last answered a request, by moment.since
 
 	gateways atomic.Int64 // how many share the store; 0: not known, or only this one can
 }
@@ -52,7 +55,7 @@ func newLink(counters Counters, clock func() time.Time, observe func(Event)) *li
 // moment reads the clocks.
 func (k *link) moment() moment {
 	now := k.clock()
-	return moment{now, now.Sub(k.start), k.at(now)}
+	return moment{now, now.Sub(k.start), k.at(now), time.Duration(k.margin.Load())}
 }
 
 // at returns what the store's clock was at a time of ours.
@@ -77,11 +80,9 @@ func (k *link) exchange(ctx context.Context, r *Request) (a *Answer, back bool, 
 	if err != nil {
 		return nil, back, err
 	}
-	// The store read its clock between sent and now, and cut off less than a millisecond.
-	offset := k.offset.Load()
-	offset = max(offset, int64(time.UnixMilli(a.Now).Sub(k.clock())))
-	offset = min(offset, int64(time.UnixMilli(a.Now+1).Sub(sent)))
-	k.offset.Store(offset)
+	offset, margin := k.skew.learn(sent, k.clock(), a.Now)
+	k.offset.Store(int64(offset))
+	k.margin.Store(int64(margin))
 	return a, back, nil
 }
 
@@ -117,6 +118,28 @@ func (k *link) state() StoreState {
 	}
 	_, answered := errors.AsType[*StoreError](*err)
 	return StoreState{Answers: answered, Err: *err}
+}
+
+// skew is the store's clock less ours, as a range: the store reads its clock between sending and
+// receiving, and cuts off less than a millisecond.
+type skew struct {
+	mu      sync.Mutex
+	low     time.Duration
+	high    time.Duration
+	learned time.Time
+}
+
+// learn narrows the range by an answer, and returns its middle and half its width. The clocks may drift
+// apart by a thousandth; a range that does not fit any more is of a clock that was set.
+func (s *skew) learn(sent, received time.Time, store int64) (offset, margin time.Duration) {
+	low, high := time.UnixMilli(store).Sub(received.Round(0)), time.UnixMilli(store+1).Sub(sent.Round(0))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if drift := received.Sub(s.learned) / 1000; !s.learned.IsZero() && s.low-drift <= high && low <= s.high+drift {
+		low, high = max(low, s.low-drift), min(high, s.high+drift)
+	}
+	s.low, s.high, s.learned = low, high, received
+	return (low + high) / 2, (high - low) / 2
 }
 
 // heartbeat registers the gateway and asks whether the store counts, twice if need be: a busy machine is

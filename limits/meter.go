@@ -14,7 +14,6 @@ const (
 	quietTime    = time.Second      // how long a report may wait that no call waits for, and a block may be idle
 	retryTime    = time.Second      // how soon a report that had no answer is repeated
 	lateTTL      = 10 * time.Second // how late a frozen store may apply a request
-	carrySpan    = time.Second      // calls that ended this long before a clear may have run after it
 	noticeTime   = 4 * time.Second  // how long a clear may take to be noticed, where its time tells nothing
 	settlingTime = 10 * time.Minute // WeChat's midnight is not ours to the second, nor are its clears
 	windowGrace  = 23 * time.Hour   // how long after its end a window can be reported: less than the store keeps it
@@ -25,6 +24,8 @@ type moment struct {
 	at    time.Time     // this host's clock, with its monotonic reading
 	since time.Duration // since shortly before the start, by the monotonic clock: never 0
 	store int64         // the store's clock, as far as it is known, in milliseconds since 1970
+
+	margin time.Duration // by how much store may be wrong
 }
 
 // meter is the gateway's side of one rule of one app, or of one path inside a /*: its counters in

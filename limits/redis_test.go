@@ -93,7 +93,7 @@ func TestScript(t *testing.T) {
 		}, outcome{Lost: true, Used: 11, Version: 7}},
 		{"a claims its part of that", func() outcome {
 			return exchange(t, a, day, 0, demand{report: Report{Version: 7, Others: 2, Acked: 11, Local: 11}})
-		}, outcome{Used: 13, Version: 8}},
+		}, outcome{Lost: true, Used: 13, Version: 8}},
 		{"a clear through a", func() outcome {
 			return exchange(t, a, day, 99, demand{want: 1, report: Report{Generation: 99}})
 		}, outcome{Granted: 1, Used: 1, Version: 1, Generated: 99}},

@@ -148,7 +148,7 @@ func TestClearAtRest(t *testing.T) {
 				if sent := s.pass(0, quota+5); sent != quota {
 					s.t.Fatalf("sent %d, want %d", sent, quota)
 				}
-				time.Sleep(carrySpan + 100*time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
 				s.clear(1)
 				time.Sleep(time.Second)
 				for i, l := range s.limiters {
@@ -164,7 +164,7 @@ func TestClearAtRest(t *testing.T) {
 	}
 }
 
-// What ended within the second before a clear, or is in flight, may have run after it.
+// What ended just before a clear, or is in flight, may have run after it.
 func TestClearCarriesWhatMayHaveRunAfterIt(t *testing.T) {
 	atSeam(t, 2, oneRule("100/day"), func(s *seam) {
 		s.pass(0, 20)
@@ -458,8 +458,8 @@ func TestLostStoreIsRestored(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		month := windowAt(Month, time.Now(), shanghai(s.t)).Name
 		day := windowAt(Day, time.Now(), shanghai(s.t)).Name
-		if a, b, c := s.stored(), s.store.used("wx1", month, "b"), s.store.used("wx1", day, "other:/cgi-bin/c"); a != 15 || b != 14 || c != 14 {
-			s.t.Errorf("restored %d, %d and %d calls, want 15, 14 and 14", a, b, c)
+		if a, b, c := s.stored(), s.store.used("wx1", month, "b"), s.store.used("wx1", day, "other:/cgi-bin/c"); a != 15 || b != 14 || c < 7 {
+			s.t.Errorf("restored %d, %d and %d calls, want 15, 14 and at least its own 7", a, b, c)
 		}
 	})
 }
