@@ -114,12 +114,10 @@ func (m *meter) group(rule *Rule, caller string, cal *calendar) *group {
 		g.limited = g.limited || n.limit < noLimit
 		g.counters = append(g.counters, c)
 	}
-	// A month that this process has counted goes on while its rule has no figure: a reload may bring it back.
-	if !g.limited {
-		if c := m.find(m.name, cal.of[Month].Name); c != nil {
-			c.limit = noLimit
-			g.counters = append(g.counters, c)
-		}
+	// A month that this process has counted goes on while its rule has none: a reload may bring it back.
+	if c := m.find(m.name, cal.of[Month].Name); c != nil && !slices.Contains(g.counters, c) {
+		c.limit = noLimit
+		g.counters = append(g.counters, c)
 	}
 	if i < 0 {
 		m.groups = append(m.groups, g)

@@ -377,16 +377,18 @@ func TestClearByAClockThatWasSetBack(t *testing.T) {
 
 // A month goes on while its rule has no figure for a while.
 func TestMonthOfARuleThatHadNoFigure(t *testing.T) {
-	atSeam(t, 1, oneRule("10/month"), func(s *seam) {
-		l := s.limiters[0]
-		s.pass(0, 3)
-		l.Configure(map[string]*Ruleset{"wx1": oneRule("unlimited")(s.t)}, nil)
-		s.pass(0, 4)
-		l.Configure(map[string]*Ruleset{"wx1": oneRule("10/month")(s.t)}, nil)
-		if sent := s.pass(0, 10); sent != 3 {
-			s.t.Errorf("sent %d more, want 3", sent)
-		}
-	})
+	for _, between := range []string{"unlimited", "unknown", "8/day"} {
+		atSeam(t, 1, oneRule("10/month"), func(s *seam) {
+			l := s.limiters[0]
+			s.pass(0, 3)
+			l.Configure(map[string]*Ruleset{"wx1": oneRule(between)(s.t)}, nil)
+			s.pass(0, 4)
+			l.Configure(map[string]*Ruleset{"wx1": oneRule("10/month")(s.t)}, nil)
+			if sent := s.pass(0, 10); sent != 3 {
+				s.t.Errorf("%s: sent %d more, want 3", between, sent)
+			}
+		})
+	}
 }
 
 // The monotonic clock of a host that was suspended stands still.
