@@ -145,17 +145,17 @@ func (c *counter) apply(r *Request, a *Answer, i int, block int64, now moment) {
 		c.own.local += a.Granted + block
 		c.own.reserved += block
 		c.remote = state
-		if latch := c.latch.merge(state.Latch); latch != c.latch {
-			c.latch, c.latchSince = latch, now.since
-		}
 		if c.raise <= state.Used {
 			c.raise = 0
 		}
 		c.restate, c.announce, c.fallbackKnown = false, false, false
 		// A refusal is not written down, so it does not make a lost request stale.
 		c.unacked = (c.unacked || a.Retried) && r.Want > 0 && a.Granted == 0
-		c.urgent = c.urgent && c.dirty()
 	}
+	if latch := c.latch.merge(state.Latch); state.Generation == c.generation && latch != c.latch {
+		c.latch, c.latchSince = latch, now.since
+	}
+	c.urgent = c.urgent && c.dirty()
 }
 
 // history tells how many calls ended after a moment, never too few. Old spans are merged, so it

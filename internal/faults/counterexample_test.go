@@ -137,7 +137,7 @@ func TestCounterexampleFloorByMaximum(t *testing.T) {
 	b.says(t, 8)
 	h.loses(t, func() { want(t, "a takes 2, which will be lost", a.says(t, 2), said{Granted: 2, Used: 10}) })
 	want(t, "b, who had heard 8, takes 2", b.says(t, 2), said{Granted: 2, Used: 10})
-	want(t, "a says what it holds", a.says(t, 0), said{Used: 12})
+	want(t, "a says what it holds", a.says(t, 0), said{Used: 12, Lost: true})
 	want(t, "b asks for more than is left", b.says(t, 20), said{Status: limits.Full, Granted: 8, Used: 20})
 }
 
@@ -163,8 +163,8 @@ func TestCounterexampleFloorAndPartsAdded(t *testing.T) {
 	b.says(t, 2) // 14, and only b knows
 	h.flush(t)
 	want(t, "a restores 12", a.says(t, 0), said{Used: 12, Lost: true})
-	want(t, "b claims its 6: two more than were restored of it", b.says(t, 0), said{Used: 12})
-	want(t, "c claims what is left, and adds what is missing", c.says(t, 0), said{Used: 14})
+	want(t, "b claims its 6: two more than were restored of it", b.says(t, 0), said{Used: 12, Lost: true})
+	want(t, "c claims what is left, and adds what is missing", c.says(t, 0), said{Used: 14, Lost: true})
 	want(t, "a takes what is left", a.says(t, 9), said{Status: limits.Full, Granted: 6, Used: 20})
 }
 
