@@ -2,19 +2,20 @@
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME   ?= 10s
+CASES      ?= 20000
 GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Where scripts/deps.sh unpacks redis-server when it may not install it.
 export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
 
-.PHONY: build test check lint bench bench-compare fuzz demo deps clean
+.PHONY: build test check lint bench bench-compare fuzz soak demo deps clean
 
 build:
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wxproxy ./cmd/wxproxy
 
 # The one test command: everything that has to hold before a change goes in.
 test: deps check lint
-	go test -race -shuffle=on -p 1 -timeout 10m ./...
+	go test -race -shuffle=on -p 1 -timeout 15m ./...
 
 check:
 	@unformatted=$$(gofmt -l .) && \
@@ -36,6 +37,10 @@ bench-compare:
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+# The model of gateways, store and WeChat with many more cases than make test runs.
+soak:
+	WXPROXY_MODEL_CASES=$(CASES) go test -run '^TestModel$$' -count 1 -timeout 60m ./limits
 
 demo:
 	go run ./cmd/wxproxy demo

@@ -1,0 +1,207 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// clearQuota has a gateway ask WeChat for a clear.
+func (w *world) clearQuota(g *modelGateway, x modelStep) {
+	c, d, hold, sent := w.take(g, modelApp, "/cgi-bin/clear_quota", "")
+	if !sent {
+		return
+	}
+	path, base := "", ""
+	if x.b%4 == 3 {
+		path, base = "/cgi-bin/small", "small"
+		w.mu.Lock()
+		w.saw("clear of a path")
+		w.mu.Unlock()
+	}
+	way := [...]time.Duration{3 * time.Millisecond, 150 * time.Millisecond, 900 * time.Millisecond}[x.b%3]
+	kind := [...]string{"granted", "granted", "refused", "lost", "not carried out"}[x.a%5]
+	time.Sleep(way)
+	w.mu.Lock()
+	w.saw("clear " + kind)
+	if c.sent = !g.dead; !c.sent {
+		w.mu.Unlock()
+		return
+	}
+	if kind == "granted" || kind == "lost" {
+		w.wechat.run(c, modelOutcome{})
+		w.wechat.clear(modelApp, base)
+	}
+	w.note("WeChat's clear: %s", kind)
+	w.mu.Unlock()
+	time.Sleep(way)
+	code := 0
+	if kind == "lost" || kind == "not carried out" {
+		code = errcodeNone
+	}
+	if !w.ended(c, kind == "refused", code) {
+		return
+	}
+	switch kind {
+	case "refused":
+		w.mu.Lock()
+		key := modelKey{modelApp, c.month, "clear"}
+		w.full[key] = max(w.full[key], figuresOf(c.rule, "clear", "")[0].limit+w.store.missing(key, ""))
+		w.mu.Unlock()
+		hold.Exhausted()
+	case "granted":
+		w.mu.Lock()
+		if c.taken.Before(w.epoch[modelApp]) || g.l.Rules(modelApp) == nil {
+			w.mu.Unlock()
+			hold.Done(0)
+			return
+		}
+		day := w.window(Day, time.UnixMilli(d.Counted)).Name
+		before := w.storeGeneration(day, base)
+		latest := w.issue(g, base, day, d.Counted, 0, c.taken)
+		w.mu.Unlock()
+		g.l.Clear(modelApp, d.Counted, path)
+		hold.Done(0)
+		if latest { // and not one that was answered after a later one
+			w.clearIsKnown(g, base, day, before)
+		}
+	default:
+		hold.Done(errcodeNone)
+		time.Sleep(2 * time.Second)
+		for _, base := range []string{"small", "large"} {
+			if path == "" || base == "small" {
+				w.ask(g, base, x.b, d.Counted)
+			}
+		}
+	}
+}
+
+// storeGeneration is the generation of a counter in the store, or that of the whole day.
+func (w *world) storeGeneration(day, base string) int64 {
+	data := w.store.data[modelWindowKey{modelApp, day}]
+	if data == nil {
+		return 0
+	}
+	return max(data.generation, data.records[base].Generation)
+}
+
+// issue notes that a gateway begins a new generation by a clear that was sent at a running time. It
+// reports whether that is the last one that was sent.
+func (w *world) issue(g *modelGateway, base, day string, at, calls int64, sent time.Time) (latest bool) {
+	latest = true
+	for _, e := range w.issued[modelApp] {
+		latest = latest && e.sent.Add(50*time.Millisecond).Before(sent)
+	}
+	w.issued[modelApp] = append(w.issued[modelApp], issued{base, day, at, calls, sent})
+	for key, h := range g.h.heard {
+		if key.app == modelApp && key.window == day && (base == "" || base == key.name) && h.generation < at {
+			g.h.heard[key] = modelHeard{at: h.at, generation: at}
+			delete(g.latched, modelApp+" "+key.name)
+		}
+	}
+	return latest
+}
+
+// clearIsKnown checks that the store has a new generation within a second of a granted clear.
+func (w *world) clearIsKnown(g *modelGateway, base, day string, before int64) {
+	w.mu.Lock()
+	since, epoch := time.Now(), w.epoch[modelApp]
+	w.mu.Unlock()
+	time.Sleep(time.Second + slackTime)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.troubled(g, troubleTime) || g.dead || w.epoch[modelApp] != epoch || len(w.store.losses) > 0 || len(w.forgot[g.name+modelApp]) > 0 || g.l.Rules(modelApp) == nil {
+		return
+	}
+	if w.storeGeneration(day, base) <= before && day == w.window(Day, w.store.now()).Name {
+		w.broke("%s: the store does not know of a clear of %q after %s", g.name, base, time.Since(since))
+	}
+}
+
+// ask asks WeChat for its own count of a path, and does with it what package drift does. With lost, a
+// clear was sent then whose answer was lost.
+func (w *world) ask(g *modelGateway, base string, how int, lost int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	set := g.l.Rules(modelApp)
+	if set == nil {
+		return
+	}
+	match := set.Match("/cgi-bin/" + base)
+	before, err := g.l.Today(ctx, modelApp, base)
+	if err != nil {
+		return
+	}
+	began, asked := w.hostNow(g.skew), time.Now()
+	w.mu.Lock()
+	atStore := w.store.now().UnixMilli()
+	w.mu.Unlock()
+	wait := [...]time.Duration{20 * time.Millisecond, 300 * time.Millisecond, 1500 * time.Millisecond}
+	time.Sleep(wait[how%3])
+	w.mu.Lock()
+	used := w.wechat.asked(modelApp, base)
+	quota := w.wechat.quota[base]
+	w.mu.Unlock()
+	time.Sleep(wait[how/3%3])
+	after, err := g.l.Today(ctx, modelApp, base)
+	if err != nil || after.Generation != before.Generation || !after.Reset.Equal(before.Reset) {
+		return
+	}
+	w.mu.Lock()
+	store := w.store.now()
+	key := modelKey{modelApp, w.window(Day, store).Name, base}
+	gone := g.dead || g.l.Rules(modelApp) == nil
+	l := w.latches[key]
+	switch {
+	case gone:
+		w.mu.Unlock()
+	case lost > 0 && used*2 < after.Used && lost > after.Generation:
+		w.saw("ClearTo")
+		key.window = w.window(Day, time.UnixMilli(atStore)).Name
+		w.issue(g, base, key.window, atStore, used, asked)
+		w.extra[key] = issued{base, key.window, atStore - clockError.Milliseconds(), used, asked}
+		w.note("%s: ClearTo %s %d", g.name, base, used)
+		w.mu.Unlock()
+		_ = g.l.ClearTo(ctx, modelApp, match, began, used) // the store may be away
+		w.mu.Lock()
+		w.adopt(key, g.h.heard[key].generation, atStore)
+		w.mu.Unlock()
+	case l != nil && l.times > 0 && w.generation(modelApp, key.window, base) == after.Generation:
+		usedUp := quota > 0 && used >= quota
+		w.saw(fmt.Sprintf("SettleLatch %t", usedUp))
+		if usedUp && after.Latched {
+			l.until, l.times = w.window(Day, store).End.UnixMilli(), 4
+			l.set, l.since = time.Now(), store.UnixMilli()
+		}
+		w.note("%s: SettleLatch %s %t", g.name, base, usedUp)
+		w.mu.Unlock()
+		err := g.l.SettleLatch(ctx, modelApp, match, began, usedUp)
+		w.mu.Lock()
+		if data := w.store.data[modelWindowKey{modelApp, key.window}]; err == nil && data != nil {
+			if latch := data.records[base].Latch; latch.Until > 0 && latch.At == latch.Until {
+				l.settled, l.before, l.times = time.Now(), max(l.times, l.before), 0 // the next one is the first again
+			}
+		}
+		w.mu.Unlock()
+	default:
+		w.saw("Raise")
+		w.note("%s: Raise %s %d", g.name, base, used)
+		w.mu.Unlock()
+		if errors.Is(g.l.Raise(ctx, modelApp, match, used, began), ErrTooEarly) {
+			w.mu.Lock()
+			w.saw("raise too early")
+			w.mu.Unlock()
+		}
+	}
+}
+
+// adopt notes the generation that a ClearTo has begun, which its gateway's clock says.
+func (w *world) adopt(key modelKey, generation, about int64) {
+	for i, e := range w.issued[modelApp] {
+		if e.counter == key.name && e.window == key.window && e.generation == about && generation != about &&
+			max(generation-about, about-generation) < clockError.Milliseconds()+w.stepped.Milliseconds() {
+			w.issued[modelApp][i].generation = generation
+		}
+	}
+}

@@ -1,0 +1,470 @@
+package limits
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// world is one run of the model: gateways, their store, WeChat, and every call there ever was.
+//
+// There are three clocks. Running time is that of the bubble: laws about how long something may take
+// use it. The true time is running time and the jumps of all clocks; WeChat uses it, and the hosts
+// with a skew. The store's clock has an offset that may change.
+type world struct {
+	zone      *time.Location
+	jump      atomic.Int64 // ns by which all clocks were set forward
+	suspended atomic.Int64 // ns by which only the wall clocks were: the hosts stood still
+	inFlight  sync.WaitGroup
+
+	texts   map[string]string // the quotas of the fleet's table
+	seed    bool              // a day begins with WeChat's own count
+	rtt     time.Duration
+	skew    time.Duration // between the hosts
+	started int
+
+	mu       sync.Mutex // covers what follows, and the store, its handles and WeChat
+	store    *modelStore
+	wechat   *modelWeChat
+	gateways []*modelGateway
+	dead     []*modelGateway
+	calls    map[string][]*modelCall // by app and counter
+	issued   map[string][]issued     // generations, by app
+	latches  map[modelKey]*modelLatch
+	extra    map[modelKey]issued    // the calls that WeChat told a generation began with
+	around   map[modelKey]int64     // calls around the gateways
+	asked    map[modelKey]bool      // counters that WeChat's own count may have raised
+	full     map[modelKey]int64     // counters that WeChat said are used up, with their limit
+	epoch    map[string]time.Time   // when an app was forgotten last
+	forgot   map[string][]time.Time // when a gateway forgot an app, by gateway and app
+	stepped  time.Duration          // by how much the store's clock was set in all
+	outage   time.Time              // when the store went away last, running time
+	day      string                 // of the last step
+	month    string
+	occurred map[string]int
+	trace    []func() string
+	broken   string // the first law that was broken
+}
+
+// issued is a generation that a clear has begun.
+type issued struct {
+	counter    string // "": the whole app
+	window     string
+	generation int64
+	calls      int64     // that it began with
+	sent       time.Time // running time
+}
+
+// modelLatch is what the model knows of the 45009s of a window and generation.
+type modelLatch struct {
+	times   int
+	set     time.Time // running time
+	until   int64     // the store's clock: it must be over by then
+	since   int64     // the store's clock when it was set
+	settled time.Time // when it was known to be a minute's, running time
+	before  int       // times until then
+}
+
+// modelGateway is one process.
+type modelGateway struct {
+	name    string
+	ended   bool // it was closed, and had reported everything
+	h       *modelHandle
+	l       *Limiter
+	skew    time.Duration
+	born    time.Time // running time
+	bornAt  time.Time // the store's clock
+	dead    bool
+	texts   map[string]string // the quotas of its table
+	tables  []tableSince
+	active  map[string]time.Time // when there was something about an app and counter, running time
+	latched map[string]time.Time // when the first 45009 of a counter ended, which surely latches it, running time
+	quota   map[string]time.Time // when the last one did
+	lost    time.Time            // the last StoreLost
+	sawLoss time.Time            // when an answer last told it of lost writes, running time
+	losses  []time.Time          // all of them
+	dropped map[string]time.Time // when it may have forgotten an app last, running time
+}
+
+type tableSince struct {
+	at  time.Time // running time
+	set *Ruleset  // nil: the app is not configured
+}
+
+// modelCall is one call from its Take on.
+type modelCall struct {
+	g       *modelGateway
+	app     string
+	path    string
+	caller  string
+	rule    *Rule
+	base    string // its counter
+	began   time.Time
+	taken   time.Time
+	verdict Verdict
+	day     string // the windows that it was counted in
+	month   string
+	dayEnd  time.Time
+	edge    bool  // so close to a window's end that it may be counted in another one
+	told    int64 // the generation that its gateway knew when it was taken
+	probe   bool
+	said    bool      // the store knows of it
+	sent    bool      // it left
+	months  bool      // its gateway counts the month, though the rule may have no figure now
+	over    bool      // it ended
+	back    bool      // it was given back
+	maybe   bool      // its gateway may have lost it
+	endedAt int64     // the store's clock
+	endedIn time.Time // running time
+
+	ran      bool   // WeChat executed it
+	ranDay   string // in this day of WeChat's
+	ranMonth string
+	clears   int // after so many clears of the account
+	ranAt    time.Time
+}
+
+const modelApp, otherApp = "wx1", "wx2"
+
+// now is the true time.
+func (w *world) now() time.Time {
+	return time.Now().Add(time.Duration(w.jump.Load() + w.suspended.Load()))
+}
+
+// hostNow is the clock of a host. Its monotonic reading, which a bubble's clock has not, knows nothing of
+// the time that the host was suspended.
+func (w *world) hostNow(skew time.Duration) (t time.Time) {
+	now := w.now().Add(skew)
+	reading := (*struct {
+		wall uint64
+		ext  int64
+		loc  *time.Location
+	})(unsafe.Pointer(&t)) // as package time lays it out: 1 bit, seconds since 1885, and nanoseconds
+	reading.wall = 1<<63 | uint64(now.Unix()-year1885)<<30 | uint64(now.Nanosecond())
+	reading.ext = int64(time.Since(bubbleStart)) + w.jump.Load() + int64(skew)
+	return t
+}
+
+var (
+	year1885    = time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	bubbleStart = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// at records something for the trace of a failure.
+func (w *world) note(format string, args ...any) {
+	if w.broken != "" {
+		return
+	}
+	at := w.now().In(w.zone)
+	w.trace = append(w.trace, func() string { return at.Format("02 15:04:05.000 ") + fmt.Sprintf(format, args...) })
+}
+
+// saw counts an event that every run of the model must have.
+func (w *world) saw(event string) { w.occurred[event]++ }
+
+// broke records that a law was broken.
+func (w *world) broke(format string, args ...any) {
+	if w.broken == "" {
+		w.note("BROKEN: "+format, args...)
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// spawn runs something beside the steps. What panics breaks a law.
+func (w *world) spawn(f func()) {
+	w.inFlight.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.broke("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		f()
+	})
+}
+
+// window returns the name of the window of a time by the store's clock.
+func (w *world) window(p Period, store time.Time) Window { return windowAt(p, store, w.zone) }
+
+// start starts a gateway with the table that the fleet has.
+func (w *world) start(skew time.Duration) *modelGateway {
+	w.started++
+	name := fmt.Sprintf("g%d.", w.started)
+	g := &modelGateway{
+		name: name, h: w.store.handle(name, w.rtt), skew: skew, born: time.Now(), bornAt: w.store.now(), texts: maps.Clone(w.texts),
+		active: make(map[string]time.Time), latched: make(map[string]time.Time), quota: make(map[string]time.Time), dropped: make(map[string]time.Time),
+	}
+	o := Options{Counters: g.h, Now: func() time.Time { return w.hostNow(skew) }, Observe: func(e Event) { w.observed(g, e) }}
+	if w.seed {
+		o.Look = func(ctx context.Context, app string, match Match) (int64, bool) {
+			if !g.h.wait(ctx, 50*time.Millisecond) {
+				return 0, false
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.saw("seed")
+			return w.wechat.asked(app, match.Counter), true
+		}
+	}
+	g.l = New(o)
+	g.configure(w, true)
+	return g
+}
+
+// observed checks what a gateway tells an operator. It may be called with any lock but the world's.
+func (w *world) observed(g *modelGateway, e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.saw("event " + e.Kind.String())
+	w.note("%s: %s %s", g.name, e.Kind, e.Counter)
+	if e.Kind == StoreLost {
+		if now := time.Now(); now.Sub(g.lost) < 990*time.Millisecond {
+			w.broke("%s: StoreLost twice within a second", g.name)
+		} else {
+			g.lost = now
+		}
+	}
+	if e.App == otherApp && (e.Kind == RuleLatched || e.Kind == RuleUnlatched) {
+		w.broke("%s: %s of an app that WeChat never refused", g.name, e.Kind)
+	}
+}
+
+// modelTable is the quotas that a run begins with, by rule, but for those that it draws.
+var modelTable = []struct{ rule, path string }{
+	{"small", "/cgi-bin/small"},
+	{"large", "/cgi-bin/large"},
+	{"both", "/cgi-bin/both"},
+	{"shared", "/cgi-bin/shared"},
+	{"free", "/cgi-bin/free"},
+	{"each", "/cgi-bin/each/*"},
+	{"other", "/cgi-bin/other/*"},
+	{"clear", "/cgi-bin/clear_quota"},
+}
+
+// configure gives a gateway the rules of its quotas, or takes the app out of its configuration.
+func (g *modelGateway) configure(w *world, with bool) {
+	var rules []*Rule
+	for _, row := range modelTable {
+		budget, err := ParseBudget(strings.Split(g.texts[row.rule], " ")...)
+		if err != nil {
+			panic(err)
+		}
+		r := &Rule{Name: row.rule, Paths: []string{row.path}, Budget: budget, OnError: StoreErrorRefuse}
+		switch row.rule {
+		case "large":
+			r.OnError = StoreErrorLocal
+		case "shared":
+			share, err := ParseBudget(g.texts["share"])
+			if err != nil {
+				panic(err)
+			}
+			r.Shares = map[string]Budget{"crm": share}
+		}
+		rules = append(rules, r)
+	}
+	table := &Table{Zone: w.zone, Profiles: map[string]*Profile{"p": {Name: "p", Rules: rules}}}
+	set, err := table.Rules("p", nil)
+	if err != nil {
+		panic(err)
+	}
+	apps := map[string]*Ruleset{otherApp: set}
+	if with {
+		apps[modelApp] = set
+	} else {
+		set = nil
+	}
+	g.l.Configure(apps, nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g.tables = append(g.tables, tableSince{time.Now(), set})
+}
+
+// figure is one counter of a call with its limit; noLimit: it has none.
+type figure struct {
+	counter string
+	period  Period
+	limit   int64
+}
+
+// figuresOf returns the counters of a call by a table.
+func figuresOf(rule *Rule, base, caller string) (f []figure) {
+	for _, q := range rule.Budget.Quotas {
+		f = append(f, figure{base, q.Period, q.Limit})
+	}
+	if len(f) == 0 {
+		f = append(f, figure{base, Day, noLimit})
+	}
+	if share, ok := rule.Shares[caller]; ok && caller != "" {
+		f = append(f, figure{base + "@" + caller, Day, share.Quotas[0].Limit})
+	}
+	return f
+}
+
+// limited reports whether a call has a figure at all.
+func limited(f []figure) bool {
+	return slices.ContainsFunc(f, func(x figure) bool { return x.limit < noLimit })
+}
+
+// ruleIn returns the rule of a call in the table that its gateway has now.
+func (c *modelCall) ruleNow() *Rule {
+	if set := c.g.tables[len(c.g.tables)-1].set; set != nil {
+		return set.Rule(c.rule.Name)
+	}
+	return nil
+}
+
+// touch notes that a gateway has something to report about a counter.
+func (g *modelGateway) touch(app, base string) { g.active[app+" "+base] = time.Now() }
+
+// told is the generation of a counter of the day that a gateway knows.
+func (g *modelGateway) told(app, day, name string) int64 {
+	return g.h.heard[modelKey{app, day, name}].generation
+}
+
+// alive returns a gateway by its number.
+func (w *world) alive(n int) *modelGateway { return w.gateways[n%len(w.gateways)] }
+
+// kill ends a process as kill -9 does.
+func (w *world) kill(g *modelGateway) {
+	w.mu.Lock()
+	g.dead, g.h.dead = true, true
+	for _, calls := range w.calls {
+		for _, c := range calls {
+			if c.g == g && (!c.said || c.back || c.told < g.told(c.app, c.day, c.base)) { // or it is carried over a clear
+				c.maybe = true
+			}
+		}
+	}
+	w.dead = append(w.dead, g)
+	w.mu.Unlock()
+	_ = g.l.Close(context.Background()) // nothing of it reaches the store
+}
+
+// modelOutcome is what becomes of a call that is sent.
+type modelOutcome struct {
+	end  ending
+	dial time.Duration // until it leaves
+	way  time.Duration // to WeChat, and back
+	asks bool          // a 45009 has the gateway ask which limit it is
+}
+
+type ending uint8
+
+const (
+	endsWell        ending = iota
+	endsBack               // it never leaves
+	endsOther              // another errcode
+	endsNone               // no answer
+	endsUnknownPath        // 40066, for a path inside a /*
+)
+
+// take takes one call, and reports whether it may be sent.
+func (w *world) take(g *modelGateway, app, path, caller string) (c *modelCall, d Decision, hold Hold, sent bool) {
+	set := g.l.Rules(app)
+	if set == nil {
+		return nil, d, hold, false
+	}
+	match := set.Match(path)
+	c = &modelCall{g: g, app: app, path: path, caller: caller, rule: match.Rule, base: match.Counter, began: time.Now()}
+	w.mu.Lock()
+	if g.dead {
+		w.mu.Unlock()
+		return nil, d, hold, false
+	}
+	g.touch(app, match.Counter)
+	w.mu.Unlock()
+	d, hold = g.l.Take(context.Background(), Call{App: app, Caller: caller, Match: match})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.taken = time.Now()
+	w.took(c, d)
+	return c, d, hold, d.Verdict.Sent() && !g.dead
+}
+
+// call makes one call, from Take to its end.
+func (w *world) call(g *modelGateway, app, path, caller string, o modelOutcome) {
+	c, d, hold, sent := w.take(g, app, path, caller)
+	if !sent {
+		return
+	}
+	time.Sleep(o.dial)
+	if o.end == endsBack || !d.Deadline.IsZero() && Past(w.hostNow(g.skew), d.Deadline) {
+		if w.ended(c, true, 0) {
+			hold.GiveBack()
+		}
+		return
+	}
+	w.mu.Lock()
+	c.sent = !g.dead
+	w.mu.Unlock()
+	if !c.sent {
+		return // it stays counted, and nothing runs
+	}
+	time.Sleep(o.way)
+	w.mu.Lock()
+	code := w.wechat.run(c, o)
+	w.mu.Unlock()
+	time.Sleep(o.way)
+	if w.ended(c, code == errcodeInvalidURL && strings.Contains(c.base, ":/"), code) {
+		hold.Done(code)
+	}
+	if code == errcodeQuota && o.asks && app == modelApp {
+		w.spawn(func() { w.ask(g, c.base, 0, 0) })
+	}
+}
+
+// ended notes the end of a call, just before its gateway does. It reports false when there is no
+// gateway any more.
+func (w *world) ended(c *modelCall, back bool, code int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.g.touch(c.app, c.base)
+	if c.g.dead {
+		return false
+	}
+	c.over, c.back, c.endedAt, c.endedIn = true, back, w.store.now().UnixMilli(), time.Now()
+	if back {
+		w.saw("given back")
+		w.swap(c)
+	}
+	w.note("%s: %s ended, given back %t, errcode %d", c.g.name, c.base, back, code)
+	key := modelKey{c.app, c.day, c.base}
+	switch h, ok := c.g.h.heard[key]; {
+	case code == errcodeQuota:
+		w.latched(c)
+	case ok && c.probe && code != errcodeNone && !back:
+		h.latch = Latch{}
+		c.g.h.heard[key] = h
+		delete(c.g.latched, c.app+" "+c.base)
+	}
+	return true
+}
+
+// swap has another call take the place that a call which was given back has in what is reported.
+func (w *world) swap(c *modelCall) {
+	for _, f := range figuresOf(c.rule, c.base, c.caller) {
+		for _, o := range w.calls[c.app+" "+f.counter] {
+			if c.said && !o.said && o.g == c.g && !o.back && o.in(f.period, c.window(f.period)) {
+				c.said, o.said = false, true
+			}
+		}
+	}
+}
+
+// count returns how many calls of a counter there are.
+func (w *world) count(app, counter string, is func(*modelCall) bool) (n int64) {
+	for _, c := range w.calls[app+" "+counter] {
+		if is(c) {
+			n++
+		}
+	}
+	return n
+}
