@@ -254,11 +254,8 @@ func TestExpiredWindowsAreDropped(t *testing.T) {
 		s.losses.Store(0)
 		before := s.ways[0].sent.Load()
 		time.Sleep(time.Minute)
-		if n := s.ways[0].sent.Load() - before; n > 5 {
-			s.t.Errorf("%d requests in a minute without a call", n)
-		}
-		if n := s.losses.Load(); n > 2 {
-			s.t.Errorf("a loss was observed %d times", n)
+		if n, losses := s.ways[0].sent.Load()-before, s.losses.Load(); n > 1 || losses > 1 {
+			s.t.Errorf("%d requests and %d losses in a minute without a call, want one, about the month", n, losses)
 		}
 	})
 }
