@@ -239,17 +239,19 @@ func TestRequestsOfClosedCounters(t *testing.T) {
 func TestExpiredWindowsAreDropped(t *testing.T) {
 	set := func(t *testing.T) *Ruleset {
 		t.Helper()
-		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/day", "500/month"))
+		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/day", "500/month"), rule("c", "/cgi-bin/c", "unknown"))
 	}
 	atSeam(t, 1, set, func(s *seam) {
 		for _, path := range []string{"/cgi-bin/a", "/cgi-bin/b"} {
-			d := take(s.t, s.limiters[0], "wx1", path)
-			d.Done(0)
+			take(s.t, s.limiters[0], "wx1", path).Done(0)
+		}
+		time.Sleep(2 * time.Second)
+		s.ways[0].down.Store(true)
+		for range 3 { // counted without the store, and never reported
+			take(s.t, s.limiters[0], "wx1", "/cgi-bin/c").Done(0)
 		}
 		time.Sleep(3 * 24 * time.Hour)
 		s.store.flush() // it keeps a window for a day
-		s.ways[0].down.Store(true)
-		time.Sleep(5 * time.Second)
 		s.ways[0].down.Store(false)
 		s.losses.Store(0)
 		before := s.ways[0].sent.Load()
