@@ -11,13 +11,9 @@ type block struct {
 	left        int64
 	generations []int64 // of the group's counters, when the block was granted
 	deadline    time.Time
-	until       time.Duration // deadline, by moment.since
-	end         int64         // deadline, by the store's clock, which goes on while a host is suspended
+	until       time.Duration // deadline, by moment.since. A day that ended while the host was suspended has another group
 	used        time.Duration // when the block was last used, by moment.since
 }
-
-// past reports whether the block's window is over.
-func (b *block) past(now moment) bool { return now.since >= b.until || now.store >= b.end }
 
 // idleAt is when a block that is not used any more goes back.
 func (b *block) idleAt() time.Duration { return min(b.used+quietTime, b.until) }
@@ -48,10 +44,9 @@ func (d *recent) wish() int64 { return max(d.before, d.calls) }
 // keepBlock keeps the block that came with an answer.
 func (m *meter) keepBlock(g *group, n int64, deadline time.Time, now moment) {
 	m.releaseBlock(g)
-	left := deadline.Sub(now.at)
 	g.block = block{
 		left: n, generations: make([]int64, len(g.counters)), used: now.since,
-		deadline: deadline, until: now.since + left, end: now.store + left.Milliseconds(),
+		deadline: deadline, until: now.since + deadline.Sub(now.at),
 	}
 	for i, c := range g.counters {
 		g.block.generations[i] = c.generation
@@ -87,7 +82,7 @@ func (m *meter) releaseCleared() {
 // releaseIdle gives back the blocks that were not used for a second, or all.
 func (m *meter) releaseIdle(now moment, all bool) {
 	for _, g := range m.groups {
-		if all || now.since >= g.block.idleAt() || g.block.past(now) {
+		if all || now.since >= g.block.idleAt() {
 			m.releaseBlock(g)
 		}
 	}

@@ -189,7 +189,7 @@ func (m *meter) decide(g *group, n int64, now moment) (verdict Verdict, by *coun
 		for _, c := range g.counters {
 			c.own.local += n
 		}
-	case g.block.left >= n && !g.block.past(now):
+	case g.block.left >= n && now.since < g.block.until:
 		g.block.left -= n
 		g.block.used = now.since
 		for _, c := range g.counters {
