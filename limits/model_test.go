@@ -15,13 +15,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The model drives one to three real limiters over a store in memory and a WeChat with its own count,
+// TestModel drives one to three real limiters over a store in memory and a WeChat with its own count,
 // with every event that can change a count. Its laws are those of the protocol's section 7: that WeChat
 // never executes more calls than a limit, that at rest the store has counted exactly the calls there
 // were, that no call is refused without a reason, and that nothing is asked for nothing. They stand in
 // modellaws_test.go and modelrest_test.go, and go by what WeChat executed and the store holds.
 //
-// WXPROXY_MODEL_CASES says how many runs there are; 500 by default. Every kind of event must have
+// WXPROXY_MODEL_CASES is the number of runs; 500 by default. Every kind of event must have
 // occurred in them.
 func TestModel(t *testing.T) {
 	cases := "500"
@@ -122,10 +122,12 @@ type modelStep struct {
 	pause time.Duration
 }
 
+// GoString is how a failure prints a step.
 func (s modelStep) GoString() string {
 	return fmt.Sprintf("\n\t{%s, g %d, a %d, b %d, after %s}", s.kind, s.g, s.a, s.b, s.pause)
 }
 
+// modelStepKind is the kind of an event.
 type modelStepKind uint8
 
 const (
@@ -173,6 +175,7 @@ var weights = [steps]int{
 	forgetsOne: 1, midnights: 3,
 }
 
+// weighted has each kind as often as it is drawn.
 var weighted = func() (kinds []modelStepKind) {
 	for k, n := range weights {
 		for range n {
@@ -182,8 +185,10 @@ var weighted = func() (kinds []modelStepKind) {
 	return kinds
 }()
 
+// pauses are the times between events.
 var pauses = []time.Duration{0, 3 * time.Millisecond, 30 * time.Millisecond, 120 * time.Millisecond, 400 * time.Millisecond, 1100 * time.Millisecond, 2500 * time.Millisecond, 6 * time.Second, 61 * time.Second}
 
+// drawModelStep draws one event.
 var drawModelStep = rapid.Custom(func(t *rapid.T) modelStep {
 	return modelStep{
 		kind:  rapid.SampledFrom(weighted).Draw(t, "kind"),
@@ -229,7 +234,7 @@ func (s scenario) run() *world {
 		w.calendar()
 		w.store.snapshot()
 		stop := w.broken != ""
-		w.saw(x.kind.String())
+		w.occurs(x.kind.String())
 		w.mu.Unlock()
 		if stop {
 			break
@@ -248,10 +253,10 @@ func (w *world) calendar() {
 	now := w.store.now()
 	day, month := w.window(Day, now).Name, w.window(Month, now).Name
 	if w.day != "" && day > w.day {
-		w.saw("midnight")
+		w.occurs("midnight")
 	}
 	if w.month != "" && month > w.month {
-		w.saw("month's end")
+		w.occurs("month's end")
 	}
 	w.day, w.month = day, month
 }
@@ -341,7 +346,7 @@ func (w *world) remainder() {
 		}
 		for _, g := range w.gateways {
 			if data := w.store.data[modelWindowKey{modelApp, day.Name}]; data != nil &&
-				g.told(modelApp, day.Name, row.rule) < max(data.generation, data.records[row.rule].Generation) {
+				g.knows(modelApp, day.Name, row.rule) < max(data.generation, data.records[row.rule].Generation) {
 				left = noLimit // it will carry calls
 			}
 			if set == nil || g.l.Rules(modelApp) == nil || g.texts[row.rule] != w.gateways[0].texts[row.rule] {
@@ -358,7 +363,7 @@ func (w *world) remainder() {
 			time.Sleep(1200 * time.Millisecond) // blocks of others go back
 		}
 		w.mu.Lock()
-		w.saw("remainder")
+		w.occurs("remainder")
 		if n := w.count(modelApp, row.rule, func(c *modelCall) bool { return c.ran }) - before; n != left {
 			w.broke("%d calls of %s were left, and %d were executed", left, row.rule, n)
 		}

@@ -21,9 +21,9 @@ type modelCall struct {
 	month   string
 	dayEnd  time.Time
 	edge    bool  // so close to a window's end that it may be counted in another one
-	told    int64 // the generation that its gateway knew when it was taken
+	knew    int64 // the generation that its gateway knew when it was taken
 	probe   bool
-	said    bool      // the store knows of it
+	stored  bool      // the store knows of it
 	sent    bool      // it left
 	months  bool      // its gateway counts the month, though the rule may have no figure now
 	over    bool      // it ended
@@ -47,6 +47,7 @@ type modelOutcome struct {
 	asks bool          // a 45009 has the gateway ask which limit it is
 }
 
+// ending is how a call ends.
 type ending uint8
 
 const (
@@ -123,17 +124,17 @@ func (w *world) ended(c *modelCall, back bool, code int) bool {
 	}
 	c.over, c.back, c.endedAt, c.endedIn = true, back, w.store.now().UnixMilli(), time.Now()
 	if back {
-		w.saw("given back")
+		w.occurs("given back")
 		w.swap(c)
 	}
 	w.note("%s: %s ended, given back %t, errcode %d", c.g.name, c.base, back, code)
 	key := modelKey{c.app, c.day, c.base}
-	switch h, ok := c.g.h.heard[key]; {
+	switch h, ok := c.g.h.answers[key]; {
 	case code == errcodeQuota:
 		w.latched(c)
 	case ok && c.probe && code != errcodeNone && !back:
 		h.latch = Latch{}
-		c.g.h.heard[key] = h
+		c.g.h.answers[key] = h
 		delete(c.g.latched, c.app+" "+c.base)
 	}
 	return true
@@ -143,8 +144,8 @@ func (w *world) ended(c *modelCall, back bool, code int) bool {
 func (w *world) swap(c *modelCall) {
 	for _, f := range figuresOf(c.rule, c.base, c.caller) {
 		for _, o := range w.calls[c.app+" "+f.counter] {
-			if c.said && !o.said && o.g == c.g && !o.back && o.in(f.period, c.window(f.period)) {
-				c.said, o.said = false, true
+			if c.stored && !o.stored && o.g == c.g && !o.back && o.in(f.period, c.window(f.period)) {
+				c.stored, o.stored = false, true
 			}
 		}
 	}

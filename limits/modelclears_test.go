@@ -17,14 +17,14 @@ func (w *world) clearQuota(g *modelGateway, x modelStep) {
 	if x.b%4 == 3 {
 		path, base = "/cgi-bin/small", "small"
 		w.mu.Lock()
-		w.saw("clear of a path")
+		w.occurs("clear of a path")
 		w.mu.Unlock()
 	}
 	way := [...]time.Duration{3 * time.Millisecond, 150 * time.Millisecond, 900 * time.Millisecond}[x.b%3]
 	kind := [...]string{"granted", "granted", "refused", "lost", "not carried out"}[x.a%5]
 	time.Sleep(way)
 	w.mu.Lock()
-	w.saw("clear " + kind)
+	w.occurs("clear " + kind)
 	if c.sent = !g.dead; !c.sent {
 		w.mu.Unlock()
 		return
@@ -63,6 +63,15 @@ func (w *world) clearQuota(g *modelGateway, x modelStep) {
 		w.mu.Unlock()
 		g.l.Clear(modelApp, d.Counted, path)
 		hold.Done(0)
+		w.mu.Lock()
+		if d.Counted <= before && w.storeGeneration(day, base) == before+1 { // the store's clock was set back
+			for i, e := range w.issued[modelApp] {
+				if e.generation == d.Counted && e.counter == base {
+					w.issued[modelApp][i].generation = before + 1
+				}
+			}
+		}
+		w.mu.Unlock()
 		if latest { // and not one that was answered after a later one
 			w.clearIsKnown(g, base, day, before)
 		}
@@ -93,10 +102,10 @@ func (w *world) issue(g *modelGateway, base, day string, at, calls int64, sent t
 	for _, e := range w.issued[modelApp] {
 		latest = latest && e.sent.Add(50*time.Millisecond).Before(sent)
 	}
-	w.issued[modelApp] = append(w.issued[modelApp], issued{base, day, at, calls, sent})
-	for key, h := range g.h.heard {
+	w.issued[modelApp] = append(w.issued[modelApp], issued{base, day, at, calls, sent, false, g})
+	for key, h := range g.h.answers {
 		if key.app == modelApp && key.window == day && (base == "" || base == key.name) && h.generation < at {
-			g.h.heard[key] = modelHeard{at: h.at, generation: at}
+			g.h.answers[key] = modelAnswer{at: h.at, generation: at}
 			delete(g.latched, modelApp+" "+key.name)
 		}
 	}
@@ -157,19 +166,23 @@ func (w *world) ask(g *modelGateway, base string, how int, lost int64) {
 	case gone:
 		w.mu.Unlock()
 	case lost > 0 && used*2 < after.Used && lost > after.Generation:
-		w.saw("ClearTo")
+		w.occurs("ClearTo")
 		key.window = w.window(Day, time.UnixMilli(atStore)).Name
 		w.issue(g, base, key.window, atStore, used, asked)
-		w.extra[key] = issued{base, key.window, atStore - clockError.Milliseconds(), used, asked}
+		w.extra[key] = issued{base, key.window, atStore - clockError.Milliseconds(), used, asked, false, g}
 		w.note("%s: ClearTo %s %d", g.name, base, used)
 		w.mu.Unlock()
-		_ = g.l.ClearTo(ctx, modelApp, match, began, used) // the store may be away
+		err := g.l.ClearTo(ctx, modelApp, match, began, used)
 		w.mu.Lock()
-		w.adopt(key, g.h.heard[key].generation, atStore)
+		stored := w.storeGeneration(key.window, base)
+		if off := max(stored-atStore, atStore-stored); err == nil && off < (clockError+w.stepped).Milliseconds() {
+			w.extra[key] = issued{base, key.window, stored, used, asked, true, g}
+			w.adopt(key, stored, atStore)
+		}
 		w.mu.Unlock()
 	case l != nil && l.times > 0 && w.generation(modelApp, key.window, base) == after.Generation:
 		usedUp := quota > 0 && used >= quota
-		w.saw(fmt.Sprintf("SettleLatch %t", usedUp))
+		w.occurs(fmt.Sprintf("SettleLatch %t", usedUp))
 		if usedUp && after.Latched {
 			l.until, l.times = w.window(Day, store).End.UnixMilli(), 4
 			l.set, l.since = time.Now(), store.UnixMilli()
@@ -185,18 +198,18 @@ func (w *world) ask(g *modelGateway, base string, how int, lost int64) {
 		}
 		w.mu.Unlock()
 	default:
-		w.saw("Raise")
+		w.occurs("Raise")
 		w.note("%s: Raise %s %d", g.name, base, used)
 		w.mu.Unlock()
 		if errors.Is(g.l.Raise(ctx, modelApp, match, used, began), ErrTooEarly) {
 			w.mu.Lock()
-			w.saw("raise too early")
+			w.occurs("raise too early")
 			w.mu.Unlock()
 		}
 	}
 }
 
-// adopt notes the generation that a ClearTo has begun, which its gateway's clock says.
+// adopt notes the generation that a ClearTo has begun, by its gateway's clock.
 func (w *world) adopt(key modelKey, generation, about int64) {
 	for i, e := range w.issued[modelApp] {
 		if e.counter == key.name && e.window == key.window && e.generation == about && generation != about &&

@@ -30,6 +30,7 @@ const (
 	modelPatience = 250 * time.Millisecond
 )
 
+// errModelLost is the error of a request without an answer.
 var errModelLost = errors.New("no answer")
 
 // modelHandle is one gateway's way to the store. Its fields belong to the world's mutex.
@@ -42,18 +43,18 @@ type modelHandle struct {
 	fates    []fate // of the next attempts
 	delay    time.Duration
 	dead     bool
-	newest   map[modelKey]int64      // the last request about a counter of a life
-	beats    []sample                // answers of Heartbeat
-	trouble  time.Time               // when a request last had no proper answer
-	heard    map[modelKey]modelHeard // the last answers
-	lives    map[string]string       // of each app and counter's meter, in the last request
-	asked    map[string][]time.Time  // when there were requests about an app and counter that was not called
-	busy     map[modelKey]bool       // requests under way, by app and counter
-	probes   map[string]int          // turns that were won and not used yet
+	newest   map[modelKey]int64       // the last request about a counter of a life
+	beats    []sample                 // answers of Heartbeat
+	trouble  time.Time                // when a request last had no proper answer
+	answers  map[modelKey]modelAnswer // the last answers
+	lives    map[string]string        // of each app and counter's meter, in the last request
+	asked    map[string][]time.Time   // when there were requests about an app and counter that was not called
+	busy     map[modelKey]bool        // requests under way, by app and counter
+	probes   map[string]int           // turns that were won and not used yet
 }
 
-// modelHeard is the last answer of the store about a counter.
-type modelHeard struct {
+// modelAnswer is the last answer of the store about a counter.
+type modelAnswer struct {
 	at         time.Time
 	generation int64
 	used       int64
@@ -66,13 +67,15 @@ type modelHeard struct {
 	latchedAt  time.Time
 }
 
+// handle returns the way of a gateway with an id to the store.
 func (s *modelStore) handle(id string, rtt time.Duration) *modelHandle {
 	return &modelHandle{
-		s: s, id: id, rtt: rtt, heard: make(map[modelKey]modelHeard), lives: make(map[string]string), newest: make(map[modelKey]int64),
+		s: s, id: id, rtt: rtt, answers: make(map[modelKey]modelAnswer), lives: make(map[string]string), newest: make(map[modelKey]int64),
 		asked: make(map[string][]time.Time), busy: make(map[modelKey]bool), probes: make(map[string]int),
 	}
 }
 
+// Patience implements [Counters].
 func (h *modelHandle) Patience() time.Duration { return modelPatience }
 
 // wait lets time pass, and reports false when the context ends first.
@@ -118,7 +121,7 @@ func (h *modelHandle) send(ctx context.Context, f fate, run func()) error {
 		s.frozen = append(s.frozen, run)
 		return h.fails(ctx, attemptTime, errModelLost)
 	}
-	w.saw("message " + f.String())
+	w.occurs("message " + f.String())
 	switch f {
 	case requestLost:
 		return h.fails(ctx, attemptTime, errModelLost)
@@ -206,12 +209,27 @@ func (h *modelHandle) Exchange(ctx context.Context, r *Request) (*Answer, error)
 		}
 		w.mu.Unlock()
 		var a *Answer
+		given := false // the gateway has given up this attempt
+		unanswered := func() {
+			for _, c := range copied.Counters {
+				h.s.back[modelKey{r.App, copied.Windows[c.Window].Name, c.Name}] += a.Granted + a.Block
+			}
+		}
 		err := h.send(ctx, f, func() {
 			answer := h.s.apply(h, &copied, q, sent)
 			if a == nil {
-				a = answer
+				if a = answer; given {
+					unanswered()
+				}
 			}
 		})
+		if err != nil {
+			w.mu.Lock()
+			if given = true; a != nil {
+				unanswered()
+			}
+			w.mu.Unlock()
+		}
 		var answered *StoreError
 		switch {
 		case err == nil:
@@ -223,7 +241,7 @@ func (h *modelHandle) Exchange(ctx context.Context, r *Request) (*Answer, error)
 			}
 			reply := *a
 			reply.Retried = retried
-			w.heard(h, &copied, &reply, sent)
+			w.answered(h, &copied, &reply, sent)
 			return &reply, nil
 		case retried || ctx.Err() != nil || errors.As(err, &answered):
 			w.mu.Lock()
@@ -246,6 +264,7 @@ func ask[T any](ctx context.Context, h *modelHandle, run func() T) (answer T, er
 	return answer, err
 }
 
+// Heartbeat implements [Counters].
 func (h *modelHandle) Heartbeat(ctx context.Context) (n int64, err error) {
 	n, err = ask(ctx, h, func() int64 {
 		now := h.s.now()
@@ -265,6 +284,7 @@ func (h *modelHandle) Heartbeat(ctx context.Context) (n int64, err error) {
 	return n, nil
 }
 
+// Read implements [Counters].
 func (h *modelHandle) Read(ctx context.Context, queries []Query) (found []map[string]CounterState, err error) {
 	return ask(ctx, h, func() (found []map[string]CounterState) {
 		h.s.expire()
@@ -287,6 +307,7 @@ func (h *modelHandle) Read(ctx context.Context, queries []Query) (found []map[st
 	})
 }
 
+// Probe implements [Counters].
 func (h *modelHandle) Probe(ctx context.Context, app, counter string, gap time.Duration) (won bool, err error) {
 	won, err = ask(ctx, h, func() bool {
 		key := app + " " + counter
@@ -301,11 +322,12 @@ func (h *modelHandle) Probe(ctx context.Context, app, counter string, gap time.D
 		h.s.w.mu.Lock()
 		defer h.s.w.mu.Unlock()
 		h.probes[app+" "+counter]++
-		h.s.w.saw("probe")
+		h.s.w.occurs("probe")
 	}
 	return won && err == nil, err
 }
 
+// Pace implements [Counters].
 func (h *modelHandle) Pace(context.Context, string, string, Pace) (time.Duration, error) {
 	return 0, nil
 }

@@ -32,7 +32,7 @@ func (w *world) generation(app, day, base string) (last int64) {
 func (w *world) took(c *modelCall, d Decision) {
 	g, store := c.g, w.store.now()
 	c.verdict, c.base = d.Verdict, d.Counter
-	w.saw("verdict " + d.Verdict.String())
+	w.occurs("verdict " + d.Verdict.String())
 	w.note("%s: take %s %s: %s, used %d of %d", g.name, c.base, c.caller, d.Verdict, d.Used, d.Quota)
 	if took := c.taken.Sub(c.began); took > modelPatience+700*time.Millisecond || took > modelPatience+20*time.Millisecond && !w.seed {
 		w.broke("%s: Take of %s took %s", g.name, c.base, took)
@@ -47,14 +47,14 @@ func (w *world) took(c *modelCall, d Decision) {
 	c.dayEnd = w.window(Day, counted).End
 	margin := clockError + w.stepped
 	c.edge = w.window(Day, counted.Add(-margin)).Name != w.window(Day, counted.Add(margin)).Name
-	c.told = g.told(c.app, c.day, c.base)
-	h, counts := g.h.heard[modelKey{c.app, c.month, c.base}]
+	c.knew = g.knows(c.app, c.day, c.base)
+	h, counts := g.h.answers[modelKey{c.app, c.month, c.base}]
 	c.months = counts && !h.vague
 	if turn := c.app + " " + c.base; d.Verdict == Pass && g.h.probes[turn] > 0 {
 		g.h.probes[turn]--
 		c.probe = true
 	}
-	c.said = d.Verdict == Pass && limited(figures) && !c.probe
+	c.stored = d.Verdict == Pass && limited(figures) && !c.probe
 	c.maybe = g.dead || slices.ContainsFunc(w.forgot[g.name+c.app], func(at time.Time) bool { return !at.Before(c.began) })
 	w.places(c)
 	w.latchHolds(c, store)
@@ -110,7 +110,7 @@ func (w *world) executed(c *modelCall, t *tally) {
 			switch {
 			case !o.in(f.period, window): // it crossed midnight on the wire
 				excused++
-			case f.period == Day && o.told < generation: // its gateway did not know of the clear
+			case f.period == Day && o.knew < generation: // its gateway did not know of the clear
 				excused++
 			case o.verdict == Degraded, o.edge && w.stepped > 0, o.taken.Before(w.epoch[c.app]):
 				excused++
@@ -164,13 +164,13 @@ func (w *world) grantHolds(c *modelCall, figures []figure) {
 			generation = w.generation(c.app, window, c.base)
 		}
 		granted := c.began // or before, for a block
-		if at := c.g.h.heard[modelKey{c.app, window, f.counter}].granted; at.Before(granted) {
+		if at := c.g.h.answers[modelKey{c.app, window, f.counter}].granted; at.Before(granted) {
 			granted = at
 		}
 		n := w.count(c.app, f.counter, func(o *modelCall) bool {
-			return o.in(f.period, window) && !o.edge && o.said && !o.back && !o.maybe && o.taken.Before(granted) && o.taken.After(w.epoch[c.app]) &&
+			return o.in(f.period, window) && !o.edge && o.stored && !o.back && !o.maybe && o.taken.Before(granted) && o.taken.After(w.epoch[c.app]) &&
 				(f.period == Day || len(o.rule.Budget.Quotas) > 1 || o.rule.Name == "clear") && // a month is counted while the rule has one
-				(generation == 0 || o.told >= generation)
+				(generation == 0 || o.knew >= generation)
 		})
 		if slack := w.store.slack[modelKey{c.app, window, f.counter}]; n >= limit+slack {
 			w.broke("%s: %s was granted with %d calls counted before: the limit is %d, and %d more may be", c.g.name, f.counter, n, limit, slack)
@@ -185,6 +185,9 @@ func (w *world) deadlineHolds(c *modelCall, d Decision, figures []figure, store 
 	}
 	now := w.hostNow(c.g.skew)
 	left := min(d.Deadline.Sub(now), d.Deadline.Round(0).Sub(now.Round(0)))
+	if left < -slackTime {
+		w.broke("%s: %s is granted %s after its deadline", c.g.name, c.base, -left)
+	}
 	first := Month
 	for _, f := range figures {
 		first = min(first, f.period)
@@ -199,13 +202,13 @@ func (w *world) localHolds(c *modelCall, figures []figure) {
 	g := c.g
 	for _, f := range figures {
 		window := c.window(f.period)
-		h := g.h.heard[modelKey{c.app, window, f.counter}]
+		h := g.h.answers[modelKey{c.app, window, f.counter}]
 		if h.vague {
 			continue
 		}
 		if !h.known {
 			margin := clockError + w.stepped
-			if len(g.h.heard) == 0 { // it knows nothing of the store's clock yet
+			if len(g.h.answers) == 0 { // it knows nothing of the store's clock yet
 				margin += w.hostNow(g.skew).Sub(w.store.now()).Abs()
 			}
 			if start := c.dayEnd.AddDate(0, 0, -1); g.bornAt.Add(-margin).After(start) {
@@ -223,7 +226,7 @@ func (w *world) localHolds(c *modelCall, figures []figure) {
 			return o.g == g && o.verdict == Degraded && o.in(f.period, window) && o.taken.After(h.at)
 		})
 		own := w.count(c.app, f.counter, func(o *modelCall) bool {
-			return o.g == g && o.verdict != Degraded && !o.back && o.in(f.period, window) && (f.period == Month || o.told >= h.generation)
+			return o.g == g && o.verdict != Degraded && !o.back && o.in(f.period, window) && (f.period == Month || o.knew >= h.generation)
 		})
 		unused := max(0, h.local-own) // a block that is not used, and what was given back
 		if share := max(0, w.highest(c, f, h.at)-h.used+unused) / gateways; n > share {
@@ -238,7 +241,11 @@ func (w *world) latchHolds(c *modelCall, store time.Time) {
 	if c.probe {
 		return
 	}
-	if h := g.h.heard[key]; store.Add(clockError+w.stepped).UnixMilli() < h.latch.Until && c.began.After(h.latchedAt) {
+	h := g.h.answers[key]
+	if slices.ContainsFunc(w.forgot[g.name+c.app], func(at time.Time) bool { return h.latchedAt.Sub(at) < time.Second }) {
+		return // an answer to what it asked before it forgot the app tells it nothing
+	}
+	if store.Add(clockError+w.stepped).UnixMilli() < h.latch.Until && c.began.After(h.latchedAt) {
 		w.broke("%s: %s passes a latch that ends at %s", g.name, c.base, time.UnixMilli(h.latch.Until).In(w.zone))
 	}
 	if at, ok := g.latched[c.app+" "+c.base]; ok && c.began.After(at) && c.began.Sub(at) < 900*time.Millisecond && !c.edge &&
@@ -263,9 +270,9 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 	if w.troubled(g, troubleTime) || c.taken.Sub(c.began) > time.Second {
 		return
 	}
-	// What memory says is a second old at most.
+	// A refusal from memory rests on an answer of the last second.
 	var last time.Time
-	for key, h := range g.h.heard {
+	for key, h := range g.h.answers {
 		for _, f := range figures {
 			if key.app == c.app && key.name == f.counter && h.at.After(last) {
 				last = h.at
@@ -276,10 +283,10 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 		last = at
 	}
 	if age := c.began.Sub(last); age > time.Second+slackTime/3 {
-		w.broke("%s: %s of %s by what the store said %s ago", g.name, d.Verdict, c.base, age)
+		w.broke("%s: %s of %s by an answer that is %s old", g.name, d.Verdict, c.base, age)
 	}
 	since := c.began.Add(-time.Second - slackTime)
-	edge := len(g.h.heard) == 0 || // its gateway knows nothing of the store's clock yet
+	edge := len(g.h.answers) == 0 || // its gateway knows nothing of the store's clock yet
 		w.window(Day, store.Add(-2*time.Second-w.stepped)).Name != w.window(Day, store.Add(w.stepped)).Name
 	day, month := w.window(Day, store).Name, w.window(Month, store).Name
 	switch d.Verdict {
@@ -337,7 +344,7 @@ func (w *world) refusedByStore(c *modelCall, store time.Time) {
 		return
 	}
 	key := modelKey{c.app, w.window(Day, store).Name, c.base}
-	h := g.h.heard[key]
+	h := g.h.answers[key]
 	if !h.known || h.vague || len(g.h.beats) == 0 || g.h.beats[0].at.Add(25*time.Second).After(w.outage) || h.generation != w.generation(c.app, key.window, c.base) {
 		return
 	}
@@ -374,7 +381,7 @@ func (w *world) places(c *modelCall) {
 	if !isShared(c.base) {
 		return
 	}
-	w.saw("shared counter")
+	w.occurs("shared counter")
 	used := make(map[string]bool)
 	for key, calls := range w.calls {
 		for _, o := range calls {
@@ -395,7 +402,7 @@ func (w *world) latched(c *modelCall) {
 	c.g.quota[c.app+" "+c.base] = time.Now()
 	margin := clockError + w.stepped
 	midnight := w.window(Day, store.Add(-margin)).Name != w.window(Day, store.Add(margin)).Name
-	if day.Name != c.day && len(c.g.h.heard) > 0 && !midnight || isShared(c.base) {
+	if day.Name != c.day && len(c.g.h.answers) > 0 && !midnight || isShared(c.base) {
 		return
 	}
 	key := modelKey{c.app, c.day, c.base}
@@ -405,24 +412,28 @@ func (w *world) latched(c *modelCall) {
 		l = &modelLatch{}
 		w.latches[key] = l
 	}
-	if h := c.g.h.heard[key]; len(c.g.h.heard) > 0 && !w.forgotten(c) && h.latch.At == 0 && l.times == 0 && c.told == c.g.told(c.app, c.day, c.base) {
+	if h := c.g.h.answers[key]; len(c.g.h.answers) > 0 && !w.forgotten(c) && h.latch.At == 0 && l.times == 0 && c.knew == c.g.knows(c.app, c.day, c.base) {
 		c.g.latched[c.app+" "+c.base] = time.Now()
 	}
-	if l.times < l.before && (c.g.h.heard[key].at.Before(l.settled) || w.store.losses[key]) { // its gateway may not know that
+	if l.times < l.before && (c.g.h.answers[key].at.Before(l.settled) || w.store.losses[key]) { // its gateway may not know that
 		l.times = l.before
+	}
+	if h := c.g.h.answers[key].latch; l.times == 1 && !c.taken.After(l.set) && h.Until > h.At {
+		l.times = 2 // its gateway knows an earlier one than that of another gateway just now
 	}
 	if l.times == 0 || c.taken.After(l.set) {
 		l.times++
+		l.set = time.Now()
 	}
-	l.set, l.since = time.Now(), store.UnixMilli()
+	l.since = store.UnixMilli()
 	until := store.Add([...]time.Duration{61 * time.Second, 2 * time.Minute, 4 * time.Minute, 0}[min(l.times-1, 3)])
 	if l.times > 3 {
 		until = day.End
 	}
-	if young := store.Add(-settlingTime + clockError + w.stepped); young.Before(day.Start) || young.UnixMilli() < generation && c.told >= generation {
+	if young := store.Add(-settlingTime + clockError + w.stepped); young.Before(day.Start) || young.UnixMilli() < generation && c.knew >= generation {
 		until = store.Add(61 * time.Second)
 	}
-	if len(c.g.h.heard) == 0 { // its gateway knows nothing of the store's clock yet
+	if len(c.g.h.answers) == 0 { // its gateway knows nothing of the store's clock yet
 		until = until.Add(w.hostNow(c.g.skew).Sub(store).Abs())
 	}
 	l.until = max(l.until, until.UnixMilli())

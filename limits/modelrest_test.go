@@ -52,8 +52,8 @@ func (w *world) of(h *modelHandle) *modelGateway {
 	return nil
 }
 
-// heard takes in an answer that a gateway gets.
-func (w *world) heard(h *modelHandle, r *Request, a *Answer, sent time.Time) {
+// answered takes in an answer that a gateway gets.
+func (w *world) answered(h *modelHandle, r *Request, a *Answer, sent time.Time) {
 	now := time.Now()
 	g := w.of(h)
 	forgotten := g != nil && !sent.After(g.dropped[r.App]) // the gateway may not know any more what it asked
@@ -61,18 +61,18 @@ func (w *world) heard(h *modelHandle, r *Request, a *Answer, sent time.Time) {
 		h.trouble = now
 	}
 	if a.Lost {
-		w.saw("lost writes")
+		w.occurs("lost writes")
 		if g != nil {
-			g.sawLoss, g.losses = now, append(g.losses, now)
+			g.lossSeen, g.losses = now, append(g.losses, now)
 		}
 	}
 	for i, c := range r.Counters {
 		key := modelKey{r.App, r.Windows[c.Window].Name, c.Name}
-		known, state := h.heard[key], a.Counters[i]
+		known, state := h.answers[key], a.Counters[i]
 		if known.vague {
-			known = modelHeard{}
+			known = modelAnswer{}
 		}
-		x := modelHeard{at: now, generation: max(state.Generation, a.Generations[c.Window]), used: state.Used, block: a.Block, local: c.Local + a.Granted + a.Block, latch: state.Latch, latchedAt: now}
+		x := modelAnswer{at: now, generation: max(state.Generation, a.Generations[c.Window]), used: state.Used, block: a.Block, local: c.Local + a.Granted + a.Block, latch: state.Latch, latchedAt: now}
 		x.known = c.Generation == x.generation && state.Version > 0 || known.known && known.generation == x.generation
 		if x.granted = known.granted; a.Granted+a.Block > 0 {
 			x.granted = now
@@ -89,7 +89,7 @@ func (w *world) heard(h *modelHandle, r *Request, a *Answer, sent time.Time) {
 		if x.latch == known.latch {
 			x.latchedAt = known.latchedAt
 		}
-		h.heard[key] = x
+		h.answers[key] = x
 	}
 }
 
@@ -98,11 +98,11 @@ func (w *world) reported(h *modelHandle, key modelKey, sent time.Time) {
 	calls := w.calls[key.app+" "+key.name]
 	for _, c := range calls {
 		if c.g.h == h && !c.taken.After(sent) && (c.day == key.window || c.month == key.window) {
-			c.said = !c.back || c.endedIn.After(sent)
+			c.stored = !c.back || c.endedIn.After(sent)
 		}
 	}
 	for _, c := range calls {
-		if c.g.h == h && c.said && c.back {
+		if c.g.h == h && c.stored && c.back {
 			w.swap(c)
 		}
 	}
@@ -125,21 +125,21 @@ func (w *world) watch() {
 		for life, p := range parts {
 			for _, g := range w.gateways {
 				current, ok := g.h.lives[key.app+" "+key.name]
-				if ok && !g.restates(p.at) && life == g.h.id+current && g.sawLoss.After(p.at) && time.Since(g.sawLoss) > 2500*time.Millisecond &&
+				if ok && !g.restates(p.at) && life == g.h.id+current && g.lossSeen.After(p.at) && time.Since(g.lossSeen) > 2500*time.Millisecond &&
 					!w.troubled(g, troubleTime) && p.at.After(g.dropped[key.app]) && g.l.Rules(key.app) != nil && w.keeps(key.window) &&
 					p.generation >= w.generation(key.app, key.window, ruleCounter(key.name)) {
-					w.broke("%s: saw lost writes %s ago, and has not reported its %d calls of %s", g.name, time.Since(g.sawLoss), p.calls, key.name)
+					w.broke("%s: saw lost writes %s ago, and has not reported its %d calls of %s", g.name, time.Since(g.lossSeen), p.calls, key.name)
 				}
 			}
 		}
 	}
 	for _, calls := range w.calls {
 		for _, c := range calls {
-			if c.said || c.maybe || c.back || c.g.dead || time.Since(c.taken) < 1500*time.Millisecond ||
-				c.told < c.g.told(c.app, c.day, c.base) || w.store.now().Sub(c.dayEnd) > keptTime || w.troubled(c.g, troubleTime) {
+			if c.stored || c.maybe || c.back || c.g.dead || time.Since(c.taken) < 1500*time.Millisecond ||
+				c.knew < c.g.knows(c.app, c.day, c.base) || w.store.now().Sub(c.dayEnd) > keptTime || w.troubled(c.g, troubleTime) {
 				continue
 			}
-			if c.said = w.covered(c); !c.said {
+			if c.stored = w.covered(c); !c.stored {
 				w.broke("%s: a call of %s is not reported after %s", c.g.name, c.base, time.Since(c.taken))
 			}
 		}
@@ -173,15 +173,22 @@ func (w *world) covered(c *modelCall) bool {
 		}
 	}
 	return stored >= w.count(c.app, c.base, func(o *modelCall) bool {
-		return o.g == c.g && !o.back && o.day == c.day && o.told >= generation && !o.taken.After(c.taken)
+		return o.g == c.g && !o.back && o.day == c.day && o.knew >= generation && !o.taken.After(c.taken)
 	})
 }
 
 // atRest checks what the store has counted against the calls there were, while no call is in flight and
 // nothing is on its way.
 func (w *world) atRest() {
-	w.saw("rest")
+	w.occurs("rest")
 	w.store.expire()
+	today := w.window(Day, w.store.now()).Name
+	for _, e := range w.issued[modelApp] {
+		if e.counter == "" && e.window == today && !e.by.dead && e.sent.After(e.by.dropped[modelApp]) && len(w.store.losses) == 0 &&
+			w.storeGeneration(today, "") < e.generation {
+			w.broke("at rest: %s was granted a clear, and the store does not know of it", e.by.name)
+		}
+	}
 	for in, data := range w.store.data {
 		if w.store.now().Sub(data.End) > keptTime {
 			continue
@@ -243,13 +250,13 @@ func (w *world) counted(in modelWindowKey, data *modelWindow, name string) {
 				from, to = 0, 0
 			}
 			// Whether it belongs to the generation. Its gateway may not know that yet, or know of a later one.
-			if known := g.told(in.app, in.window, name); !month && (known < generation || c.over && c.endedAt < max(known, w.generation(in.app, in.window, base))+steps) {
+			if known := g.knows(in.app, in.window, name); !month && (known < generation || c.over && c.endedAt < max(known, w.generation(in.app, in.window, base))+steps) {
 				from = 0
 			}
 			if c.over && c.endedAt < since {
 				from, to = 0, 0
 			}
-			if !month && c.told < generation && c.taken.Before(g.dropped[in.app]) {
+			if !month && c.knew < generation && c.taken.Before(g.dropped[in.app]) {
 				from = 0 // its gateway has forgotten what it could carry
 			}
 			if c.maybe || c.edge || w.losesFigure(c, month) {
@@ -275,12 +282,14 @@ func (w *world) counted(in modelWindowKey, data *modelWindow, name string) {
 	high += w.around[key]
 	if x := w.extra[key]; x.generation > 0 && x.generation <= generation {
 		high += x.calls
-		low += min(x.calls, 0)
+		if x.stored && x.generation == generation && !w.store.losses[key] {
+			low += x.calls
+		}
 	}
 	if w.store.losses[key] {
 		high += w.store.back[key]
 	}
-	for _, c := range w.calls[in.app+" "+name] { // quota/get told them of this day
+	for _, c := range w.calls[in.app+" "+name] { // WeChat has them in its count of this day
 		if (w.around[key] > 0 || w.extra[key].generation > 0 || w.asked[key]) && c.ranDay == in.window && (c.day != in.window || c.taken.Before(w.epoch[in.app])) {
 			high++
 		}
@@ -301,14 +310,14 @@ const carryTime = clockError
 // gateway may have merged what it knows of calls before and after, back to the generation before.
 func (w *world) carries(g *modelGateway, app, name string, generation int64) (since int64) {
 	late := w.count(app, name, func(c *modelCall) bool {
-		return c.g == g && c.told < generation && c.over && c.endedAt >= generation-(carryTime+w.stepped).Milliseconds()-w.suspended.Load()/1e6
+		return c.g == g && c.knew < generation && c.over && c.endedAt >= generation-(carryTime+w.stepped).Milliseconds()-w.suspended.Load()/1e6
 	})
 	if late == 0 {
 		return generation
 	}
 	for _, c := range w.calls[app+" "+name] {
-		if c.g == g && c.told < generation {
-			since = max(since, c.told)
+		if c.g == g && c.knew < generation {
+			since = max(since, c.knew)
 		}
 	}
 	return since

@@ -32,6 +32,11 @@ func (w *world) step(x modelStep) {
 	case failsOver:
 		w.store.failOver(x.a % 3)
 	case clockSteps:
+		if x.b%4 == 3 {
+			w.mu.Unlock()
+			w.clearTwice(g)
+			return
+		}
 		d := [...]time.Duration{300 * time.Millisecond, -300 * time.Millisecond, 1500 * time.Millisecond, -1500 * time.Millisecond}[x.a%4]
 		w.store.offset += d
 		w.stepped += d.Abs()
@@ -88,6 +93,18 @@ func (w *world) longStep(g *modelGateway, x modelStep) {
 	case midnights:
 		w.toMidnight(x)
 	}
+}
+
+// clearTwice has WeChat clear the account before and after the store's clock is set back.
+func (w *world) clearTwice(g *modelGateway) {
+	w.clearQuota(g, modelStep{})
+	w.mu.Lock()
+	w.store.offset -= 4 * time.Second
+	w.stepped += 4 * time.Second
+	w.trouble()
+	w.mu.Unlock()
+	time.Sleep(troubleTime / 2)
+	w.clearQuota(g, modelStep{})
 }
 
 // away takes the store away, if it is there. The world's mutex is held, here and in the next functions.
@@ -215,7 +232,7 @@ func (w *world) restart(g *modelGateway) {
 	g.dead, g.h.dead = true, true
 	for _, calls := range w.calls {
 		for _, c := range calls {
-			c.maybe = c.maybe || c.g == g && !g.ended && (!c.said || c.back)
+			c.maybe = c.maybe || c.g == g && !g.ended && (!c.stored || c.back)
 		}
 	}
 	w.dead = append(w.dead, g)
@@ -232,10 +249,10 @@ func (w *world) takeApart(g *modelGateway, x modelStep) {
 				w.mu.Lock()
 				other.dropped[modelApp] = time.Now()
 				clear(other.h.lives)
-				for key, h := range other.h.heard { // what is reported may be forgotten
+				for key, h := range other.h.answers { // what is reported may be forgotten
 					if key.app == modelApp {
 						h.vague, h.latch = true, Latch{}
-						other.h.heard[key] = h
+						other.h.answers[key] = h
 						delete(other.latched, modelApp+" "+key.name)
 					}
 				}
@@ -251,15 +268,15 @@ func (w *world) lose(g *modelGateway) {
 	g.dropped[modelApp] = time.Now()
 	clear(g.h.lives)
 	w.forgot[g.name+modelApp] = append(w.forgot[g.name+modelApp], time.Now())
-	for key := range g.h.heard {
+	for key := range g.h.answers {
 		if key.app == modelApp {
-			delete(g.h.heard, key)
+			delete(g.h.answers, key)
 			delete(g.latched, modelApp+" "+key.name)
 		}
 	}
 	for _, calls := range w.calls {
 		for _, c := range calls {
-			if c.g == g && c.app == modelApp && (!c.said || !c.over || c.back) {
+			if c.g == g && c.app == modelApp && (!c.stored || !c.over || c.back) {
 				c.maybe = true
 			}
 		}

@@ -26,6 +26,7 @@ type modelStore struct {
 	peaks  map[string]int64   // the largest part of a life, by app, window, counter and life
 }
 
+// modelWindowKey names a window of an app.
 type modelWindowKey struct{ app, window string }
 
 // modelKey names a counter in one window.
@@ -54,6 +55,7 @@ type modelLoss struct {
 	generation int64
 }
 
+// storeState is how the store takes requests.
 type storeState uint8
 
 const (
@@ -128,7 +130,7 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 		full := sent.After(s.lost[key][life].at) || c.Local >= s.lost[key][life].local || h.newest[modelKey{r.App + r.Life, key.window, c.Name}] == q
 		s.reported(key, life, full, a.Granted+a.Block > 0)
 		if a.Block > 0 {
-			s.w.saw("block")
+			s.w.occurs("block")
 		}
 		if c.Generation == records[i].Generation {
 			s.w.reported(h, key, sent)
@@ -194,6 +196,7 @@ func (s *modelStore) wasLatched(key modelKey, since time.Time) bool {
 	return false
 }
 
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -250,6 +253,7 @@ func (s *modelStore) replace(data map[modelWindowKey]*modelWindow) {
 	}
 }
 
+// cutLast splits the field of a part into its counter and life.
 func cutLast(field string) (name, life string) {
 	for i := len(field) - 1; i >= 0; i-- {
 		if field[i] == '|' {

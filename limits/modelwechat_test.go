@@ -39,19 +39,19 @@ func (x *modelWeChat) tally(app, base string) *tally {
 	return t
 }
 
-// used is what quota/get tells.
+// used is what quota/get answers.
 func (x *modelWeChat) used(app, base string) int64 {
 	t := x.tally(app, base)
 	return t.executed + t.around
 }
 
-// asked is what quota/get tells a gateway that may raise its count to it: what others have not reported
+// asked is what quota/get answers a gateway that may raise its count to it: what others have not reported
 // yet is counted twice then.
 func (x *modelWeChat) asked(app, base string) int64 {
 	key := modelKey{app, x.w.window(Day, x.w.store.now()).Name, base}
 	x.w.asked[key] = true
 	x.w.around[key] += x.w.count(app, base, func(c *modelCall) bool {
-		return c.ran && !c.back && c.day == key.window && (!c.said || c.g.told(app, key.window, base) < x.w.generation(app, key.window, base))
+		return c.ran && !c.back && c.day == key.window && (!c.stored || c.g.knows(app, key.window, base) < x.w.generation(app, key.window, base))
 	})
 	x.w.around[key] += x.w.store.missing(key, "") // or has lost
 	yesterday := modelKey{app, x.w.window(Day, x.w.store.now().Add(-24*time.Hour)).Name, base}
@@ -80,7 +80,7 @@ func (x *modelWeChat) run(c *modelCall, o modelOutcome) (code int) {
 	}
 	t := x.tally(c.app, base)
 	if o.end == endsUnknownPath && strings.Contains(c.base, ":") {
-		w.saw("errcode 40066")
+		w.occurs("errcode 40066")
 		return errcodeInvalidURL
 	}
 	now := w.store.now()
@@ -89,11 +89,11 @@ func (x *modelWeChat) run(c *modelCall, o modelOutcome) (code int) {
 	}
 	rule := c.rule.Name
 	if n := x.quota[rule]; n > 0 && c.app == modelApp && t.executed+t.around >= n {
-		w.saw("45009 of a day")
+		w.occurs("45009 of a day")
 		return errcodeQuota
 	}
 	if n := x.minute[rule]; n > 0 && c.app == modelApp && t.inMinute >= n {
-		w.saw("45009 of a minute")
+		w.occurs("45009 of a minute")
 		return errcodeQuota
 	}
 	t.executed++

@@ -38,10 +38,10 @@ type world struct {
 	calls    map[string][]*modelCall // by app and counter
 	issued   map[string][]issued     // generations, by app
 	latches  map[modelKey]*modelLatch
-	extra    map[modelKey]issued    // the calls that WeChat told a generation began with
+	extra    map[modelKey]issued    // the calls that a generation began with, by quota/get
 	around   map[modelKey]int64     // calls around the gateways
 	asked    map[modelKey]bool      // counters that WeChat's own count may have raised
-	full     map[modelKey]int64     // counters that WeChat said are used up, with their limit
+	full     map[modelKey]int64     // counters that a 48006 filled, with their limit
 	epoch    map[string]time.Time   // when an app was forgotten last
 	forgot   map[string][]time.Time // when a gateway forgot an app, by gateway and app
 	stepped  time.Duration          // by how much the store's clock was set in all
@@ -58,8 +58,10 @@ type issued struct {
 	counter    string // "": the whole app
 	window     string
 	generation int64
-	calls      int64     // that it began with
-	sent       time.Time // running time
+	calls      int64         // that it began with
+	sent       time.Time     // running time
+	stored     bool          // the store has it
+	by         *modelGateway // that has to report it
 }
 
 // modelLatch is what the model knows of the 45009s of a window and generation.
@@ -74,30 +76,32 @@ type modelLatch struct {
 
 // modelGateway is one process.
 type modelGateway struct {
-	name    string
-	ended   bool // it was closed, and had reported everything
-	h       *modelHandle
-	l       *Limiter
-	skew    time.Duration
-	born    time.Time // running time
-	bornAt  time.Time // the store's clock
-	dead    bool
-	texts   map[string]string // the quotas of its table
-	tables  []tableSince
-	active  map[string]time.Time // when there was something about an app and counter, running time
-	latched map[string]time.Time // when the first 45009 of a counter ended, which surely latches it, running time
-	quota   map[string]time.Time // when the last one did
-	lost    time.Time            // the last StoreLost
-	sawLoss time.Time            // when an answer last told it of lost writes, running time
-	losses  []time.Time          // all of them
-	dropped map[string]time.Time // when it may have forgotten an app last, running time
+	name     string
+	ended    bool // it was closed, and had reported everything
+	h        *modelHandle
+	l        *Limiter
+	skew     time.Duration
+	born     time.Time // running time
+	bornAt   time.Time // the store's clock
+	dead     bool
+	texts    map[string]string // the quotas of its table
+	tables   []tableSince
+	active   map[string]time.Time // when there was something about an app and counter, running time
+	latched  map[string]time.Time // when the first 45009 of a counter ended, which surely latches it, running time
+	quota    map[string]time.Time // when the last one did
+	lost     time.Time            // the last StoreLost
+	lossSeen time.Time            // when an answer last reported lost writes, running time
+	losses   []time.Time          // all of them
+	dropped  map[string]time.Time // when it may have forgotten an app last, running time
 }
 
+// tableSince is a table from a moment on.
 type tableSince struct {
 	at  time.Time // running time
 	set *Ruleset  // nil: the app is not configured
 }
 
+// modelApp has all the events; otherApp only calls.
 const modelApp, otherApp = "wx1", "wx2"
 
 // now is the true time.
@@ -124,7 +128,7 @@ var (
 	bubbleStart = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// at records something for the trace of a failure.
+// note records something for the trace of a failure.
 func (w *world) note(format string, args ...any) {
 	if w.broken != "" {
 		return
@@ -133,8 +137,8 @@ func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, func() string { return at.Format("02 15:04:05.000 ") + fmt.Sprintf(format, args...) })
 }
 
-// saw counts an event that every run of the model must have.
-func (w *world) saw(event string) { w.occurred[event]++ }
+// occurs counts an event that every run of the model must have.
+func (w *world) occurs(event string) { w.occurred[event]++ }
 
 // broke records that a law was broken.
 func (w *world) broke(format string, args ...any) {
@@ -177,7 +181,7 @@ func (w *world) start(skew time.Duration) *modelGateway {
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.saw("seed")
+			w.occurs("seed")
 			return w.wechat.asked(app, match.Counter), true
 		}
 	}
@@ -186,11 +190,11 @@ func (w *world) start(skew time.Duration) *modelGateway {
 	return g
 }
 
-// observed checks what a gateway tells an operator. It may be called with any lock but the world's.
+// observed checks a gateway's events. It may be called with any lock but the world's.
 func (w *world) observed(g *modelGateway, e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.saw("event " + e.Kind.String())
+	w.occurs("event " + e.Kind.String())
 	w.note("%s: %s %s", g.name, e.Kind, e.Counter)
 	if e.Kind == StoreLost {
 		if now := time.Now(); now.Sub(g.lost) < 990*time.Millisecond {
@@ -280,7 +284,7 @@ func limited(f []figure) bool {
 	return slices.ContainsFunc(f, func(x figure) bool { return x.limit < noLimit })
 }
 
-// ruleIn returns the rule of a call in the table that its gateway has now.
+// ruleNow returns the rule of a call in the table that its gateway has now.
 func (c *modelCall) ruleNow() *Rule {
 	if set := c.g.tables[len(c.g.tables)-1].set; set != nil {
 		return set.Rule(c.rule.Name)
@@ -291,9 +295,9 @@ func (c *modelCall) ruleNow() *Rule {
 // touch notes that a gateway has something to report about a counter.
 func (g *modelGateway) touch(app, base string) { g.active[app+" "+base] = time.Now() }
 
-// told is the generation of a counter that a gateway surely knows.
-func (g *modelGateway) told(app, window, name string) int64 {
-	if h := g.h.heard[modelKey{app, window, name}]; !h.vague {
+// knows returns the generation of a counter that a gateway surely knows.
+func (g *modelGateway) knows(app, window, name string) int64 {
+	if h := g.h.answers[modelKey{app, window, name}]; !h.vague {
 		return h.generation
 	}
 	return 0
@@ -308,7 +312,7 @@ func (w *world) kill(g *modelGateway) {
 	g.dead, g.h.dead = true, true
 	for _, calls := range w.calls {
 		for _, c := range calls {
-			if c.g == g && (!c.said || c.back || c.told < g.told(c.app, c.day, c.base)) { // or it is carried over a clear
+			if c.g == g && (!c.stored || c.back || c.knew < g.knows(c.app, c.day, c.base)) { // or it is carried over a clear
 				c.maybe = true
 			}
 		}

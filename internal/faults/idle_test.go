@@ -91,7 +91,7 @@ func TestOneCallASecondInAnOutage(t *testing.T) {
 	t.Parallel()
 	const quota, calls, refused = 5000, 6, 3
 	f := newFleet(t, setup{gateways: 2, rules: []rule{{"large", textPath, fmt.Sprint(quota, "/day"), ""}, {"small", sendPath, "500/day", ""}}})
-	time.Sleep(21 * time.Second) // a gateway counts the fleet three times, every 10 s, before it goes on alone
+	time.Sleep(26 * time.Second) // a gateway counts the fleet for 20 s, from its first heartbeat that was answered, before it goes on alone
 	large, small := call{path: textPath}, call{path: sendPath}
 	for _, outage := range outages {
 		for _, p := range f.gateways {
