@@ -361,13 +361,17 @@ func (s *Server) run() error {
 	return err
 }
 
-// answers reports whether it is this process, and not another on the same port, that replies.
+// answers reports whether it is this process, and not another on the same port, that replies, with its
+// data loaded.
 func (s *Server) answers(c *redis.Client, pid int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	info, err := c.Info(ctx, "server").Result()
+	info, err := c.Info(ctx).Result()
 	if err != nil {
 		return err
+	}
+	if strings.Contains(info, "\nloading:1\r\n") { // it answers INFO, and no other command yet
+		return errors.New("redis-server is loading its data")
 	}
 	if !strings.Contains(info, "process_id:"+strconv.Itoa(pid)+"\r\n") {
 		return errors.New("another redis-server has the port")
