@@ -116,7 +116,7 @@ func (c *counter) requestLost(now moment) {
 func (c *counter) adopt(generation, at int64, now moment) {
 	c.generation = generation
 	age := time.Duration(now.store-at) * time.Millisecond
-	if age < -time.Second { // the store's clock was set back, so the generation is not the time of the clear
+	if age < -now.margin-clearMargin { // the store's clock was set back, so the generation is not the time of the clear
 		age = noticeTime
 	}
 	ended := c.own.ended.after(now.since - max(0, age) - now.margin - clearMargin)
