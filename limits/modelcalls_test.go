@@ -160,3 +160,18 @@ func (w *world) count(app, counter string, is func(*modelCall) bool) (n int64) {
 	}
 	return n
 }
+
+// hasRoom reports whether the counters of a call have had room for some seconds.
+func (w *world) hasRoom(c *modelCall, store time.Time) bool {
+	for _, f := range figuresOf(c.rule, c.base, c.caller) {
+		if w.store.most(modelKey{c.app, w.window(f.period, store).Name, f.counter}, c.began.Add(-3*time.Second)) >= f.limit {
+			return false
+		}
+	}
+	return true
+}
+
+// forgotten reports whether a call's gateway forgot its app while it was in flight.
+func (w *world) forgotten(c *modelCall) bool {
+	return !c.g.dropped[c.app].Before(c.began) || c.taken.Before(w.epoch[c.app])
+}

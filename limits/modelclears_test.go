@@ -58,8 +58,11 @@ func (w *world) clearQuota(g *modelGateway, x modelStep) {
 			return
 		}
 		day := w.window(Day, time.UnixMilli(d.Counted)).Name
-		before := w.storeGeneration(day, base)
+		before, known := w.storeGeneration(day, base), w.knownGeneration(g, day, base)
 		latest := w.issue(g, base, day, d.Counted, 0, c.taken)
+		if now := w.store.now().UnixMilli(); d.Counted <= before && (before < now+clockError.Milliseconds() || known < before) {
+			latest = false // the clock was set back: and has come up again since, or behind what the gateway knows
+		}
 		w.mu.Unlock()
 		g.l.Clear(modelApp, d.Counted, path)
 		hold.Done(0)
@@ -70,6 +73,7 @@ func (w *world) clearQuota(g *modelGateway, x modelStep) {
 					w.issued[modelApp][i].generation = before + 1
 				}
 			}
+			w.begins(g, base, day, before+1)
 		}
 		w.mu.Unlock()
 		if latest { // and not one that was answered after a later one
@@ -95,6 +99,16 @@ func (w *world) storeGeneration(day, base string) int64 {
 	return max(data.generation, data.records[base].Generation)
 }
 
+// knownGeneration is the last generation of a counter that a gateway knows, or of any for a whole account.
+func (w *world) knownGeneration(g *modelGateway, day, base string) (last int64) {
+	for key := range g.h.answers {
+		if key.app == modelApp && key.window == day && (base == "" || key.name == base) {
+			last = max(last, g.knows(modelApp, day, key.name))
+		}
+	}
+	return last
+}
+
 // issue notes that a gateway begins a new generation by a clear that was sent at a running time. It
 // reports whether that is the last one that was sent.
 func (w *world) issue(g *modelGateway, base, day string, at, calls int64, sent time.Time) (latest bool) {
@@ -103,13 +117,18 @@ func (w *world) issue(g *modelGateway, base, day string, at, calls int64, sent t
 		latest = latest && e.sent.Add(50*time.Millisecond).Before(sent)
 	}
 	w.issued[modelApp] = append(w.issued[modelApp], issued{base, day, at, calls, sent, false, g})
+	w.begins(g, base, day, at)
+	return latest
+}
+
+// begins notes that a gateway knows of a new generation, in which it has no answer yet.
+func (w *world) begins(g *modelGateway, base, day string, generation int64) {
 	for key, h := range g.h.answers {
-		if key.app == modelApp && key.window == day && (base == "" || base == key.name) && h.generation < at {
-			g.h.answers[key] = modelAnswer{at: h.at, generation: at}
+		if key.app == modelApp && key.window == day && (base == "" || base == key.name) && h.generation < generation {
+			g.h.answers[key] = modelAnswer{at: h.at, generation: generation}
 			delete(g.latched, modelApp+" "+key.name)
 		}
 	}
-	return latest
 }
 
 // clearIsKnown checks that the store has a new generation within a second of a granted clear.

@@ -51,6 +51,7 @@ type modelHandle struct {
 	asked    map[string][]time.Time   // when there were requests about an app and counter that was not called
 	busy     map[modelKey]bool        // requests under way, by app and counter
 	probes   map[string]int           // turns that were won and not used yet
+	probing  int                      // turns that are asked for now
 }
 
 // modelAnswer is the last answer of the store about a counter.
@@ -309,6 +310,9 @@ func (h *modelHandle) Read(ctx context.Context, queries []Query) (found []map[st
 
 // Probe implements [Counters].
 func (h *modelHandle) Probe(ctx context.Context, app, counter string, gap time.Duration) (won bool, err error) {
+	h.s.w.mu.Lock()
+	h.probing++
+	h.s.w.mu.Unlock()
 	won, err = ask(ctx, h, func() bool {
 		key := app + " " + counter
 		now := h.s.now()
@@ -318,9 +322,9 @@ func (h *modelHandle) Probe(ctx context.Context, app, counter string, gap time.D
 		}
 		return won
 	})
-	if err == nil && won {
-		h.s.w.mu.Lock()
-		defer h.s.w.mu.Unlock()
+	h.s.w.mu.Lock()
+	defer h.s.w.mu.Unlock()
+	if h.probing--; err == nil && won {
 		h.probes[app+" "+counter]++
 		h.s.w.occurs("probe")
 	}

@@ -242,9 +242,6 @@ func (w *world) latchHolds(c *modelCall, store time.Time) {
 		return
 	}
 	h := g.h.answers[key]
-	if slices.ContainsFunc(w.forgot[g.name+c.app], func(at time.Time) bool { return h.latchedAt.Sub(at) < time.Second }) {
-		return // an answer to what it asked before it forgot the app tells it nothing
-	}
 	if store.Add(clockError+w.stepped).UnixMilli() < h.latch.Until && c.began.After(h.latchedAt) {
 		w.broke("%s: %s passes a latch that ends at %s", g.name, c.base, time.UnixMilli(h.latch.Until).In(w.zone))
 	}
@@ -287,7 +284,7 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 	}
 	since := c.began.Add(-time.Second - slackTime)
 	edge := len(g.h.answers) == 0 || // its gateway knows nothing of the store's clock yet
-		w.window(Day, store.Add(-2*time.Second-w.stepped)).Name != w.window(Day, store.Add(w.stepped)).Name
+		w.window(Day, store.Add(-2*time.Second-w.stepped)).Name != w.window(Day, store.Add(clockError+w.stepped)).Name
 	day, month := w.window(Day, store).Name, w.window(Month, store).Name
 	switch d.Verdict {
 	case RefusedQuota, RefusedShare:
@@ -313,10 +310,10 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 			w.broke("%s: %s is still latched: the latch %d had to end at %s", g.name, c.base, l.times, time.UnixMilli(l.until).In(w.zone))
 		case store.Add(d.RetryAfter-time.Second-clockError-w.stepped).UnixMilli() > l.until:
 			w.broke("%s: %s is latched with RetryAfter %s: the latch ends at %s", g.name, c.base, d.RetryAfter, time.UnixMilli(l.until).In(w.zone))
-		case !w.store.wasLatched(key, since) && c.began.Sub(g.quota[c.app+" "+c.base]) > time.Second+slackTime:
+		case !w.store.losses[key] && !w.store.wasLatched(key, since) && c.began.Sub(g.quota[c.app+" "+c.base]) > time.Second+slackTime:
 			w.broke("%s: %s is latched, and the latch was lifted or cleared a second ago", g.name, c.base)
 		case w.probeIsDue(c, l, store):
-			w.broke("%s: %s is latched since %s, and no call goes to see whether WeChat takes it", g.name, c.base, time.Since(l.set))
+			w.broke("%s: %s is latched since %s, and no call goes to see whether WeChat takes it", g.name, c.base, time.UnixMilli(l.since).In(w.zone))
 		}
 	default:
 		w.broke("%s: %s of %s", g.name, d.Verdict, c.base)
@@ -327,9 +324,8 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 // gateway has the turn.
 func (w *world) probeIsDue(c *modelCall, l *modelLatch, store time.Time) bool {
 	turn := w.store.turns[c.app+" "+c.base]
-	return store.Sub(turn) > 40*time.Second && store.UnixMilli()-l.since > 345_000 && time.Since(l.set) > 345*time.Second &&
-		w.stepped == 0 && !w.troubled(c.g, time.Minute) && time.Since(c.g.born) > time.Minute &&
-		w.hasRoom(c, store)
+	return c.g.h.probing == 0 && store.Sub(turn) > 40*time.Second && store.UnixMilli()-l.since > 345_000 && w.stepped+time.Duration(w.suspended.Load()) == 0 &&
+		!w.troubled(c.g, troubleTime) && time.Since(c.g.born) > troubleTime && w.hasRoom(c, store)
 }
 
 // refusedByStore checks a refusal for want of a store.
@@ -437,19 +433,4 @@ func (w *world) latched(c *modelCall) {
 		until = until.Add(w.hostNow(c.g.skew).Sub(store).Abs())
 	}
 	l.until = max(l.until, until.UnixMilli())
-}
-
-// hasRoom reports whether the counters of a call have had room for some seconds.
-func (w *world) hasRoom(c *modelCall, store time.Time) bool {
-	for _, f := range figuresOf(c.rule, c.base, c.caller) {
-		if w.store.most(modelKey{c.app, w.window(f.period, store).Name, f.counter}, c.began.Add(-3*time.Second)) >= f.limit {
-			return false
-		}
-	}
-	return true
-}
-
-// forgotten reports whether a call's gateway forgot its app while it was in flight.
-func (w *world) forgotten(c *modelCall) bool {
-	return !c.g.dropped[c.app].Before(c.began) || c.taken.Before(w.epoch[c.app])
 }

@@ -56,7 +56,8 @@ func (w *world) of(h *modelHandle) *modelGateway {
 func (w *world) answered(h *modelHandle, r *Request, a *Answer, sent time.Time) {
 	now := time.Now()
 	g := w.of(h)
-	forgotten := g != nil && !sent.After(g.dropped[r.App]) // the gateway may not know any more what it asked
+	// What a meter asked that was forgotten then, or that still works for a batch, the gateway does not know.
+	forgotten := g != nil && sent.Sub(g.dropped[r.App]) < time.Second
 	if a.Status == Outside {
 		h.trouble = now
 	}

@@ -99,11 +99,11 @@ func (w *world) longStep(g *modelGateway, x modelStep) {
 func (w *world) clearTwice(g *modelGateway) {
 	w.clearQuota(g, modelStep{})
 	w.mu.Lock()
-	w.store.offset -= 4 * time.Second
-	w.stepped += 4 * time.Second
+	w.store.offset -= 8 * time.Second
+	w.stepped += 8 * time.Second
 	w.trouble()
 	w.mu.Unlock()
-	time.Sleep(troubleTime / 2)
+	time.Sleep(troubleTime)
 	w.clearQuota(g, modelStep{})
 }
 
@@ -249,11 +249,11 @@ func (w *world) takeApart(g *modelGateway, x modelStep) {
 				w.mu.Lock()
 				other.dropped[modelApp] = time.Now()
 				clear(other.h.lives)
+				clear(other.latched)
 				for key, h := range other.h.answers { // what is reported may be forgotten
 					if key.app == modelApp {
 						h.vague, h.latch = true, Latch{}
 						other.h.answers[key] = h
-						delete(other.latched, modelApp+" "+key.name)
 					}
 				}
 				w.mu.Unlock()
@@ -267,11 +267,11 @@ func (w *world) takeApart(g *modelGateway, x modelStep) {
 func (w *world) lose(g *modelGateway) {
 	g.dropped[modelApp] = time.Now()
 	clear(g.h.lives)
+	clear(g.latched)
 	w.forgot[g.name+modelApp] = append(w.forgot[g.name+modelApp], time.Now())
 	for key := range g.h.answers {
 		if key.app == modelApp {
 			delete(g.h.answers, key)
-			delete(g.latched, modelApp+" "+key.name)
 		}
 	}
 	for _, calls := range w.calls {
@@ -422,7 +422,7 @@ func (w *world) longLatch(x modelStep) {
 			w.wechat.clear(modelApp, "")
 		}
 		w.mu.Unlock()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		for j := range 2 {
 			w.call(w.alive(x.g+(i+j)*(x.a%3)), modelApp, "/cgi-bin/large", "", modelOutcome{way: 20 * time.Millisecond})
 			time.Sleep(time.Duration(x.b%3) * 600 * time.Millisecond)
