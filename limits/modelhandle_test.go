@@ -210,27 +210,12 @@ func (h *modelHandle) Exchange(ctx context.Context, r *Request) (*Answer, error)
 		}
 		w.mu.Unlock()
 		var a *Answer
-		given := false // the gateway has given up this attempt
-		unanswered := func() {
-			for _, c := range copied.Counters {
-				h.s.back[modelKey{r.App, copied.Windows[c.Window].Name, c.Name}] += a.Granted + a.Block
-			}
-		}
 		err := h.send(ctx, f, func() {
 			answer := h.s.apply(h, &copied, q, sent)
 			if a == nil {
-				if a = answer; given {
-					unanswered()
-				}
+				a = answer
 			}
 		})
-		if err != nil {
-			w.mu.Lock()
-			if given = true; a != nil {
-				unanswered()
-			}
-			w.mu.Unlock()
-		}
 		var answered *StoreError
 		switch {
 		case err == nil:

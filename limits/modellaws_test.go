@@ -67,6 +67,11 @@ func (w *world) took(c *modelCall, d Decision) {
 			w.calls[key] = append(w.calls[key], c)
 		}
 	}
+	for _, o := range w.calls[c.app+" "+c.base] {
+		if o.g == g && o.stored && o.back { // the store does not know yet that it was given back
+			w.swap(o)
+		}
+	}
 	if d.Verdict == Degraded && limited(figures) {
 		w.localHolds(c, figures)
 	}
@@ -310,7 +315,7 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 			w.broke("%s: %s is still latched: the latch %d had to end at %s", g.name, c.base, l.times, time.UnixMilli(l.until).In(w.zone))
 		case store.Add(d.RetryAfter-time.Second-clockError-w.stepped).UnixMilli() > l.until:
 			w.broke("%s: %s is latched with RetryAfter %s: the latch ends at %s", g.name, c.base, d.RetryAfter, time.UnixMilli(l.until).In(w.zone))
-		case !w.store.losses[key] && !w.store.wasLatched(key, since) && c.began.Sub(g.quota[c.app+" "+c.base]) > time.Second+slackTime:
+		case !w.store.hasLost(key) && !w.store.wasLatched(key, since) && c.began.Sub(g.quota[c.app+" "+c.base]) > time.Second+slackTime:
 			w.broke("%s: %s is latched, and the latch was lifted or cleared a second ago", g.name, c.base)
 		case w.probeIsDue(c, l, store):
 			w.broke("%s: %s is latched since %s, and no call goes to see whether WeChat takes it", g.name, c.base, time.UnixMilli(l.since).In(w.zone))
@@ -411,7 +416,7 @@ func (w *world) latched(c *modelCall) {
 	if h := c.g.h.answers[key]; len(c.g.h.answers) > 0 && !w.forgotten(c) && h.latch.At == 0 && l.times == 0 && c.knew == c.g.knows(c.app, c.day, c.base) {
 		c.g.latched[c.app+" "+c.base] = time.Now()
 	}
-	if l.times < l.before && (c.g.h.answers[key].at.Before(l.settled) || w.store.losses[key]) { // its gateway may not know that
+	if l.times < l.before && (c.g.h.answers[key].at.Before(l.settled) || w.store.hasLost(key)) { // its gateway may not know that
 		l.times = l.before
 	}
 	if h := c.g.h.answers[key].latch; l.times == 1 && !c.taken.After(l.set) && h.Until > h.At {

@@ -268,14 +268,23 @@ func (w *world) counted(in modelWindowKey, data *modelWindow, name string) {
 			}
 			least, most = least+from, most+to
 		}
-		if g.dead && !g.ended || len(w.forgot[g.name+in.app]) > 0 || w.store.losses[key] {
-			var peaks int64
-			for peak, n := range w.store.peaks {
-				if strings.HasPrefix(peak, in.app+" "+in.window+" "+name+"|"+g.h.id) {
-					peaks += n
+		// A part that its gateway does not report any more may be too large: that of a dead process, of a
+		// former life of a meter that a fail-over has brought back, or one that was not reported since.
+		old := g.dead && !g.ended || len(w.forgot[g.name+in.app]) > 0 || w.store.hasLost(key) && !g.h.answers[key].at.After(w.store.losses[key])
+		prefix, current := in.app+" "+in.window+" "+name+"|"+g.h.id, g.h.lives[in.app+" "+name]
+		var all, former int64
+		for peak, n := range w.store.peaks {
+			if strings.HasPrefix(peak, prefix) {
+				if all += n; peak != prefix+current {
+					former += n
 				}
 			}
-			most = max(most, peaks)
+		}
+		switch {
+		case old:
+			most = max(most, all)
+		case w.store.hasLost(key):
+			most += former
 		}
 		low, high = low+least, high+most
 	}
@@ -283,19 +292,17 @@ func (w *world) counted(in modelWindowKey, data *modelWindow, name string) {
 	high += w.around[key]
 	if x := w.extra[key]; x.generation > 0 && x.generation <= generation {
 		high += x.calls
-		if x.stored && x.generation == generation && !w.store.losses[key] {
+		if x.stored && x.generation == generation && !w.store.hasLost(key) {
 			low += x.calls
 		}
 	}
-	if w.store.losses[key] {
-		high += w.store.back[key]
-	}
+	high += rec.Lost                             // restored from a gateway's memory, and perhaps given back since
 	for _, c := range w.calls[in.app+" "+name] { // WeChat has them in its count of this day
 		if (w.around[key] > 0 || w.extra[key].generation > 0 || w.asked[key]) && c.ranDay == in.window && (c.day != in.window || c.taken.Before(w.epoch[in.app])) {
 			high++
 		}
 	}
-	if w.store.losses[key] && (w.asked[key] || w.around[key] > 0) {
+	if w.store.hasLost(key) && (w.asked[key] || w.around[key] > 0) {
 		high *= 2 // WeChat's count raised what was lost, and the gateways reported their parts of it after that
 	}
 	high = max(high, w.full[key])

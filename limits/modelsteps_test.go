@@ -28,6 +28,11 @@ func (w *world) step(x modelStep) {
 	case ends:
 		w.heal()
 	case flushes:
+		if x.b%4 == 3 {
+			w.mu.Unlock()
+			w.lateOverLoss(g, x)
+			return
+		}
 		w.store.replace(make(map[modelWindowKey]*modelWindow))
 	case failsOver:
 		w.store.failOver(x.a % 3)
@@ -93,6 +98,18 @@ func (w *world) longStep(g *modelGateway, x modelStep) {
 	case midnights:
 		w.toMidnight(x)
 	}
+}
+
+// lateOverLoss has requests of a call arrive late, after the store has lost what would make them stale.
+func (w *world) lateOverLoss(g *modelGateway, x modelStep) {
+	w.mu.Lock()
+	g.h.delay, g.h.fates = 4*time.Second, []fate{late, late}[x.a%2:]
+	w.mu.Unlock()
+	w.call(g, modelApp, modelPaths[x.a%4], "", modelOutcome{})
+	time.Sleep(2 * time.Second)
+	w.mu.Lock()
+	w.store.replace(make(map[modelWindowKey]*modelWindow))
+	w.mu.Unlock()
 }
 
 // clearTwice has WeChat clear the account before and after the store's clock is set back.

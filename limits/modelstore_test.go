@@ -20,10 +20,9 @@ type modelStore struct {
 	fleet  map[string]time.Time              // when a gateway registered last
 	rooms  map[modelKey][]sample             // the counts of the last seconds
 	lost   map[modelKey]map[string]modelLoss
-	slack  map[modelKey]int64 // calls that were granted while a part was lost, at most
-	back   map[modelKey]int64 // calls that were given back, and grants without an answer
-	losses map[modelKey]bool  // writes of the counter were lost
-	peaks  map[string]int64   // the largest part of a life, by app, window, counter and life
+	slack  map[modelKey]int64     // calls that were granted while a part was lost, at most
+	losses map[modelKey]time.Time // when writes of the counter were lost last, running time
+	peaks  map[string]int64       // the largest part of a life, by app, window, counter and life
 }
 
 // modelWindowKey names a window of an app.
@@ -70,7 +69,7 @@ func newModelStore(w *world, share int64, offset time.Duration) *modelStore {
 		w: w, share: share, offset: offset,
 		data: make(map[modelWindowKey]*modelWindow), turns: make(map[string]time.Time), fleet: make(map[string]time.Time),
 		rooms: make(map[modelKey][]sample), lost: make(map[modelKey]map[string]modelLoss), slack: make(map[modelKey]int64),
-		back: make(map[modelKey]int64), losses: make(map[modelKey]bool), peaks: make(map[string]int64),
+		losses: make(map[modelKey]time.Time), peaks: make(map[string]int64),
 	}
 }
 
@@ -105,7 +104,6 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 		records[i], parts[i] = w.records[c.Name], w.parts[c.Name+"|"+life]
 		l.records, l.parts = append(l.records, &records[i]), append(l.parts, &parts[i])
 	}
-	before := slices.Clone(parts)
 	a, changed := l.apply(r, q, s.now().UnixMilli())
 	s.traceApply(h, r, a)
 	if a.Status == Stale {
@@ -123,9 +121,6 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 			s.sample(key)
 			peak := key.app + " " + key.window + " " + c.Name + "|" + life
 			s.peaks[peak] = max(s.peaks[peak], parts[i].local)
-		}
-		if c.Generation == before[i].generation {
-			s.back[key] += max(0, before[i].local-c.Local)
 		}
 		full := sent.After(s.lost[key][life].at) || c.Local >= s.lost[key][life].local || h.newest[modelKey{r.App + r.Life, key.window, c.Name}] == q
 		s.reported(key, life, full, a.Granted+a.Block > 0)
@@ -216,6 +211,9 @@ func (s *modelStore) reported(key modelKey, life string, full, granted bool) {
 	}
 }
 
+// hasLost reports whether writes of a counter were ever lost.
+func (s *modelStore) hasLost(key modelKey) bool { return !s.losses[key].IsZero() }
+
 // missing returns how many calls the store has lost that no gateway has reported again, but for one
 // life.
 func (s *modelStore) missing(key modelKey, but string) (n int64) {
@@ -241,7 +239,7 @@ func (s *modelStore) replace(data map[modelWindowKey]*modelWindow) {
 			if s.lost[counter] == nil {
 				s.lost[counter] = make(map[string]modelLoss)
 			}
-			s.losses[counter] = true
+			s.losses[counter] = now
 			if calls := max(0, p.local-kept) + s.lost[counter][life].calls; calls > 0 {
 				s.lost[counter][life] = modelLoss{now, calls, p.local, p.generation}
 			}
