@@ -33,12 +33,12 @@ func (l *Limiter) Raise(ctx context.Context, app string, match Match, used int64
 // ClearTo starts today's counter of a match over with used calls in it: WeChat's own count, asked for
 // at began, shows that a clear was carried out whose answer was lost. The new generation is the
 // store's time of began. WeChat's count has everything in it that ended before; what ended later or is
-// in flight every gateway adds.
+// in flight every gateway adds. An answer about yesterday changes nothing.
 func (l *Limiter) ClearTo(ctx context.Context, app string, match Match, began time.Time, used int64) error {
 	now := l.now()
 	day := l.calendar(now).of[Day]
 	m := l.meterOf(app, &match)
-	if generation, c := l.link.at(began), m.today(match, l.calendar(now)); c.generation < generation {
+	if generation, c := l.link.at(began), m.today(match, l.calendar(now)); c.generation < generation && generation >= day.Start.UnixMilli() {
 		m.clearDay(day, generation, generation, false, now)
 		c.raise = used
 	}

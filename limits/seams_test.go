@@ -494,3 +494,22 @@ func TestLossIsNoticedByItsPart(t *testing.T) {
 		}
 	})
 }
+
+// What WeChat said of yesterday after a lost clear does not start today's count over.
+func TestLostClearOfYesterday(t *testing.T) {
+	atSeam(t, 1, oneRule("100/day"), func(s *seam) {
+		l := s.limiters[0]
+		s.pass(0, 90)
+		day := l.calendar(l.now()).of[Day]
+		time.Sleep(time.Until(day.End) - 100*time.Millisecond)
+		began := time.Now()
+		time.Sleep(time.Second) // WeChat's answer comes after midnight
+		s.pass(0, 5)
+		if err := l.ClearTo(s.t.Context(), "wx1", l.Rules("wx1").Match("/cgi-bin/a"), began, 40); err != nil {
+			s.t.Fatal(err)
+		}
+		if u := usage(s.t, l, "wx1", "a", Day); u.Used != 5 || u.Generation != 0 {
+			s.t.Errorf("today: used %d in the generation %d, want 5 in none", u.Used, u.Generation)
+		}
+	})
+}
