@@ -47,7 +47,7 @@ type modelHandle struct {
 	beats    []sample                 // answers of Heartbeat
 	trouble  time.Time                // when a request last had no proper answer
 	answers  map[modelKey]modelAnswer // the last answers
-	lives    map[string]string        // of each app and counter's meter, in the last request
+	lives    map[string]modelLife     // of each app and counter's meter, in the last request
 	asked    map[string][]time.Time   // when there were requests about an app and counter that was not called
 	busy     map[modelKey]bool        // requests under way, by app and counter
 	probes   map[string]int           // turns that were won and not used yet
@@ -68,10 +68,16 @@ type modelAnswer struct {
 	latchedAt  time.Time
 }
 
+// modelLife is the life of a meter, and when its first request was sent.
+type modelLife struct {
+	id    string
+	began time.Time
+}
+
 // handle returns the way of a gateway with an id to the store.
 func (s *modelStore) handle(id string, rtt time.Duration) *modelHandle {
 	return &modelHandle{
-		s: s, id: id, rtt: rtt, answers: make(map[modelKey]modelAnswer), lives: make(map[string]string), newest: make(map[modelKey]int64),
+		s: s, id: id, rtt: rtt, answers: make(map[modelKey]modelAnswer), lives: make(map[string]modelLife), newest: make(map[modelKey]int64),
 		asked: make(map[string][]time.Time), busy: make(map[modelKey]bool), probes: make(map[string]int),
 	}
 }

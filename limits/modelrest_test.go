@@ -29,7 +29,9 @@ func (w *world) requested(h *modelHandle, r *Request) {
 			w.broke("%s: requests about %s overlap", h.id, c.Name)
 		}
 		h.busy[in] = true
-		h.lives[key] = r.Life
+		if h.lives[key].id != r.Life {
+			h.lives[key] = modelLife{r.Life, time.Now()}
+		}
 		base := ruleCounter(c.Name)
 		now := time.Now()
 		if now.Sub(g.active[r.App+" "+base]) < 1100*time.Millisecond {
@@ -126,8 +128,8 @@ func (w *world) watch() {
 		for life, p := range parts {
 			for _, g := range w.gateways {
 				current, ok := g.h.lives[key.app+" "+key.name]
-				if ok && !g.restates(p.at) && life == g.h.id+current && g.lossSeen.After(p.at) && time.Since(g.lossSeen) > 2500*time.Millisecond &&
-					!w.troubled(g, troubleTime) && p.at.After(g.dropped[key.app]) && g.l.Rules(key.app) != nil && w.keeps(key.window) &&
+				if ok && !g.restates(p.at) && life == g.h.id+current.id && g.lossSeen.After(p.at) && time.Since(g.lossSeen) > 2500*time.Millisecond &&
+					!w.troubled(g, troubleTime) && current.began.After(g.dropped[key.app]) && g.l.Rules(key.app) != nil && w.keeps(key.window) &&
 					p.generation >= w.generation(key.app, key.window, ruleCounter(key.name)) {
 					w.broke("%s: saw lost writes %s ago, and has not reported its %d calls of %s", g.name, time.Since(g.lossSeen), p.calls, key.name)
 				}
@@ -271,7 +273,7 @@ func (w *world) counted(in modelWindowKey, data *modelWindow, name string) {
 		// A part that its gateway does not report any more may be too large: that of a dead process, of a
 		// former life of a meter that a fail-over has brought back, or one that was not reported since.
 		old := g.dead && !g.ended || len(w.forgot[g.name+in.app]) > 0 || w.store.hasLost(key) && !g.h.answers[key].at.After(w.store.losses[key])
-		prefix, current := in.app+" "+in.window+" "+name+"|"+g.h.id, g.h.lives[in.app+" "+name]
+		prefix, current := in.app+" "+in.window+" "+name+"|"+g.h.id, g.h.lives[in.app+" "+name].id
 		var all, former int64
 		for peak, n := range w.store.peaks {
 			if strings.HasPrefix(peak, prefix) {

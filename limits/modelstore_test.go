@@ -122,7 +122,8 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 			peak := key.app + " " + key.window + " " + c.Name + "|" + life
 			s.peaks[peak] = max(s.peaks[peak], parts[i].local)
 		}
-		full := sent.After(s.lost[key][life].at) || c.Local >= s.lost[key][life].local || h.newest[modelKey{r.App + r.Life, key.window, c.Name}] == q
+		lost := s.lost[key][life]
+		full := sent.After(lost.at) || c.Local >= lost.local && c.Generation >= lost.generation || h.newest[modelKey{r.App + r.Life, key.window, c.Name}] == q
 		s.reported(key, life, full, a.Granted+a.Block > 0)
 		if a.Block > 0 {
 			s.w.occurs("block")
