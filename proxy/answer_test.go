@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wxproxy/limits"
+	"wxproxy/wechat"
 )
 
 func gzipped(text string) string {
@@ -167,7 +168,7 @@ func TestHead(t *testing.T) {
 		t.Errorf("answer = %d %q, length %d", res.StatusCode, text, res.ContentLength)
 	}
 	res, text = g.do(t, "HEAD", "/cgi-bin/denied", "")
-	if res.StatusCode != 200 || text != "" || res.ContentLength != int64(len(answerText(codeUnauthorized))) {
+	if res.StatusCode != 200 || text != "" || res.ContentLength != int64(len(wechat.Unauthorized.Body())) {
 		t.Errorf("refusal = %d %q, length %d", res.StatusCode, text, res.ContentLength)
 	}
 }
@@ -294,7 +295,7 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("%s = %q, want %q", name, got, value)
 				}
 			}
-			if code, _ := peekErrcode([]byte(tt.want), true); rec.ErrCode != code || rec.Decision != tt.verdict.String() || rec.Attempts != 0 {
+			if code, _ := peekErrcode([]byte(tt.want), true); rec.ErrCode != int(code) || rec.Decision != tt.verdict.String() || rec.Attempts != 0 {
 				t.Errorf("record = %+v", rec)
 			}
 			if u.count() != 0 || g.limiter.counted(t) != 0 {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"wxproxy/limits"
+	"wxproxy/proxy/upstream"
 )
 
 // openLimiter decides at once, so that the benchmarks show the proxy's own cost.
@@ -54,9 +55,9 @@ func canned(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func benchHandler(b *testing.B, upstream string, transport http.RoundTripper, verdict limits.Verdict) *Handler {
+func benchHandler(b *testing.B, at string, transport http.RoundTripper, verdict limits.Verdict) *Handler {
 	b.Helper()
-	to, err := url.Parse(upstream)
+	to, err := url.Parse(at)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -117,19 +118,19 @@ func BenchmarkServeHTTP(b *testing.B) {
 
 // BenchmarkCall is a whole call over loopback connections: client, gateway, upstream.
 func BenchmarkCall(b *testing.B) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	wechat := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		drain(r.Body)
 		answerOK(w, r)
 	}))
-	defer upstream.Close()
-	to, _ := url.Parse(upstream.URL)
-	transport := NewTransport(0)
+	defer wechat.Close()
+	to, _ := url.Parse(wechat.URL)
+	transport := &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	for _, bench := range []struct {
 		name    string
 		handler http.Handler
 	}{
-		{"wxproxy", benchHandler(b, upstream.URL, NewTransport(0), limits.Pass)},
+		{"wxproxy", benchHandler(b, wechat.URL, upstream.New(upstream.Options{}), limits.Pass)},
 		{"bare-ReverseProxy", &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) }}},
 	} {
 		for _, method := range []string{"GET", "POST"} {

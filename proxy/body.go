@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"wxproxy/wechat"
 )
 
 // How much of a body is held in memory. Most calls carry under 1 KiB of JSON; what is larger is media on
@@ -29,6 +31,67 @@ type body struct {
 	memory []byte // never written again, so the transport may read it for as long as it likes
 	media  *media // nil unless it is over pieceBytes
 	size   int64
+	whole  bool // it was read to its end
+}
+
+// The time that a client has to send a body, so that one that stops does not keep its place.
+const (
+	pieceTime = 30 * time.Second // for each 64 KiB of it
+	tokenTime = 10 * time.Second // for all of a token request's
+)
+
+// A token request is read before anybody is authenticated, so it may not take much.
+const (
+	tokenBytes      = 64 << 10
+	tokenSmallBytes = 4 << 10 // up to this a body needs no place: it takes no more than its connection does
+	tokenPlaces     = 64      // larger ones at once
+)
+
+// readBy bounds how long the server waits for more of the request from now on; 0 is for ever.
+func (c *call) readBy(d time.Duration) {
+	var by time.Time
+	if d > 0 {
+		by = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(by) // not with a writer that has no connection
+}
+
+// empty reports whether the client sends no body.
+func (c *call) empty() bool {
+	return c.r.ContentLength == 0 || c.r.Body == nil || c.r.Body == http.NoBody
+}
+
+// readTokenBody reads the body of a token request.
+func (c *call) readTokenBody() *ownAnswer {
+	if c.empty() {
+		return nil
+	}
+	if c.r.ContentLength > tokenBytes {
+		return refuse(refusedRequest, wechat.InvalidParameter)
+	}
+	c.readBy(tokenTime)
+	text := make([]byte, tokenSmallBytes)
+	n, err := fill(c.r.Body, text)
+	if err == nil {
+		defer c.h.tokenBodies.Add(-1)
+		if c.h.tokenBodies.Add(1) > tokenPlaces {
+			return refuse(refusedOverload, wechat.SystemError)
+		}
+		text = append(text, make([]byte, tokenBytes+1-n)...)
+		var more int
+		more, err = fill(c.r.Body, text[n:])
+		n += more
+	}
+	c.rec.BytesIn = int64(n)
+	switch {
+	case err == nil:
+		return refuse(refusedRequest, wechat.InvalidParameter) // too large
+	case !errors.Is(err, io.EOF):
+		c.abandonBody(err)
+	}
+	c.readBy(0)
+	c.body = body{memory: text[:n], size: int64(n), whole: true}
+	return nil
 }
 
 // readBody reads the client's body to its end, before anything is counted. A body that breaks off
@@ -36,53 +99,62 @@ type body struct {
 //
 // A body over max_body gets 40035: WeChat's own texts for too large a body (45001 and others) speak
 // of media, and this may be any call.
-func (c *call) readBody() bool {
-	r := c.r
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		return true
+func (c *call) readBody() *ownAnswer {
+	if c.empty() {
+		return nil
 	}
-	if r.ContentLength > c.s.MaxBody {
-		return c.refuse(refusedRequest, codeInvalidParameter)
+	if c.r.ContentLength > c.s.MaxBody {
+		return refuse(refusedRequest, wechat.InvalidParameter)
 	}
-	if n := r.ContentLength; n > 0 && n <= pieceBytes {
+	if n := c.r.ContentLength; n > 0 && n <= pieceBytes {
+		c.readBy(pieceTime)
 		memory := make([]byte, n)
-		read, err := fill(r.Body, memory)
+		read, err := fill(c.r.Body, memory)
 		c.rec.BytesIn = int64(read)
 		if read < len(memory) {
 			c.abandonBody(err)
 		}
-		c.body.memory, c.body.size = memory, n
-		return true
+		c.readBy(0)
+		c.body.memory, c.body.size, c.body.whole = memory, n, true
+		return nil
 	}
+	for !c.body.whole {
+		if own := c.readPiece(); own != nil {
+			return own
+		}
+	}
+	c.readBy(0)
+	return nil
+}
 
-	for {
-		p := c.h.pieces.Get().(*piece)
-		n, err := fill(r.Body, p[:])
-		c.rec.BytesIn += int64(n)
-		c.body.size = c.rec.BytesIn
-		whole := errors.Is(err, io.EOF)
-		if err != nil && !whole {
-			c.abandonBody(err)
-		}
-		if c.body.size > c.s.MaxBody {
-			return c.refuse(refusedRequest, codeInvalidParameter)
-		}
-		if whole && c.body.media == nil {
-			c.body.memory = bytes.Clone(p[:n])
-			c.h.pieces.Put(p)
-			return true
-		}
-		if c.body.media == nil {
-			c.body.media = &media{h: c.h, toFile: r.ContentLength > memoryBytes}
-		}
-		if fault := c.body.media.add(p, n); fault != nil {
-			c.h.outages.Error("temporary file for a request body", zap.Error(fault))
-			return c.refuse(refusedOverload, codeSystemError)
-		}
-		if whole {
-			return true
-		}
+// readPiece reads on in a body that is large or of unknown length.
+func (c *call) readPiece() *ownAnswer {
+	c.readBy(pieceTime)
+	p := c.h.pieces.Get().(*piece)
+	n, err := fill(c.r.Body, p[:])
+	c.rec.BytesIn += int64(n)
+	c.body.size = c.rec.BytesIn
+	whole := errors.Is(err, io.EOF)
+	if err != nil && !whole {
+		c.abandonBody(err)
 	}
+	if c.body.size > c.s.MaxBody {
+		return refuse(refusedRequest, wechat.InvalidParameter)
+	}
+	if whole && c.body.media == nil {
+		c.body.memory, c.body.whole = bytes.Clone(p[:n]), true
+		c.h.pieces.Put(p)
+		return nil
+	}
+	if c.body.media == nil {
+		c.body.media = &media{h: c.h, toFile: c.r.ContentLength > memoryBytes}
+	}
+	if fault := c.body.media.add(p, n); fault != nil {
+		c.h.outages.Error("temporary file for a request body", zap.Error(fault))
+		return refuse(refusedOverload, wechat.SystemError)
+	}
+	c.body.whole = whole
+	return nil
 }
 
 // fill reads until p is full or r ends. Unlike io.ReadFull it says io.EOF for the end of r however
@@ -213,68 +285,15 @@ func (h *Handler) takeRoom() bool {
 	return false
 }
 
-// attach gives out this body, from its beginning, with its length. It leaves out everything that
-// would let net/http send the call a second time by itself: there is no GetBody, and a GET or HEAD
-// without a body gets one that net/http does not recognise as none. With neither, net/http takes a
-// call whose kept-alive connection was closed after WeChat executed it for one to be sent again.
-func (b *body) attach(out *http.Request, dog *watchdog) *mediaReader {
-	out.GetBody = nil
-	out.TransferEncoding = nil
-	out.ContentLength = b.size
+// attach makes this body, from its beginning, that of a request.
+func (b *body) attach(out *http.Request) {
+	out.ContentLength, out.TransferEncoding = b.size, nil
 	switch {
 	case b.media != nil:
-		m := &mediaReader{from: io.NewSectionReader(b.media, 0, b.size), dog: dog}
-		out.Body = m
-		return m
+		out.Body = io.NopCloser(io.NewSectionReader(b.media, 0, b.size))
 	case b.size > 0:
-		// net/http knows this type and writes header and body in one go.
 		out.Body = io.NopCloser(bytes.NewReader(b.memory))
-	case out.Method == http.MethodPost:
-		out.Body = nil // with an opaque body it would lose its Content-Length: 0
 	default:
-		// For a body of unknown length net/http would start a goroutine that reads its first byte;
-		// identity tells it to write what there is, which is nothing.
-		out.Body = emptyBody{}
-		out.TransferEncoding = asItIs
+		out.Body = nil
 	}
-	return nil
-}
-
-var asItIs = []string{"identity"}
-
-// emptyBody is a body of no bytes that net/http does not recognise as none.
-type emptyBody struct{}
-
-func (emptyBody) Read([]byte) (int, error)         { return 0, io.EOF }
-func (emptyBody) WriteTo(io.Writer) (int64, error) { return 0, nil }
-func (emptyBody) Close() error                     { return nil }
-
-// mediaReader reads a large body. Each read moves the call on by a step. The transport
-// reads it in a goroutine of its own.
-type mediaReader struct {
-	from *io.SectionReader
-
-	mu  sync.Mutex // covers dog
-	dog *watchdog  // nil once WeChat answers
-}
-
-func (m *mediaReader) Read(p []byte) (int, error) {
-	m.mu.Lock()
-	if m.dog != nil {
-		m.dog.start(time.Now())
-	}
-	m.mu.Unlock()
-	return m.from.Read(p)
-}
-
-func (m *mediaReader) Close() error { return nil }
-
-// answered takes the reader's hands off the watchdog: WeChat has begun to answer.
-func (m *mediaReader) answered() {
-	if m == nil {
-		return
-	}
-	m.mu.Lock()
-	m.dog = nil
-	m.mu.Unlock()
 }

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // TestWire compares every byte of what reaches WeChat.
@@ -183,7 +185,7 @@ func TestBodiesOfAllSizes(t *testing.T) {
 				res.Body.Close()
 				rec := g.nextRecord(t)
 				if size > maxBody {
-					if want := answerText(codeInvalidParameter); res.StatusCode != 200 || string(text) != want || rec.Decision != refusedRequest {
+					if want := wechat.InvalidParameter.Body(); res.StatusCode != 200 || string(text) != want || rec.Decision != refusedRequest {
 						t.Errorf("answer = %d %s, decision %s, want %s", res.StatusCode, text, rec.Decision, want)
 					}
 					if len(got) != 0 || g.limiter.counted(t) != before {
@@ -210,7 +212,7 @@ func TestTempFileFails(t *testing.T) {
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, func(o *Options) { o.TempDir = t.TempDir() + "/gone" })
 	_, text := g.do(t, "POST", "/cgi-bin/media/upload", strings.Repeat("x", memoryBytes+1))
-	if text != systemError || u.count() != 0 || g.limiter.counted(t) != 0 {
+	if text != wechat.SystemError.Body() || u.count() != 0 || g.limiter.counted(t) != 0 {
 		t.Errorf("answer = %s, sent %d, counted %d", text, u.count(), g.limiter.counted(t))
 	}
 }

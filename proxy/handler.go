@@ -1,8 +1,8 @@
 // Package proxy takes one call from a service to WeChat and the answer back: who calls, which rule,
 // may it be sent, send it, answer, log.
 //
-// To follow a call read ServeHTTP, then who.go, body.go, send.go, answer.go and accesslog.go in
-// this order. Nothing calls back up except ReverseProxy's hooks.
+// To follow a call read serve in call.go, and then the files that it names in this order:
+// credentials.go, rule.go, body.go, send.go, answer.go, own.go, accesslog.go.
 package proxy
 
 import (
@@ -10,9 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/http/httputil"
 	"net/netip"
 	"net/url"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"wxproxy/limits"
+	"wxproxy/proxy/upstream"
 )
 
 // Limiter decides which calls may be sent. *limits.Limiter is the one in use. Its methods are
@@ -44,8 +44,8 @@ type Limiter interface {
 
 // Tokens knows the live access_token of each app. Its methods are called by many goroutines at once.
 type Tokens interface {
-	// Token returns the access_token of an app. When WeChat would not issue one, errors.As finds
-	// an interface{ Answer() []byte } in the error: the body WeChat answered with.
+	// Token returns the access_token of an app. When WeChat would not issue one, errors.As finds a
+	// wechat.Answer in the error: the body that WeChat answered with.
 	Token(ctx context.Context, appid string) (string, error)
 	// Secret returns the AppSecret of an app.
 	Secret(appid string) string
@@ -81,7 +81,8 @@ type Options struct {
 	Tokens    Tokens
 	Learned   Learned                            // nil: no tokens but our own are known
 	Tickets   Tickets                            // nil: tickets are not cached
-	Transport http.RoundTripper                  // default NewTransport(Timeout); with any but an *http.Transport every failed call stays counted
+	Transport http.RoundTripper                  // default an *upstream.Client; with any other every call that fails stays counted
+	Own       func(remote, local net.Addr) bool  // reports whether a connection leads back to the gateway's own listener; may be nil
 	TempDir   string                             // for large bodies; default os.TempDir()
 	LostClear func(appid, path string, at int64) // told of a clear that was sent, at that time of the store's in milliseconds, and whose answer never came; "" is of all paths; may be nil
 	Record    func(*Record)                      // told of each call when it is over; must not keep the Record
@@ -95,7 +96,7 @@ type Handler struct {
 	learned   Learned
 	tickets   Tickets
 	transport http.RoundTripper
-	traced    bool // transport tells through httptrace what became of a call
+	upstream  *upstream.Client // transport, unless it is of another type
 	tempDir   string
 	record    func(*Record)
 	lostClear func(appid, path string, at int64)
@@ -103,13 +104,14 @@ type Handler struct {
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
 	quiet     *log.Logger // outages, for ReverseProxy
 	settings  atomic.Pointer[settings]
-	inFlight  atomic.Int64
-	calls     sync.Pool    // *call
-	pieces    sync.Pool    // *piece
-	room      atomic.Int64 // bytes that large bodies may still take in memory
-	copies    copyBuffers
-	keyShown  sync.Once
-	wecom     sync.Once
+
+	inFlight    atomic.Int64 // places of MaxInFlight that are taken
+	tokenBodies atomic.Int64 // places of tokenPlaces that are taken
+	pieces      sync.Pool    // *piece
+	room        atomic.Int64 // bytes that large bodies may still take in memory
+	copies      copyBuffers
+	keyShown    sync.Once
+	wecom       sync.Once
 }
 
 // settings is a Config made ready for calls. A call keeps the one it began with.
@@ -157,10 +159,9 @@ func New(o Options) (*Handler, error) {
 		h.tempDir = os.TempDir()
 	}
 	if h.transport == nil {
-		h.transport = NewTransport(h.settings.Load().Timeout)
+		h.transport = upstream.New(upstream.Options{DialTimeout: h.settings.Load().Timeout, Own: o.Own})
 	}
-	_, h.traced = h.transport.(*http.Transport)
-	h.calls.New = h.newCall
+	h.upstream, _ = h.transport.(*upstream.Client)
 	h.pieces.New = func() any { return new(piece) }
 	h.room.Store(roomBytes)
 	var err error
@@ -225,230 +226,4 @@ func (h *Handler) Close() {
 	if t, ok := h.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
-}
-
-// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP, and is used again
-// for another one after it. So nothing of it may be looked at by what can outlive ServeHTTP: the
-// transport, which finds no more than a pointer to it in the request's context, and the connection,
-// which has a watchdog of this call alone.
-type call struct {
-	hooks
-	h     *Handler
-	s     *settings
-	w     http.ResponseWriter
-	r     *http.Request
-	peer  netip.Addr // the zero Addr on a unix socket
-	began time.Time
-
-	app   *App
-	path  string // canonical, without an appid before it: matched, counted and sent
-	match limits.Match
-	body  body
-	token string // the account's, that goes into the call
-
-	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
-
-	mine     *ownWriter // of a call of the gateway's own
-	ownToken string     // a learned one that the call shows and keeps
-	leads    string     // the kind of ticket that others wait for this call to get
-
-	decision limits.Decision
-	hold     limits.Hold // what decision has granted
-	granted  bool        // hold is not ended
-
-	dog      *watchdog // nil until the call goes to ReverseProxy
-	attempt  attempt
-	upstream time.Duration // spent on waiting for WeChat
-	answer   answer
-	rec      Record
-}
-
-// hooks lead from ReverseProxy and the transport back to the call. They stay the same for all its uses.
-type hooks struct {
-	reverse *httputil.ReverseProxy
-	trace   *httptrace.ClientTrace
-}
-
-// newCall returns a call without anything of a request.
-func (h *Handler) newCall() any {
-	c := new(call)
-	c.reverse = &httputil.ReverseProxy{
-		Rewrite:        c.rewrite,
-		Transport:      roundTripper(c.roundTrip),
-		ModifyResponse: c.modifyResponse,
-		ErrorHandler:   c.handleError,
-		BufferPool:     &h.copies,
-		ErrorLog:       h.quiet,
-	}
-	c.trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.attempt.gotConn(info) }}
-	return c
-}
-
-// ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := h.calls.Get().(*call)
-	c.h, c.s, c.w, c.r = h, h.settings.Load(), w, r
-	c.peer, c.began = peerAddr(r.RemoteAddr), time.Now()
-	c.rec.Time = c.began
-	c.rec.RequestID = requestID(r.Header)
-	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
-		defer c.end()
-		h.inFlight.Add(1)
-		c.refuseMethod()
-		return
-	}
-	if r.URL.Path == "/-/healthy" && r.Method != http.MethodPost {
-		c.healthy() // no call: it is neither logged nor held up by an overload
-		return
-	}
-	defer c.end()
-	if h.inFlight.Add(1) > int64(c.s.MaxInFlight) {
-		c.refuse(refusedOverload, codeSystemError)
-		return
-	}
-	if !c.route() || c.local() || !c.who() || !c.choose() || c.ticket() || !c.readBody() || !c.bodySecret() || !c.fetchToken() {
-		return // answered
-	}
-	if !c.take() {
-		c.refuseDecision()
-		return
-	}
-	c.forward()
-}
-
-// route works out the one path of the call, takes an appid off its front, and refuses what no app's
-// table could name. Nobody need say who they are for that.
-func (c *call) route() bool {
-	escaped := c.r.URL.EscapedPath()
-	if !strings.HasPrefix(escaped, "/") { // "" of an absolute-form target, or *
-		c.rec.Path = noPath
-		return c.refuseUnknown()
-	}
-	path, err := limits.Canonical(escaped)
-	if err != nil {
-		c.rec.Path = noPath // any bytes at all, a secret among them
-		return c.refuse(refusedRequest, codeInvalidURL)
-	}
-	c.path = path
-	first, rest := path[1:], ""
-	if i := strings.IndexByte(first, '/'); i >= 0 {
-		first, rest = first[:i], first[i:]
-	}
-	configured := c.s.byID[first]
-	if configured != nil || looksLikeAppID(first) {
-		c.path = rest
-	}
-	c.rec.Path = scrub(c.path)
-	if c.path == "" || !c.h.limiter.Family(c.path) {
-		return c.refuseUnknown()
-	}
-	if c.path != path {
-		if configured == nil {
-			return c.refuse(refusedAuth, codeInvalidAppID)
-		}
-		c.app = configured
-	}
-	if !queryParses(c.r.URL.RawQuery) {
-		return c.refuse(refusedRequest, codeInvalidParameter)
-	}
-	return true
-}
-
-// choose finds the rule that the call is counted by.
-func (c *call) choose() bool {
-	if rules := c.h.limiter.Rules(c.app.AppID); rules != nil {
-		c.match = rules.Match(c.path)
-	}
-	rule := c.match.Rule
-	if rule == nil {
-		return c.refuse(refusedRequest, codeInvalidURL)
-	}
-	c.rec.Rule = rule.Name
-	if c.match.Counter == rule.Name {
-		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
-	}
-	return true
-}
-
-// injects reports whether the account's token goes into the call.
-func (c *call) injects() bool { return c.ownToken == "" && c.match.Rule.Injects(c.path) }
-
-// fetchToken gets the account's token before the call is counted, so that a call without one never
-// is. Of the fixed list of decisions refused-overload fits best: we cannot serve now, nothing was
-// sent or counted, and the same call may work in a while. The caller did nothing wrong.
-func (c *call) fetchToken() bool {
-	if !c.injects() {
-		return true
-	}
-	token, err := c.h.tokens.Token(c.r.Context(), c.app.AppID)
-	if err == nil && token != "" {
-		c.token = token
-		return true
-	}
-	if c.r.Context().Err() != nil {
-		c.abandon(refusedOverload)
-	}
-	c.h.outages.Warn("no access_token", zap.String("app", c.app.Name), zap.Error(err))
-	var own interface{ Answer() []byte }
-	if errors.As(err, &own) && len(own.Answer()) > 0 {
-		return c.refuseWith(refusedOverload, own.Answer())
-	}
-	return c.refuse(refusedOverload, codeSystemError)
-}
-
-// take asks the limiter and reports whether the call may be sent.
-func (c *call) take() bool {
-	c.decision, c.hold = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
-	c.granted = c.decision.Verdict.Sent()
-	c.rec.Decision = c.decision.Verdict.String()
-	return c.granted
-}
-
-// done ends a granted call that stays counted. errcode is what WeChat answered, or unknownErrcode
-// for a call whose fate is not known.
-func (c *call) done(errcode int) {
-	c.granted = false
-	c.hold.Done(errcode)
-}
-
-// giveBack ends a granted call that provably never left.
-func (c *call) giveBack() {
-	c.granted = false
-	c.hold.GiveBack()
-}
-
-// exhausted ends a granted call to which WeChat answered that its rule is used up.
-func (c *call) exhausted() {
-	c.granted = false
-	c.hold.Exhausted()
-}
-
-// abandon ends a call that has nobody left to answer: it closes the client's connection.
-func (c *call) abandon(decision string) {
-	c.rec.Decision, c.rec.Status = decision, statusClientGone
-	panic(http.ErrAbortHandler)
-}
-
-// end runs when the call is over, after a panic too.
-func (c *call) end() {
-	c.done(unknownErrcode) // nothing to do unless a panic came between
-	c.endLead()
-	if c.dog != nil {
-		c.dog.end()
-	}
-	c.body.close()
-	if c.mine != nil {
-		c.mine.sent = c.rec.Attempts > 0
-	}
-	c.h.inFlight.Add(-1)
-	if c.h.record != nil {
-		c.fill()
-		c.h.record(&c.rec)
-	}
-	if c.dog != nil && !c.h.traced {
-		return // who knows how long another transport than net/http's tells the trace
-	}
-	calls := &c.h.calls
-	*c = call{hooks: c.hooks}
-	calls.Put(c)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap/zapcore"
+
+	"wxproxy/wechat"
 )
 
 // TestOddInput sends what strangers send over connections of their own. Where want is empty the
@@ -183,9 +185,9 @@ func TestOddInput(t *testing.T) {
 // TestLocalNeedsNobody is of paths whose callers prove who they are in a way of their own, or need not.
 func TestLocalNeedsNobody(t *testing.T) {
 	g := newGateway(t, newUpstream(t, nil).URL, func(o *Options) { o.Anonymous = AnonymousNever })
-	for target, want := range map[string]int{"/cgi-bin/gettoken": codeInvalidURL, "/cgi-bin/stable_token": codeRequirePost, "/cgi-bin/user/info": codeUnauthorized} {
-		if _, text := g.do(t, "GET", target, ""); text != answerText(want) {
-			t.Errorf("%s = %s, want %s", target, text, answerText(want))
+	for target, want := range map[string]wechat.Errcode{"/cgi-bin/gettoken": wechat.InvalidURL, "/cgi-bin/stable_token": wechat.RequirePost, "/cgi-bin/user/info": wechat.Unauthorized} {
+		if _, text := g.do(t, "GET", target, ""); text != want.Body() {
+			t.Errorf("%s = %s, want %s", target, text, want.Body())
 		}
 	}
 }
@@ -271,7 +273,7 @@ func TestOverload(t *testing.T) {
 		<-arrivedAt
 	}
 	res, text := g.do(t, "GET", "/cgi-bin/user/info", "")
-	if text != systemError || res.Header.Get("Retry-After") != "1" || res.Header.Get("X-Wxproxy-Decision") != refusedOverload {
+	if text != wechat.SystemError.Body() || res.Header.Get("Retry-After") != "1" || res.Header.Get("X-Wxproxy-Decision") != refusedOverload {
 		t.Errorf("answer = %s %v", text, res.Header)
 	}
 	if res, _ := g.do(t, "GET", "/-/healthy", ""); res.StatusCode != 200 {
@@ -300,9 +302,9 @@ func TestTokenMissing(t *testing.T) {
 		want string
 		code int
 	}{
-		{"no answer", fmt.Errorf("token of shop: %w", io.EOF), systemError, -1},
+		{"no answer", fmt.Errorf("token of shop: %w", io.EOF), wechat.SystemError.Body(), -1},
 		{"WeChat's answer", fmt.Errorf("token of shop: %w", answerError(own)), own, 40164},
-		{"empty answer", answerError(""), systemError, -1},
+		{"empty answer", answerError(""), wechat.SystemError.Body(), -1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"wxproxy/limits"
+	"wxproxy/wechat"
 )
 
 // Tickets is the shared cache of jsapi and card tickets. *token.Tickets is the one in use. Its
@@ -28,12 +29,7 @@ type Tickets interface {
 	Abandon(ctx context.Context, appid, kind string)
 }
 
-// The paths whose answers are read.
 const (
-	ticketPath       = "/cgi-bin/ticket/getticket"
-	componentPrefix  = "/cgi-bin/component/"
-	queryAuthPath    = componentPrefix + "api_query_auth"
-	authorizerPath   = componentPrefix + "api_authorizer_token"
 	maxLearnedBytes  = 64 << 10
 	defaultTokenLife = 2 * time.Hour // when a component answer does not say
 )
@@ -43,34 +39,32 @@ var component = &App{Name: "component", AppID: "component"}
 
 // isComponent reports whether a call is a third-party platform's own.
 func isComponent(path string) bool {
-	return len(path) >= len(componentPrefix) && strings.EqualFold(path[:len(componentPrefix)], componentPrefix)
+	return len(path) >= len(wechat.ComponentPrefix) && strings.EqualFold(path[:len(wechat.ComponentPrefix)], wechat.ComponentPrefix)
 }
 
-// ticket answers getticket from the shared cache, and reports whether it did. A cached ticket is
+// ticket returns the answer to getticket from the shared cache, if it is there. A cached ticket is
 // not a call of WeChat's, so it is not counted.
-func (c *call) ticket() bool {
-	if c.h.tickets == nil || c.r.Method == http.MethodPost || !samePath(c.path, ticketPath) {
-		return false
+func (c *call) ticket() *ownAnswer {
+	if c.h.tickets == nil || c.r.Method == http.MethodPost || !wechat.SamePath(c.path, wechat.TicketPath) {
+		return nil
 	}
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return false
+		return nil
 	}
 	kind := query.Get("type")
 	if kind != "jsapi" && kind != "wx_card" {
-		return false
+		return nil
 	}
 	text, lead := c.h.tickets.Lead(c.r.Context(), c.app.AppID, kind)
 	if lead {
 		c.leads = kind
-		return false
+		return nil
 	}
 	if len(text) == 0 {
-		return false
+		return nil
 	}
-	c.rec.Decision = decidedLocal
-	c.reply(http.StatusOK, 0, string(text), 0)
-	return true
+	return &ownAnswer{decision: decidedLocal, body: string(text)}
 }
 
 // endLead lets others fetch a ticket that this call did not get.
@@ -83,31 +77,32 @@ func (c *call) endLead() {
 
 // reads reports whether the answer of a call is read: it must then not be packed.
 func (c *call) reads() bool {
-	return c.leads != "" || c.h.learned != nil && (samePath(c.path, queryAuthPath) || samePath(c.path, authorizerPath))
+	return c.leads != "" || c.h.learned != nil && (wechat.SamePath(c.path, wechat.QueryAuthPath) || wechat.SamePath(c.path, wechat.AuthorizerPath))
 }
 
-func samePath(path, other string) bool {
-	return strings.EqualFold(strings.TrimSuffix(path, "/"), other)
-}
-
-// learn takes in what an answer teaches: a ticket, or whom a token was issued for.
-func (c *call) learn(res *http.Response) {
+// learn takes in what an answer teaches: a ticket, or whom a token was issued for. Its error is of an
+// answer that breaks off.
+func (c *call) learn(res *http.Response) error {
 	if !c.reads() || c.answer.errcode != 0 || res.StatusCode != http.StatusOK {
-		return
+		return nil
 	}
 	head, err := io.ReadAll(io.LimitReader(res.Body, maxLearnedBytes+1))
 	c.rec.BytesOut -= int64(len(head)) // counted as they were read; they are read again
 	res.Body = &reread{Reader: io.MultiReader(bytes.NewReader(head), res.Body), c: c, left: len(head), Closer: res.Body}
-	if err != nil || len(head) > maxLearnedBytes {
-		return
+	if err != nil {
+		return err // the client has seen nothing of it yet
+	}
+	if len(head) > maxLearnedBytes {
+		return nil
 	}
 	ctx := context.WithoutCancel(c.r.Context())
 	if c.leads != "" {
 		c.h.tickets.Save(ctx, c.app.AppID, c.leads, head)
 		c.leads = ""
-		return
+		return nil
 	}
 	c.learnAuthorizer(ctx, head)
+	return nil
 }
 
 // reread counts the bytes of an answer that were read ahead as they are passed on.
@@ -143,7 +138,7 @@ func (c *call) learnAuthorizer(ctx context.Context, text []byte) {
 		return
 	}
 	g := got.Info
-	if samePath(c.path, authorizerPath) { // its answer leaves out the appid, which the request names
+	if wechat.SamePath(c.path, wechat.AuthorizerPath) { // its answer leaves out the appid, which the request names
 		g = got.grant
 		var ask struct {
 			AppID string `json:"authorizer_appid"`
@@ -165,18 +160,12 @@ func (c *call) learnAuthorizer(ctx context.Context, text []byte) {
 	}
 }
 
-// The calls that clear counts, WeChat's and then ours.
-const (
-	clearAllPath = "/cgi-bin/clear_quota"
-	clearOnePath = "/cgi-bin/openapi/quota/clear"
-)
-
 // clears reports whether a call clears counts, and of which path; "" is all.
 func (c *call) clears() (path string, ok bool) {
 	switch {
-	case samePath(c.path, clearAllPath), samePath(c.path, clearPath):
+	case wechat.SamePath(c.path, wechat.ClearPath), wechat.SamePath(c.path, wechat.ClearV2Path):
 		return "", c.names(c.app.AppID)
-	case samePath(c.path, clearOnePath):
+	case wechat.SamePath(c.path, wechat.ClearOnePath):
 		var ask struct {
 			Path string `json:"cgi_path"`
 		}
@@ -209,7 +198,7 @@ func (c *call) names(appid string) bool {
 
 // isClear reports whether a rule is one of clears: past its quota WeChat says 48006.
 func isClear(path string) bool {
-	return samePath(path, clearAllPath) || samePath(path, clearPath) || samePath(path, clearOnePath)
+	return wechat.SamePath(path, wechat.ClearPath) || wechat.SamePath(path, wechat.ClearV2Path) || wechat.SamePath(path, wechat.ClearOnePath)
 }
 
 // cleared ends a granted clear by what WeChat said to it: granted, our counts start over, and only
@@ -224,7 +213,7 @@ func (c *call) cleared() {
 			c.h.limiter.Clear(c.app.AppID, c.decision.Counted, path)
 		}
 		c.done(0)
-	case c.answer.errcode == codeClearsUsed:
+	case c.answer.errcode == wechat.ClearsUsed:
 		c.exhausted()
 	default:
 		c.giveBack()

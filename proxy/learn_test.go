@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"wxproxy/limits"
+	"wxproxy/wechat"
 )
 
 // TestEndOfAClear: what WeChat answers to a clear decides how the call ends and what starts over. The
@@ -24,12 +25,12 @@ func TestEndOfAClear(t *testing.T) {
 		done, usedUp int
 		given        int
 	}{
-		{"all granted", clearAllPath, all, okText, []string{"1795392000123 "}, nil, 1, 0, 0},
-		{"one granted", clearOnePath, one, okText, []string{"1795392000123 /cgi-bin/menu/create"}, nil, 1, 0, 0},
-		{"no more this month", clearAllPath, all, `{"errcode":48006,"errmsg":"forbid"}`, nil, nil, 0, 1, 1},
-		{"refused", clearAllPath, all, `{"errcode":40013,"errmsg":"invalid appid"}`, nil, nil, 0, 0, 1},
-		{"no answer", clearAllPath, all, "", nil, []string{"1795392000123 "}, 1, 0, 0},
-		{"of another app", clearAllPath, `{"appid":"wx9999999999999999"}`, okText, nil, nil, 1, 0, 0},
+		{"all granted", wechat.ClearPath, all, okText, []string{"1795392000123 "}, nil, 1, 0, 0},
+		{"one granted", wechat.ClearOnePath, one, okText, []string{"1795392000123 /cgi-bin/menu/create"}, nil, 1, 0, 0},
+		{"no more this month", wechat.ClearPath, all, `{"errcode":48006,"errmsg":"forbid"}`, nil, nil, 0, 1, 1},
+		{"refused", wechat.ClearPath, all, `{"errcode":40013,"errmsg":"invalid appid"}`, nil, nil, 0, 0, 1},
+		{"no answer", wechat.ClearPath, all, "", nil, []string{"1795392000123 "}, 1, 0, 0},
+		{"of another app", wechat.ClearPath, `{"appid":"wx9999999999999999"}`, okText, nil, nil, 1, 0, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,82 +1,102 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
+	"io"
 	"net/http"
+	"strconv"
+	"time"
+
+	"wxproxy/wechat"
 )
 
-// maxOwnAnswer bounds the answer to a call of the gateway's own.
-const maxOwnAnswer = 64 << 10
+// The decisions that are not a verdict of the limiter's.
+const (
+	decidedLocal    = "local"
+	refusedAuth     = "refused-auth"
+	refusedOverload = "refused-overload"
+	refusedRequest  = "refused-request"
+)
 
-// Post makes a call of the gateway's own as a configured app, and returns its answer: WeChat's, or
-// that of a refusal. The call goes the way of every other one, so it is counted and logged, has
-// the account's token, and teaches what its answer teaches. An error means that there is no answer
-// with status 200; the call may have been executed all the same, if sent says that it left.
-func (h *Handler) Post(ctx context.Context, appid, path string, body []byte) (answer []byte, sent bool, err error) {
-	// With a server in its context ReverseProxy breaks off an answer that breaks off.
-	ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{}) //nolint:gosec // G112: it serves nobody
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, path, bytes.NewReader(body))
-	if err != nil {
-		return nil, false, err
-	}
-	r.RemoteAddr = "127.0.0.1:0"
-	r.Header["User-Agent"] = []string{"wxproxy"}
-	r.Header["Content-Type"] = []string{"application/json"}
-	own := &ownWriter{appid: appid, header: make(http.Header)}
-	defer func() {
-		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint,err113 // panicked with as it is
-			answer, sent, err = nil, own.sent, fmt.Errorf("%s for %s: %w", path, appid, errNoAnswer)
-		} else if p != nil {
-			panic(p)
-		}
-	}()
-	h.ServeHTTP(own, r)
-	if own.status != http.StatusOK {
-		return nil, own.sent, fmt.Errorf("%s for %s: %w: HTTP status %d", path, appid, errNoAnswer, own.status)
-	}
-	return own.body.Bytes(), own.sent, nil
+// statusClientGone is logged for a call whose client went away before it had an answer. It is
+// never sent.
+const statusClientGone = 499
+
+// ownAnswer is an answer that the gateway gives itself: a refusal, or what it knows without WeChat.
+type ownAnswer struct {
+	decision   string
+	status     int // 0: 200
+	errcode    wechat.Errcode
+	body       string        // JSON; "" is that of errcode in WeChat's words
+	plain      string        // text in place of a body of JSON
+	rid        string        // WeChat's, in body
+	retryAfter time.Duration // 0: there is no such header
+	close      bool          // the connection is closed after it
 }
 
-var errNoAnswer = errors.New("no answer")
+// notFound answers a call of a path that no app's table could name: not WeChat's at all.
+var notFound = &ownAnswer{decision: refusedRequest, status: http.StatusNotFound, errcode: wechat.InvalidURL}
 
-// own takes in the app of a call of the gateway's own, and reports whether it is one.
-func (c *call) own() bool {
-	own, ok := c.w.(*ownWriter)
-	if !ok {
-		return false
+// refuse returns the answer with an errcode.
+func refuse(decision string, errcode wechat.Errcode) *ownAnswer {
+	own := &ownAnswer{decision: decision, errcode: errcode}
+	if decision == refusedOverload {
+		own.retryAfter = time.Second
 	}
-	c.mine = own
-	if c.app = c.s.byID[own.appid]; c.app == nil {
-		c.refuse(refusedAuth, codeInvalidAppID)
-	}
-	return true
+	return own
 }
 
-// ownWriter keeps the answer to a call of the gateway's own, and marks the call as one: nobody else's
-// has such a writer.
-type ownWriter struct {
-	appid  string
-	sent   bool
-	header http.Header
-	status int
-	body   bytes.Buffer
+// passOn returns an answer with a body of WeChat's.
+func passOn(text []byte) *ownAnswer {
+	errcode, _ := peekErrcode(text, true)
+	return &ownAnswer{decision: decidedLocal, errcode: errcode, body: string(text), rid: peekRID(text)}
 }
 
-func (w *ownWriter) Header() http.Header { return w.header }
+// The Content-Types of the gateway's own answers. That of JSON is the one that every SDK takes for it;
+// it is what WeChat itself sends.
+var (
+	jsonType = []string{"application/json; encoding=utf-8"}
+	textType = []string{"text/plain; charset=utf-8"}
+)
 
-func (w *ownWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-}
+// restTime is how long the server may wait for the rest of a request body that was not read: it reads
+// some of it before it answers, so that the client gets to see the answer.
+const restTime = 5 * time.Second
 
-func (w *ownWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	if w.body.Len()+len(p) > maxOwnAnswer {
-		return 0, http.ErrContentLength
+// write sends an answer of the gateway's own, as it is: one SDK cannot read JSON with a newline behind it.
+func (c *call) write(own *ownAnswer) {
+	text, kind := own.body, jsonType
+	switch {
+	case own.plain != "":
+		text, kind = own.plain, textType
+	case text == "":
+		text = own.errcode.Body()
 	}
-	return w.body.Write(p)
+	status := own.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	c.rec.Decision, c.rec.ErrCode, c.rec.Status = own.decision, int(own.errcode), status
+	if own.rid != "" {
+		c.rec.RID = own.rid
+	}
+	if c.r.ContentLength != 0 && c.r.Body != http.NoBody && !c.body.whole {
+		c.readBy(restTime)
+	}
+	h := c.w.Header()
+	c.setOurs(h, own.retryAfter)
+	h["Content-Type"] = kind
+	if status == http.StatusMethodNotAllowed {
+		h["Allow"] = []string{"GET, HEAD, POST"}
+	}
+	if own.close {
+		h["Connection"] = []string{"close"}
+	}
+	if c.r.Method == http.MethodHead { // else net/http works it out
+		h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	}
+	c.w.WriteHeader(status)
+	if c.r.Method != http.MethodHead {
+		n, _ := io.WriteString(c.w, text) // a client that is gone needs no answer
+		c.rec.BytesOut = int64(n)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+
+	"wxproxy/wechat"
 )
 
 // What peekErrcode can say.
@@ -20,7 +22,7 @@ const (
 // plain value as in {"errmsg":"ok","errcode":N, or either of these inside {"base_resp":{ . N may
 // be a number or a string. whole says that b is the whole answer. The rest is never looked at:
 // answers hold users' names, which have been seen to break JSON.
-func peekErrcode(b []byte, whole bool) (int, peeked) {
+func peekErrcode(b []byte, whole bool) (wechat.Errcode, peeked) {
 	s := scanner{b: b, short: cut}
 	if whole {
 		s.short = absent
@@ -37,7 +39,7 @@ type scanner struct {
 }
 
 // object reads the start of an object.
-func (s *scanner) object(outermost bool) (int, peeked) {
+func (s *scanner) object(outermost bool) (wechat.Errcode, peeked) {
 	if p := s.expect('{'); p != present {
 		return 0, p
 	}
@@ -132,7 +134,7 @@ func (s *scanner) skip() peeked {
 }
 
 // number reads an errcode: a whole number of at most nine digits, perhaps in quotes.
-func (s *scanner) number() (int, peeked) {
+func (s *scanner) number() (wechat.Errcode, peeked) {
 	c, p := s.next()
 	if p != present {
 		return 0, p
@@ -164,7 +166,7 @@ func (s *scanner) number() (int, peeked) {
 	if negative {
 		n = -n
 	}
-	return n, present
+	return wechat.Errcode(n), present
 }
 
 // peekRID returns WeChat's own id of a call from the first bytes of its answer, where it stands at

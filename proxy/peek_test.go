@@ -47,13 +47,13 @@ func TestPeekErrcode(t *testing.T) {
 	}
 	for _, tt := range tests {
 		code, state := peekErrcode([]byte(tt.text), true)
-		if code != tt.code || state != tt.state {
+		if int(code) != tt.code || state != tt.state {
 			t.Errorf("%s: peekErrcode = %d, %d, want %d, %d", tt.name, code, state, tt.code, tt.state)
 		}
 		// However the bytes come, what was once said stays.
 		for end := range len(tt.text) {
 			code, state := peekErrcode([]byte(tt.text[:end]), false)
-			if state != cut && (code != tt.code || state != tt.state) {
+			if state != cut && (int(code) != tt.code || state != tt.state) {
 				t.Errorf("%s: peekErrcode(%q) = %d, %d, want %d, %d", tt.name, tt.text[:end], code, state, tt.code, tt.state)
 			}
 		}

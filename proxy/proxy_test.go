@@ -24,6 +24,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"wxproxy/limits"
+	"wxproxy/proxy/upstream"
+	"wxproxy/wechat"
 )
 
 var _ Limiter = (*limits.Limiter)(nil)
@@ -183,10 +185,7 @@ func (f *fakeTokens) renewed() int {
 }
 
 // answerError is a token error that carries WeChat's own answer.
-type answerError string
-
-func (e answerError) Error() string  { return "token refused" }
-func (e answerError) Answer() []byte { return []byte(e) }
+func answerError(text string) error { return fmt.Errorf("token refused: %w", wechat.Answer(text)) }
 
 // gateway is a Handler behind a real listener.
 type gateway struct {
@@ -354,8 +353,8 @@ type arrived struct {
 	Body                 string
 }
 
-// upstream is a WeChat that notes every call and answers with answer.
-type upstream struct {
+// stubWeChat is a WeChat that notes every call and answers with answer.
+type stubWeChat struct {
 	*httptest.Server
 	mu    sync.Mutex
 	calls []arrived
@@ -368,12 +367,12 @@ func answerOK(w http.ResponseWriter, _ *http.Request) {
 	say(w, okText)
 }
 
-func newUpstream(tb testing.TB, answer http.HandlerFunc) *upstream {
+func newUpstream(tb testing.TB, answer http.HandlerFunc) *stubWeChat {
 	tb.Helper()
 	if answer == nil {
 		answer = answerOK
 	}
-	u := &upstream{}
+	u := &stubWeChat{}
 	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -390,13 +389,13 @@ func newUpstream(tb testing.TB, answer http.HandlerFunc) *upstream {
 	return u
 }
 
-func (u *upstream) count() int {
+func (u *stubWeChat) count() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.calls)
 }
 
-func (u *upstream) last(tb testing.TB) arrived {
+func (u *stubWeChat) last(tb testing.TB) arrived {
 	tb.Helper()
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -473,7 +472,7 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// TestTLS sends through NewTransport's own TLS and makes sure that it cannot be switched off by
+// TestTLS sends through the client's own TLS and makes sure that it cannot be switched off by
 // the other side.
 func TestTLS(t *testing.T) {
 	var calls int
@@ -489,9 +488,9 @@ func TestTLS(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 
-	transport := NewTransport(5 * time.Second)
-	transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	g := newGateway(t, server.URL, func(o *Options) { o.Transport = transport })
+	roots := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	client := upstream.New(upstream.Options{DialTimeout: 5 * time.Second, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	g := newGateway(t, server.URL, func(o *Options) { o.Transport = client })
 	for range 3 {
 		if _, text := g.do(t, "GET", "/cgi-bin/user/info", ""); text != okText {
 			t.Errorf("answer = %s, want %s", text, okText)
@@ -503,8 +502,8 @@ func TestTLS(t *testing.T) {
 
 	strict := newGateway(t, server.URL, nil) // does not know the issuer
 	res, text := strict.do(t, "GET", "/cgi-bin/user/info", "")
-	if res.StatusCode != 200 || text != systemError || strict.limiter.counted(t) != 0 {
-		t.Errorf("answer = %d %s, counted %d; want 200 %s, 0", res.StatusCode, text, strict.limiter.counted(t), systemError)
+	if res.StatusCode != 200 || text != wechat.SystemError.Body() || strict.limiter.counted(t) != 0 {
+		t.Errorf("answer = %d %s, counted %d; want 200 %s, 0", res.StatusCode, text, strict.limiter.counted(t), wechat.SystemError.Body())
 	}
 	if got := strict.logs.FilterField(zap.String("reason", "the certificate's issuer is unknown")).Len(); got != 1 {
 		t.Errorf("log = %v, want the reason", strict.logs.All())
@@ -521,8 +520,8 @@ func TestTLS(t *testing.T) {
 	if err := g.h.Configure(config); err != nil {
 		t.Fatal(err)
 	}
-	if _, text := g.do(t, "GET", "/cgi-bin/user/info", ""); text != systemError {
-		t.Errorf("answer over TLS 1.1 = %s, want %s", text, systemError)
+	if _, text := g.do(t, "GET", "/cgi-bin/user/info", ""); text != wechat.SystemError.Body() {
+		t.Errorf("answer over TLS 1.1 = %s, want %s", text, wechat.SystemError.Body())
 	}
 }
 
@@ -534,3 +533,13 @@ func TestReasonTellsNothing(t *testing.T) {
 		}
 	}
 }
+
+// dialing returns the gateway's own client with another way to dial.
+func dialing(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *upstream.Client {
+	return upstream.New(upstream.Options{Dial: dial})
+}
+
+// roundTripper makes a function an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

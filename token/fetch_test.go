@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wxproxy/token"
+	facts "wxproxy/wechat"
 )
 
 // What is no token never takes the place of one, and is asked for again a second later.
@@ -157,7 +158,7 @@ func TestNothingIsTold(t *testing.T) {
 	if !errors.As(err, &rejected) {
 		t.Fatalf("Renew = %v, want a *Rejected", err)
 	}
-	if got, want := string(rejected.Answer()), `{"errcode":40125,"errmsg":"refused"}`; got != want {
+	if got, want := string(rejected.Unwrap().(facts.Answer)), `{"errcode":40125,"errmsg":"refused"}`; got != want {
 		t.Errorf("Answer() = %s, want %s", got, want)
 	}
 	app := token.App{AppID: appid, Secret: secret}
@@ -178,7 +179,7 @@ func TestLongRefusal(t *testing.T) {
 	s := newStand(t, token.Options{Store: file(t), Upstream: server(t, w)})
 	_, err := s.Token(t.Context(), appid)
 	var rejected *token.Rejected
-	if !errors.As(err, &rejected) || string(rejected.Answer()) != `{"errcode":40013,"errmsg":"refused"}` {
+	if !errors.As(err, &rejected) || string(rejected.Unwrap().(facts.Answer)) != `{"errcode":40013,"errmsg":"refused"}` {
 		t.Errorf("Token = %v, want a *Rejected with a short answer", err)
 	}
 	if want := "token of " + appid + ": WeChat refuses it with errcode 40013"; err.Error() != want {

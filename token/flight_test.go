@@ -14,6 +14,7 @@ import (
 	"wxproxy/internal/redistest"
 	"wxproxy/store"
 	"wxproxy/token"
+	facts "wxproxy/wechat"
 )
 
 // fleet is n gateways with one WeChat. With one store each they share what lies behind the URL.
@@ -425,8 +426,8 @@ func TestBreaker(t *testing.T) {
 						if !errors.As(err, &rejected) {
 							t.Fatalf("Token = %v, want a *Rejected", err)
 						}
-						if rejected.ErrCode != tt.errcode || !bytes.Equal(rejected.Answer(), []byte(answer)) {
-							t.Fatalf("errcode %d, answer %s", rejected.ErrCode, rejected.Answer())
+						if rejected.ErrCode != tt.errcode || !bytes.Equal(rejected.Unwrap().(facts.Answer), []byte(answer)) {
+							t.Fatalf("errcode %d, answer %s", rejected.ErrCode, rejected.Unwrap().(facts.Answer))
 						}
 						if took := time.Since(before); took > 0 {
 							t.Fatalf("Token waited %s to say no", took)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // ProxyTokenSeconds is the expires_in that goes with every proxy token. Services fetch a new one
@@ -73,35 +75,30 @@ func (c Caller) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{%s %q}", c.Name, 
 //
 //nolint:errname // token.Denied says it; token.DeniedError would say it twice
 type Denied struct {
-	errcode int
-	foreign bool
-	reason  string
+	err    error // a wechat.Errcode, the one to answer with, or wechat.ErrUnknownToken
+	reason string
 }
 
 // ErrNotOurs is the error of Read for what is no proxy token at all. It may be a token of WeChat's.
-var ErrNotOurs error = &Denied{48001, true, "not a proxy token"}
+var ErrNotOurs error = &Denied{wechat.ErrUnknownToken, "not a proxy token"}
 
 // What else Issue and Read return. 42001 makes an SDK fetch a new token, so it is only for those
 // who get one that is good: some SDKs answer it, as 40001 and 40014, by fetching without end.
 var (
-	errUnknownAppID = &Denied{40013, false, "app is not configured"}
-	errWrongSecret  = &Denied{40125, false, "neither an AppSecret of the app nor the key of a caller"}
-	errNotAllowed   = &Denied{48001, false, "the caller may not call for the app"}
-	errForged       = &Denied{48001, false, "proxy token: not issued here, or changed since"}
-	errNobody       = &Denied{48001, false, "proxy token: of an app or a caller that is not configured"}
-	errFromFuture   = &Denied{48001, false, "proxy token: issued in the future"}
-	errTooOld       = &Denied{42001, false, "proxy token: too old"}
-	errReplaced     = &Denied{42001, false, "proxy token: signed with a key that was replaced"}
+	errUnknownAppID = &Denied{wechat.InvalidAppID, "app is not configured"}
+	errWrongSecret  = &Denied{wechat.InvalidSecret, "neither an AppSecret of the app nor the key of a caller"}
+	errNotAllowed   = &Denied{wechat.Unauthorized, "the caller may not call for the app"}
+	errForged       = &Denied{wechat.Unauthorized, "proxy token: not issued here, or changed since"}
+	errNobody       = &Denied{wechat.Unauthorized, "proxy token: of an app or a caller that is not configured"}
+	errFromFuture   = &Denied{wechat.Unauthorized, "proxy token: issued in the future"}
+	errTooOld       = &Denied{wechat.TokenExpired, "proxy token: too old"}
+	errReplaced     = &Denied{wechat.TokenExpired, "proxy token: signed with a key that was replaced"}
 )
 
 func (d *Denied) Error() string { return d.reason }
 
-// Errcode returns the errcode to answer with.
-func (d *Denied) Errcode() int { return d.errcode }
-
-// Foreign reports whether what was shown is no proxy token at all, so that something else may
-// still know it.
-func (d *Denied) Foreign() bool { return d.foreign }
+// Unwrap returns the wechat.Errcode to answer with, or wechat.ErrUnknownToken.
+func (d *Denied) Unwrap() error { return d.err }
 
 // Keyring knows who calls, by AppSecrets, by keys of callers and by the proxy tokens that it
 // issues to those who show one. It holds only hashes of them and keys derived from them. A

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wxproxy/token"
+	facts "wxproxy/wechat"
 )
 
 var mutations = flag.Int("mutations", 200_000, "how many changed proxy tokens TestReadMutated reads")
@@ -75,12 +76,14 @@ func denied(tb testing.TB, err error) (errcode int, foreign bool) {
 			tb.Errorf("error %s tells %s", text, canary)
 		}
 	}
-	var code interface{ Errcode() int }
-	var whose interface{ Foreign() bool }
-	if !errors.As(fmt.Errorf("wrapped: %w", err), &code) || !errors.As(err, &whose) {
+	if errors.Is(err, facts.ErrUnknownToken) {
+		return int(facts.Unauthorized), true
+	}
+	code, ok := errors.AsType[facts.Errcode](fmt.Errorf("wrapped: %w", err))
+	if !ok {
 		tb.Fatalf("error %T has no errcode", err)
 	}
-	return code.Errcode(), whose.Foreign()
+	return int(code), false
 }
 
 func TestIssue(t *testing.T) {
@@ -475,12 +478,12 @@ func TestReadMutated(t *testing.T) {
 					codes[0]++
 					continue
 				}
-				d, ok := errors.AsType[*token.Denied](err)
-				if !ok || d.Errcode() != 48001 && d.Errcode() != 42001 {
+				code, _ := denied(t, err)
+				if code != 48001 && code != 42001 {
 					t.Errorf("Read(%q) = %v, want a *Denied with 48001 or 42001", shown, err)
 					return
 				}
-				codes[d.Errcode()]++
+				codes[code]++
 			}
 			t.Logf("errcode: tokens: %v", codes)
 		})

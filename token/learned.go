@@ -404,7 +404,7 @@ func (w *wanted) settled() []byte {
 		return tokenAnswer(l, now)
 	}
 	if refused := r.blocked(now, w.app, w.l.id); refused != nil {
-		answer, _ := w.instead(refused.Answer(), nil)
+		answer, _ := w.instead(refused.answer, nil)
 		return answer
 	}
 	return nil
@@ -458,7 +458,7 @@ func (w *wanted) next(ctx context.Context, raw []byte, shared bool) ([]byte, err
 		r.Block = nil // a service that is set right should not wait for longer each time
 		rejected = r.refuse(w.l.now(), w.app, w.l.id, rejected)
 		w.save(ctx, raw, r, shared)
-		return w.instead(rejected.Answer(), nil)
+		return w.instead(rejected.answer, nil)
 	}
 	return w.instead(nil, err)
 }

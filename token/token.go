@@ -23,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // Errors of Token and Renew, besides *Rejected and those of contexts.
@@ -56,8 +58,8 @@ type Rejected struct {
 	answer []byte
 }
 
-// Answer returns WeChat's own body, at most 4 KiB, for the caller who waits for one.
-func (r *Rejected) Answer() []byte { return r.answer }
+// Unwrap returns WeChat's own body, at most 4 KiB, as a wechat.Answer, for the caller who waits for one.
+func (r *Rejected) Unwrap() error { return wechat.Answer(r.answer) }
 
 func (r *Rejected) Error() string {
 	return fmt.Sprintf("token of %s: WeChat refuses it with errcode %d", r.AppID, r.ErrCode)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 const ownPath = "/cgi-bin/user/info"
@@ -41,7 +43,7 @@ func TestPostWithoutAnAnswer(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			answerOK(w, r)
 		case "large":
-			w.Write([]byte(strings.Repeat("x", maxOwnAnswer+1)))
+			w.Write([]byte(strings.Repeat("x", maxPostAnswer+1)))
 		default:
 			w.WriteHeader(http.StatusBadGateway)
 		}
@@ -54,7 +56,7 @@ func TestPostWithoutAnAnswer(t *testing.T) {
 		}
 		cancel()
 	}
-	if answer, sent, err := g.h.Post(t.Context(), "wx0000000000000009", ownPath, nil); err != nil || sent || string(answer) != answerText(codeInvalidAppID) {
+	if answer, sent, err := g.h.Post(t.Context(), "wx0000000000000009", ownPath, nil); err != nil || sent || string(answer) != wechat.InvalidAppID.Body() {
 		t.Errorf("an app that is not configured: %s, %v, want 40013", answer, err)
 	}
 	if _, sent, err := g.h.Post(t.Context(), testAppID, "/nowhere", nil); sent || !errors.Is(err, errNoAnswer) {

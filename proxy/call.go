@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"wxproxy/limits"
+	"wxproxy/wechat"
+)
+
+// call is one HTTP request of a client. It belongs to the goroutine of ServeHTTP.
+type call struct {
+	h     *Handler
+	s     *settings
+	w     http.ResponseWriter
+	r     *http.Request
+	peer  netip.Addr // the zero Addr on a unix socket
+	began time.Time
+
+	identity
+	path  string // canonical, without an appid before it: matched, counted and sent
+	match limits.Match
+	body  body
+	token string // the account's, that goes into the call
+	leads string // the kind of ticket that others wait for this call to get
+
+	placed   bool // it has one of MaxInFlight places
+	decision limits.Decision
+	hold     limits.Hold // what decision has granted
+	granted  bool        // hold is not ended
+
+	upstream time.Duration // spent on waiting for WeChat
+	answer   answer
+	failed   *ownAnswer // in place of WeChat's answer
+	rec      Record
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	c := &call{h: h, s: h.settings.Load(), w: w, r: r, peer: peerAddr(r.RemoteAddr), began: now}
+	c.rec.Time, c.rec.RequestID = now, requestID(r.Header)
+	if r.URL.Path == "/-/healthy" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		c.write(&ownAnswer{decision: decidedLocal, plain: "ok"}) // no call: not logged, and answered under any load
+		return
+	}
+	defer c.end()
+	if own := c.serve(); own != nil {
+		c.write(own)
+	}
+}
+
+// serve takes the call through all steps. It returns the answer that the gateway gives itself, or nil
+// when WeChat's was passed on.
+func (c *call) serve() *ownAnswer {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
+		return &ownAnswer{decision: refusedRequest, status: http.StatusMethodNotAllowed, plain: "method not allowed"}
+	}
+	if own := c.route(); own != nil {
+		return own
+	}
+	if endpoint := c.tokenEndpoint(); endpoint != "" {
+		return c.issueToken(endpoint)
+	}
+	if own := c.authenticate(); own != nil {
+		return own
+	}
+	if own := c.enter(); own != nil {
+		return own
+	}
+	if own := c.findRule(); own != nil {
+		return own
+	}
+	if own := c.ticket(); own != nil {
+		return own
+	}
+	if own := c.readBody(); own != nil {
+		return own
+	}
+	if own := c.checkBodySecret(); own != nil {
+		return own
+	}
+	if own := c.fetchToken(); own != nil {
+		return own
+	}
+	if own := c.take(); own != nil {
+		return own
+	}
+	return c.forward()
+}
+
+// route works out the one path of the call, takes an appid off its front, and refuses what no app's
+// table could name. That needs no credentials.
+func (c *call) route() *ownAnswer {
+	escaped := c.r.URL.EscapedPath()
+	if !strings.HasPrefix(escaped, "/") { // "" of an absolute-form target, or *
+		return notFound
+	}
+	path, err := limits.Canonical(escaped)
+	if err != nil {
+		return refuse(refusedRequest, wechat.InvalidURL) // the path is not logged: any bytes at all, a secret among them
+	}
+	c.path = path
+	first, rest := path[1:], ""
+	if i := strings.IndexByte(first, '/'); i >= 0 {
+		first, rest = first[:i], first[i:]
+	}
+	configured := c.s.byID[first]
+	if configured != nil || looksLikeAppID(first) {
+		c.path = rest
+	}
+	c.rec.Path = scrub(c.path)
+	if c.path == "" || !c.h.limiter.Family(c.path) {
+		return notFound
+	}
+	if c.path != path {
+		if configured == nil {
+			return refuse(refusedAuth, wechat.InvalidAppID)
+		}
+		c.app = configured
+	}
+	if !queryParses(c.r.URL.RawQuery) {
+		return refuse(refusedRequest, wechat.InvalidParameter)
+	}
+	return nil
+}
+
+// enter takes one of MaxInFlight places. Only calls whose callers were authenticated get one, so that
+// others cannot take them all.
+func (c *call) enter() *ownAnswer {
+	c.placed = true
+	if c.h.inFlight.Add(1) > int64(c.s.MaxInFlight) {
+		return refuse(refusedOverload, wechat.SystemError)
+	}
+	return nil
+}
+
+// findRule finds the rule that the call is counted by.
+func (c *call) findRule() *ownAnswer {
+	if rules := c.h.limiter.Rules(c.app.AppID); rules != nil {
+		c.match = rules.Match(c.path)
+	}
+	rule := c.match.Rule
+	if rule == nil {
+		return refuse(refusedRequest, wechat.InvalidURL)
+	}
+	c.rec.Rule = rule.Name
+	if c.match.Counter == rule.Name {
+		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
+	}
+	return nil
+}
+
+// injects reports whether the account's token goes into the call.
+func (c *call) injects() bool { return c.ownToken == "" && c.match.Rule.Injects(c.path) }
+
+// fetchToken gets the account's token before the call is counted, so that a call without one never
+// is. Of the fixed list of decisions refused-overload fits best: the gateway cannot serve now, nothing
+// was sent or counted, and the same call may work in a while. The caller did nothing wrong.
+func (c *call) fetchToken() *ownAnswer {
+	if !c.injects() {
+		return nil
+	}
+	token, err := c.h.tokens.Token(c.r.Context(), c.app.AppID)
+	if err == nil && token != "" {
+		c.token = token
+		return nil
+	}
+	if c.clientGone() {
+		c.abandon(refusedOverload)
+	}
+	c.h.outages.Warn("no access_token", zap.String("app", c.app.Name), zap.Error(err))
+	if theirs, ok := errors.AsType[wechat.Answer](err); ok && len(theirs) > 0 {
+		own := passOn(theirs)
+		own.decision, own.retryAfter = refusedOverload, time.Second
+		return own
+	}
+	return refuse(refusedOverload, wechat.SystemError)
+}
+
+// take asks the limiter whether the call may be sent.
+func (c *call) take() *ownAnswer {
+	c.decision, c.hold = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
+	c.granted = c.decision.Verdict.Sent()
+	c.rec.Decision = c.decision.Verdict.String()
+	if c.granted {
+		return nil
+	}
+	errcode := wechat.SystemError
+	switch c.decision.Verdict {
+	case limits.RefusedQuota, limits.RefusedLatched, limits.RefusedShare:
+		errcode = wechat.QuotaReached
+		if isClear(c.path) {
+			errcode = wechat.ClearsUsed
+		}
+	case limits.RefusedPace:
+		errcode = wechat.TooFast
+	case limits.RefusedDenied:
+		errcode = wechat.Unauthorized
+	}
+	return &ownAnswer{decision: c.rec.Decision, errcode: errcode, retryAfter: c.decision.RetryAfter}
+}
+
+// done ends a granted call that stays counted. errcode is what WeChat answered, or unknownErrcode
+// for a call whose fate is not known.
+func (c *call) done(errcode wechat.Errcode) {
+	c.granted = false
+	c.hold.Done(int(errcode))
+}
+
+// giveBack ends a granted call that provably never left.
+func (c *call) giveBack() {
+	c.granted = false
+	c.hold.GiveBack()
+}
+
+// exhausted ends a granted call to which WeChat answered that its rule is used up.
+func (c *call) exhausted() {
+	c.granted = false
+	c.hold.Exhausted()
+}
+
+// clientGone reports whether nobody waits for the answer any more.
+func (c *call) clientGone() bool {
+	return c.r.Context().Err() != nil && !c.stopping()
+}
+
+// stopping reports whether the call was ended because the gateway stops.
+func (c *call) stopping() bool { return errors.Is(context.Cause(c.r.Context()), ErrStopping) }
+
+// abandon ends a call that has nobody left to answer: it closes the client's connection.
+func (c *call) abandon(decision string) {
+	c.rec.Decision, c.rec.Status = decision, statusClientGone
+	panic(http.ErrAbortHandler)
+}
+
+// end runs when the call is over, after a panic too. Whatever fails in it, the place is free again.
+func (c *call) end() {
+	if c.placed {
+		defer c.h.inFlight.Add(-1)
+	}
+	defer c.body.close()
+	if c.granted { // a panic came between
+		c.done(unknownErrcode)
+	}
+	c.endLead()
+	if post, ok := c.w.(*postWriter); ok {
+		post.sent = c.rec.Attempts > 0
+	}
+	if c.h.record != nil {
+		c.fill()
+		c.h.record(&c.rec)
+	}
+}

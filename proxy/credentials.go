@@ -1,0 +1,286 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+
+	"wxproxy/wechat"
+)
+
+// identity is who a call is made by, and for which account.
+type identity struct {
+	app    *App
+	caller string // "" is nobody by name
+	proven bool   // by something that others cannot know
+	stale  bool   // a proxy token was shown that is no longer good
+
+	ownToken   string // a learned token that the call shows and keeps
+	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
+}
+
+// credential is one thing that a call shows of who sends it.
+type credential struct {
+	kind  credentialKind
+	value string
+	appid string // of a secret
+}
+
+type credentialKind uint8
+
+const (
+	appName        credentialKind = iota // X-Wxproxy-App, or the user of Basic: a name or appid
+	callerKey                            // X-Wxproxy-Key, or the password of Basic
+	accessToken                          // access_token in the query
+	appSecret                            // the AppSecret or a caller's key, in the query
+	unintelligible                       // a header that should be a credential and is none
+)
+
+// authenticate works out the app and the caller from all credentials of the call, and refuses a call
+// that contradicts itself or that may not be made.
+//
+// Proofs are a key (Basic, or X-Wxproxy-Key), a secret, and a token that was issued by the gateway or seen being
+// issued; the path prefix, X-Wxproxy-App and the user of Basic only select, because appids are public.
+// A token that nobody knows is not a proof and no contradiction: it is replaced, if something else
+// proves who calls or calls without proof are allowed.
+func (c *call) authenticate() *ownAnswer {
+	if post, ok := c.w.(*postWriter); ok { // a call of the gateway's own
+		if c.app = c.s.byID[post.appid]; c.app == nil {
+			return refuse(refusedAuth, wechat.InvalidAppID)
+		}
+		return nil
+	}
+	var few [4]credential
+	shown, err := c.queryCredentials(c.headerCredentials(few[:0]))
+	if err == nil {
+		err = c.verifyAll(shown)
+	}
+	c.rec.Caller = c.caller
+	if err == nil {
+		err = c.judge()
+	}
+	if err != nil {
+		return denied(err)
+	}
+	return nil
+}
+
+// denied returns the answer to a call whose credentials are refused.
+func denied(err error) *ownAnswer {
+	if errcode, ok := errors.AsType[wechat.Errcode](err); ok {
+		return refuse(refusedAuth, errcode)
+	}
+	return refuse(refusedAuth, wechat.Unauthorized)
+}
+
+// headerCredentials appends the credentials of the call's headers.
+func (c *call) headerCredentials(shown []credential) []credential {
+	h := c.r.Header
+	for _, name := range h["X-Wxproxy-App"] {
+		shown = append(shown, credential{kind: appName, value: name})
+	}
+	for _, key := range h["X-Wxproxy-Key"] {
+		shown = append(shown, credential{kind: callerKey, value: key})
+	}
+	for _, text := range h["Authorization"] {
+		scheme, encoded, _ := strings.Cut(strings.TrimLeft(text, " \t"), " ")
+		if !strings.EqualFold(scheme, "Basic") {
+			continue // not meant for the gateway
+		}
+		plain, err := base64.StdEncoding.DecodeString(strings.Trim(encoded, " \t"))
+		app, key, ok := strings.Cut(string(plain), ":")
+		if err != nil || !ok {
+			return append(shown, credential{kind: unintelligible})
+		}
+		if app != "" {
+			shown = append(shown, credential{kind: appName, value: app})
+		}
+		shown = append(shown, credential{kind: callerKey, value: key})
+	}
+	return shown
+}
+
+// secretParameters are the calls that carry the AppSecret in their query, by path, and its name
+// there. It may be a caller's key as at the token endpoints; then the AppSecret takes its place.
+var secretParameters = map[string]string{
+	wechat.OAuthTokenPath: "secret",
+	wechat.JSCodePath:     "secret",
+	wechat.ClearV2Path:    "appsecret",
+}
+
+// queryCredentials appends every access_token of the query, and the secret of a call that carries one.
+// Its error is an Errcode.
+func (c *call) queryCredentials(shown []credential) ([]credential, error) {
+	raw := c.r.URL.RawQuery
+	for start, end := nextParameter(raw, tokenParameter, 0); start >= 0; start, end = nextParameter(raw, tokenParameter, end+1) {
+		_, value, _ := strings.Cut(raw[start:end], "=")
+		token, err := url.QueryUnescape(value)
+		if err != nil {
+			return nil, wechat.InvalidParameter
+		}
+		if i := strings.LastIndexByte(token, '='); i >= 0 {
+			token = token[i+1:] // one SDK sends access_token=n=TOKEN
+		}
+		if token != "" {
+			shown = append(shown, credential{kind: accessToken, value: token})
+		}
+	}
+	name := secretParameters[strings.ToLower(strings.TrimSuffix(c.path, "/"))]
+	if name == "" || c.s.Identity == nil {
+		return shown, nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, wechat.InvalidParameter
+	}
+	if secret := query.Get(name); secret != "" { // else it is in the body, which is never changed
+		shown = append(shown, credential{appSecret, secret, query.Get("appid")})
+		c.secretName = name
+	}
+	return shown, nil
+}
+
+// verifyAll verifies each credential, and takes in whom it names. Its error is or wraps an Errcode.
+func (c *call) verifyAll(shown []credential) error {
+	for i := range shown {
+		if err := c.verify(&shown[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) verify(shown *credential) error {
+	switch shown.kind {
+	case appName:
+		app := c.s.byID[shown.value]
+		if app == nil {
+			app = c.s.byName[shown.value]
+		}
+		return c.selects(app)
+	case callerKey:
+		if c.s.Identity == nil {
+			c.h.keyShown.Do(func() {
+				c.h.log.Warn("a caller showed a key, but no callers are configured: such calls are refused with 48001")
+			})
+			return wechat.Unauthorized
+		}
+		caller, ok := c.s.Identity.Caller(shown.value)
+		if !ok {
+			return wechat.Unauthorized
+		}
+		return c.proves(caller)
+	case accessToken:
+		return c.verifyToken(shown.value)
+	case appSecret:
+		app := c.s.byID[shown.appid]
+		if app == nil {
+			c.secretName = ""
+			return nil // WeChat judges it
+		}
+		_, caller, err := c.s.Identity.Issue(app.AppID, shown.value, c.began)
+		if err != nil {
+			return err
+		}
+		if caller == "" {
+			c.secretName = "" // it is the AppSecret
+		}
+		return errors.Join(c.selects(app), c.proves(caller))
+	default:
+		return wechat.Unauthorized
+	}
+}
+
+// verifyToken takes in what an access_token says, if it was issued by the gateway or is learned.
+func (c *call) verifyToken(shown string) error {
+	if c.s.Identity != nil {
+		appid, caller, err := c.s.Identity.Read(shown, c.began)
+		switch {
+		case err == nil:
+			return errors.Join(c.selects(c.s.byID[appid]), c.proves(caller))
+		case errors.Is(err, wechat.TokenExpired):
+			c.stale = true
+			return nil
+		case !errors.Is(err, wechat.ErrUnknownToken):
+			return wechat.Unauthorized
+		}
+	}
+	if c.h.learned == nil {
+		return nil
+	}
+	appid, ok := c.h.learned.App(c.r.Context(), shown)
+	if !ok {
+		return nil
+	}
+	app := c.s.byID[appid]
+	if app == nil {
+		app = &App{Name: appid, AppID: appid} // a learned one
+	}
+	c.ownToken = shown
+	return errors.Join(c.selects(app), c.proves(""))
+}
+
+// selects takes in the app; nil is one that is not configured.
+func (i *identity) selects(app *App) error {
+	if app == nil || i.app != nil && i.app.AppID != app.AppID {
+		return wechat.Unauthorized // two credentials that name different ones
+	}
+	i.app = app
+	return nil
+}
+
+// proves takes in the caller. An AppSecret names nobody, which contradicts nobody.
+func (i *identity) proves(caller string) error {
+	if caller != "" && i.caller != "" && i.caller != caller {
+		return wechat.Unauthorized
+	}
+	if caller != "" {
+		i.caller = caller
+	}
+	i.proven = true
+	return nil
+}
+
+// judge decides whether the call may be made, once all credentials were taken in.
+func (c *call) judge() error {
+	if !c.proven && c.stale {
+		return wechat.TokenExpired // the SDK fetches another one from the gateway, which costs nothing
+	}
+	if c.app == nil {
+		c.app = c.s.only
+	}
+	if c.app == nil && isComponent(c.path) {
+		c.app = component // its own token names no account
+	}
+	if c.app == nil || !c.proven && !c.s.allowsAnonymous(c.r, c.peer) {
+		return wechat.Unauthorized
+	}
+	if c.caller != "" && !c.s.Identity.May(c.caller, c.app.AppID) && c.app != component {
+		return wechat.Unauthorized
+	}
+	return nil
+}
+
+// checkBodySecret refuses a caller's key in the body of clear_quota/v2: a body is never changed, so the
+// key would reach WeChat, and a wrong secret is not sent either.
+func (c *call) checkBodySecret() *ownAnswer {
+	if c.s.Identity == nil || c.body.size == 0 || !wechat.SamePath(c.path, wechat.ClearV2Path) {
+		return nil
+	}
+	var ask struct {
+		AppID  string `json:"appid"`
+		Secret string `json:"appsecret"`
+	}
+	if json.Unmarshal(c.body.memory, &ask) != nil || ask.Secret == "" || c.s.byID[ask.AppID] == nil {
+		return nil
+	}
+	switch _, caller, err := c.s.Identity.Issue(ask.AppID, ask.Secret, c.began); {
+	case err != nil:
+		return denied(err)
+	case caller != "" || ask.AppID != c.app.AppID:
+		return refuse(refusedAuth, wechat.Unauthorized)
+	}
+	return nil
+}
