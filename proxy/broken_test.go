@@ -70,11 +70,13 @@ func TestBrokenAnswerIsSeenAsBroken(t *testing.T) {
 					t.Fatal(err)
 				}
 				drain(res.Body)
+				res.Body.Close()
 				say(conn, post)
 				res, err = http.ReadResponse(from, nil)
 				if err != nil {
 					t.Fatalf("the connection was closed without a byte: %v", err)
 				}
+				defer res.Body.Close()
 				text, err := io.ReadAll(res.Body)
 				if whole := err == nil; whole && res.StatusCode != http.StatusBadGateway {
 					t.Errorf("answer = %d, %d bytes, whole", res.StatusCode, len(text))
@@ -155,6 +157,7 @@ func TestJavaDoesNotRepeat(t *testing.T) {
 
 // trickle sends the start of a POST and then a byte of its body now and then.
 func trickle(t *testing.T, addr, path string, stop <-chan struct{}) {
+	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Error(err)
@@ -314,6 +317,7 @@ func TestStoppingAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer res.Body.Close()
 	drain(res.Body)
 	if res.StatusCode != http.StatusGatewayTimeout || !res.Close || g.limiter.counted(t) != 1 {
 		t.Errorf("answer = %d, closes %t, counted %d", res.StatusCode, res.Close, g.limiter.counted(t))

@@ -84,7 +84,7 @@ func (c *call) reads() bool {
 // answer that breaks off.
 func (c *call) learn(res *http.Response) error {
 	if !c.reads() || c.answer.errcode != 0 || res.StatusCode != http.StatusOK {
-		return nil
+		return nil //nolint:nilerr // WeChat's errcode is for the client
 	}
 	head, err := io.ReadAll(io.LimitReader(res.Body, maxLearnedBytes+1))
 	c.rec.BytesOut -= int64(len(head)) // counted as they were read; they are read again

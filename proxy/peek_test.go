@@ -118,6 +118,6 @@ func BenchmarkPeekErrcode(b *testing.B) {
 	text := []byte(okText)
 	b.ReportAllocs()
 	for b.Loop() {
-		peekErrcode(text, true)
+		_, _ = peekErrcode(text, true)
 	}
 }

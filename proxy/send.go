@@ -22,7 +22,7 @@ import (
 const maxTries = 3
 
 // unknownErrcode is told to the limiter for a call that left but whose answer was not seen.
-const unknownErrcode = wechat.SystemError
+const unknownErrcode = wechat.SystemError //nolint:errname // it is told, not returned
 
 var (
 	errRefused = errors.New("refused")                     // by the limiter, after the first sending
@@ -168,7 +168,7 @@ func (c *call) attempt(out *http.Request) (*http.Response, fate, error) {
 		if limits.Past(began, c.decision.Deadline) {
 			return nil, late, errLate
 		}
-		res, err := c.h.transport.RoundTrip(out) //nolint:bodyclose // ReverseProxy closes it
+		res, err := c.h.transport.RoundTrip(out)
 		return c.begin(res, err)
 	}
 	conn, err := c.h.upstream.Conn(c.r.Context(), out.URL)

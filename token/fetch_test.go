@@ -158,7 +158,7 @@ func TestNothingIsTold(t *testing.T) {
 	if !errors.As(err, &rejected) {
 		t.Fatalf("Renew = %v, want a *Rejected", err)
 	}
-	if got, want := string(rejected.Unwrap().(facts.Answer)), `{"errcode":40125,"errmsg":"refused"}`; got != want {
+	if got, want := answerOf(rejected), `{"errcode":40125,"errmsg":"refused"}`; got != want {
 		t.Errorf("Answer() = %s, want %s", got, want)
 	}
 	app := token.App{AppID: appid, Secret: secret}
@@ -179,7 +179,7 @@ func TestLongRefusal(t *testing.T) {
 	s := newStand(t, token.Options{Store: file(t), Upstream: server(t, w)})
 	_, err := s.Token(t.Context(), appid)
 	var rejected *token.Rejected
-	if !errors.As(err, &rejected) || string(rejected.Unwrap().(facts.Answer)) != `{"errcode":40013,"errmsg":"refused"}` {
+	if !errors.As(err, &rejected) || answerOf(rejected) != `{"errcode":40013,"errmsg":"refused"}` {
 		t.Errorf("Token = %v, want a *Rejected with a short answer", err)
 	}
 	if want := "token of " + appid + ": WeChat refuses it with errcode 40013"; err.Error() != want {
@@ -221,4 +221,10 @@ func TestNothingIsSentTwice(t *testing.T) {
 			}
 		})
 	}
+}
+
+// answerOf returns WeChat's body in an error, as package proxy finds it.
+func answerOf(err error) string {
+	answer, _ := errors.AsType[facts.Answer](err)
+	return string(answer)
 }

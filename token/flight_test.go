@@ -1,7 +1,6 @@
 package token_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"wxproxy/internal/redistest"
 	"wxproxy/store"
 	"wxproxy/token"
-	facts "wxproxy/wechat"
 )
 
 // fleet is n gateways with one WeChat. With one store each they share what lies behind the URL.
@@ -426,8 +424,8 @@ func TestBreaker(t *testing.T) {
 						if !errors.As(err, &rejected) {
 							t.Fatalf("Token = %v, want a *Rejected", err)
 						}
-						if rejected.ErrCode != tt.errcode || !bytes.Equal(rejected.Unwrap().(facts.Answer), []byte(answer)) {
-							t.Fatalf("errcode %d, answer %s", rejected.ErrCode, rejected.Unwrap().(facts.Answer))
+						if rejected.ErrCode != tt.errcode || answerOf(rejected) != answer {
+							t.Fatalf("errcode %d, answer %s", rejected.ErrCode, answerOf(rejected))
 						}
 						if took := time.Since(before); took > 0 {
 							t.Fatalf("Token waited %s to say no", took)

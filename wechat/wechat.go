@@ -9,9 +9,13 @@ import (
 )
 
 // Errcode is the errcode of an answer of WeChat's. Any but 0 is an error.
+//
+//nolint:errname // it is WeChat's own word
 type Errcode int
 
 // The errcodes that the gateway knows. OK is no error.
+//
+//nolint:errname // wechat.QuotaReached says it; wechat.ErrQuotaReached would say it twice
 const (
 	OK                Errcode = 0
 	SystemError       Errcode = -1
@@ -33,7 +37,7 @@ const (
 )
 
 // texts are WeChat's own words for the errcodes that the gateway answers with.
-var texts = map[Errcode]string{
+var texts = map[Errcode]string{ //nolint:gosec // G101: no credentials
 	InvalidGrant:     "invalid grant_type",
 	InvalidAppID:     "invalid appid",
 	InvalidParameter: "invalid parameter",
@@ -73,6 +77,8 @@ func (e Errcode) Body() string {
 
 // Answer is the body of an answer in which WeChat refuses something. As an error it is found with
 // errors.As, so that the caller who waits gets the body; its text does not quote it.
+//
+//nolint:errname // it is an answer
 type Answer []byte
 
 // Error implements error.
@@ -82,6 +88,8 @@ func (Answer) Error() string { return "WeChat refuses" }
 var ErrUnknownToken = errors.New("not a token of this gateway")
 
 // Paths, in their canonical form.
+//
+//nolint:gosec // G101: no credentials
 const (
 	TokenPath         = "/cgi-bin/token"
 	StableTokenPath   = "/cgi-bin/stable_token"

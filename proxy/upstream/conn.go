@@ -49,11 +49,11 @@ type Conn struct {
 	written  atomic.Int64 // bytes of this call
 
 	mu  sync.Mutex      // covers ctx
-	ctx context.Context // of the call; nil while there is none
+	ctx context.Context //nolint:containedctx // of the call; one that never ends while there is none
 }
 
 func newConn(c *Client, host string, raw net.Conn, secure *tls.Conn) *Conn {
-	conn := &Conn{client: c, host: host, raw: raw, secure: secure, fresh: true, peek: peeker(raw)}
+	conn := &Conn{client: c, host: host, raw: raw, secure: secure, fresh: true, peek: peeker(raw), ctx: context.Background()}
 	conn.r = bufio.NewReader((*wire)(conn))
 	conn.w = bufio.NewWriter((*wire)(conn))
 	return conn
@@ -79,12 +79,12 @@ func (c *Conn) close() {
 func (c *Conn) cutIfDone() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx != nil && c.ctx.Err() != nil {
+	if c.ctx.Err() != nil {
 		c.raw.Close()
 	}
 }
 
-// serve notes the context of the call that the connection serves, nil for none.
+// serve notes the context of the call that the connection serves.
 func (c *Conn) serve(ctx context.Context) {
 	c.mu.Lock()
 	c.ctx = ctx
@@ -137,14 +137,20 @@ func (c *Conn) Do(r *http.Request, timeout time.Duration) (*http.Response, error
 		return nil, c.fail(r.Context(), up, err)
 	}
 	b := &body{c: c, from: res.Body, ctx: r.Context(), up: up}
-	// After the answer to a HEAD some servers send a body all the same. Nobody can tell when.
-	b.reuse = !res.Close && !r.Close && failed == nil && (r.Method != http.MethodHead || res.ContentLength == 0)
+	b.reuse = !res.Close && !r.Close && failed == nil && !mayBring(res)
 	if res.Body == http.NoBody {
 		b.end()
 		return res, nil
 	}
 	res.Body = b
 	return res, nil
+}
+
+// mayBring reports whether a body may follow an answer that has none: some servers send one after the answer to
+// a HEAD, or a 204. Nobody can tell when.
+func mayBring(res *http.Response) bool {
+	length := res.Header.Get("Content-Length")
+	return res.Body == http.NoBody && length != "" && length != "0"
 }
 
 // upload is a large request body on its way. err is set when done is closed.
@@ -196,7 +202,7 @@ func (c *Conn) fail(ctx context.Context, up *upload, err error) error {
 	if up != nil {
 		<-up.done // every write fails now
 	}
-	c.serve(nil)
+	c.serve(context.Background())
 	return cause(ctx, err)
 }
 
@@ -262,7 +268,7 @@ func (b *body) end() {
 	if b.up != nil {
 		b.reuse = b.up.end(c) && b.reuse
 	}
-	c.serve(nil)
+	c.serve(context.Background())
 	if b.reuse && c.r.Buffered() == 0 {
 		c.client.put(c)
 	} else {

@@ -20,7 +20,7 @@ func peeker(conn net.Conn) func() bool {
 	var b [1]byte
 	look := func(fd uintptr) {
 		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = n <= 0 && (err == syscall.EAGAIN || err == syscall.EWOULDBLOCK) //nolint:errorlint // an Errno as it is
+		quiet = n <= 0 && (err == syscall.EAGAIN || err == syscall.EWOULDBLOCK)
 	}
 	return func() bool {
 		// Not RawConn.Read, which would not look past an expired deadline.
