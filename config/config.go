@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -52,8 +53,9 @@ type Config struct {
 	Anonymous      Tri // may a call without proof be sent?
 	Learn          Tri // is an app that is not configured learned?
 	AccessLog      AccessLog
-	MaxBody        int64 // bytes
-	MaxInFlight    int   // calls at once
+	MaxBody        int64         // bytes
+	MaxInFlight    int           // calls at once
+	ShutdownDelay  time.Duration // after SIGTERM: not ready any more, and still accepting
 
 	Table      *limits.Table // all profiles, the shipped ones and the user's
 	LimitsFile string        // the file that Table comes from; "" when only from the binary
@@ -249,6 +251,7 @@ func (l *loader) check(doc *document, m *mainFile, optional bool) (Faults, error
 	envFaults := l.apps(m, table, len(limitFaults) > 0)
 	l.callers(m)
 	l.checkOpen(m)
+	l.checkUpstream(m)
 	l.config.Table = table
 	doc.faults.sort()
 	return slices.Concat(envFaults, doc.faults, limitFaults), nil
@@ -409,6 +412,45 @@ func (l *loader) checkShares() {
 				}
 			}
 		}
+	}
+}
+
+// checkUpstream refuses an upstream that is a listener of this gateway, as far as the addresses show it:
+// each call would come in again.
+func (l *loader) checkUpstream(m *mainFile) {
+	u := l.config.Upstream.URL
+	if u == nil || m.upstream.doc == nil {
+		return
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	for _, own := range []struct{ key, address string }{{"listen", l.config.Listen}, {"admin.listen", l.config.Admin.Listen}} {
+		host, p, err := net.SplitHostPort(own.address)
+		if err == nil && p == port && sameHost(host, u.Hostname()) {
+			m.upstream.fault("%s: this is %s, the gateway itself: want the address of WeChat or of what stands for it", own.address, own.key)
+		}
+	}
+}
+
+// sameHost reports whether a listener on host is reached by name. An empty host is every address.
+func sameHost(host, name string) bool {
+	loopback := func(s string) netip.Addr {
+		if strings.EqualFold(s, "localhost") {
+			s = "127.0.0.1"
+		}
+		ip, _ := netip.ParseAddr(s) // not valid for a name
+		return ip.Unmap()
+	}
+	on, to := loopback(host), loopback(name)
+	switch {
+	case host == "" || on.IsUnspecified():
+		return to.IsLoopback() || to.IsUnspecified()
+	case on.IsValid():
+		return on == to
+	default:
+		return strings.EqualFold(host, name)
 	}
 }
 

@@ -114,6 +114,7 @@ learn: auto
 access_log: stdout
 max_body: 33554432
 max_in_flight: 2000
+shutdown_delay: 0s
 `
 	if diff := cmp.Diff(want, string(c.Masked())); diff != "" {
 		t.Errorf("Masked of the defaults (-want +got):\n%s", diff)
@@ -585,6 +586,40 @@ func TestLoadDrift(t *testing.T) {
 		c := load(t, LoadOptions{Dir: files(t, "wxproxy.yaml", tt.file)})
 		if got, want := c.Drift, (Drift{tt.every, tt.perDay}); got != want {
 			t.Errorf("Drift of %q = %+v, want %+v", tt.file, got, want)
+		}
+	}
+}
+
+func TestUpstreamIsAListener(t *testing.T) {
+	for _, tt := range []struct {
+		listen, upstream string
+		own              bool
+	}{
+		{"127.0.0.1:9000", "http://127.0.0.1:9000", true},
+		{"127.0.0.1:9000", "http://127.0.0.1:9001", false},
+		{"127.0.0.1:9000", "http://127.0.0.2:9000", false},
+		{"127.0.0.1:9000", "http://10.0.0.1:9000", false},
+		{"127.0.0.1:80", "http://127.0.0.1", true},
+		{"127.0.0.1:443", "https://127.0.0.1", true},
+		{"127.0.0.1:443", "https://api.weixin.qq.com", false},
+		{":443", "https://api.weixin.qq.com", false},
+		{":9000", "http://localhost:9000", true},
+		{"0.0.0.0:9000", "http://127.0.0.1:9000", true},
+		{"[::]:9000", "http://[::1]:9000", true},
+		{"[::1]:9000", "http://[::1]:9000", true},
+		{"[::1]:9000", "http://127.0.0.1:9000", false},
+		{"10.0.0.5:9000", "http://10.0.0.5:9000", true},
+		{"Gateway:9000", "http://gateway:9000", true},
+		{"gateway:9000", "http://wechat:9000", false},
+		{"unix:/run/wxproxy.sock", "http://127.0.0.1:9000", false},
+	} {
+		path := filepath.Join(t.TempDir(), "wxproxy.yaml")
+		if err := os.WriteFile(path, []byte("upstream: {url: \""+tt.upstream+"\"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(LoadOptions{Path: path, Shipped: shippedYAML(t), Env: env(), Listen: tt.listen})
+		if own := err != nil && strings.Contains(err.Error(), "upstream.url: "+tt.listen+": this is listen, the gateway itself"); own != tt.own {
+			t.Errorf("listen %s, upstream %s: %v, want a fault: %t", tt.listen, tt.upstream, err, tt.own)
 		}
 	}
 }

@@ -14,7 +14,7 @@ type mainFile struct {
 	unreadable bool // not YAML: nothing is known of it
 	badToken   bool // admin.token has a fault of its own
 
-	listen, adminListen, limits, anonymous, learn value // doc is nil where the key is left out
+	listen, adminListen, upstream, limits, anonymous, learn value // doc is nil where the key is left out
 
 	apps    []*appEntry
 	callers []*callerEntry
@@ -77,7 +77,7 @@ func (l *loader) mainFile(top value) *mainFile {
 		},
 		"upstream": func(v value) {
 			v.mapping(map[string]func(value){
-				"url": func(v value) { c.Upstream.URL = v.upstream() },
+				"url": func(v value) { m.upstream, c.Upstream.URL = v, v.upstream() },
 				"fallbacks": func(v value) {
 					v.list(func(v value) { c.Upstream.Fallbacks = append(c.Upstream.Fallbacks, v.upstream()) })
 					if len(c.Upstream.Fallbacks) > 0 {
@@ -110,9 +110,10 @@ func (l *loader) mainFile(top value) *mainFile {
 		"learn": func(v value) {
 			m.learn, c.Learn = v, v.tri()
 		},
-		"access_log":    func(v value) { c.AccessLog = accessLog(v, c.AccessLog) },
-		"max_body":      func(v value) { c.MaxBody = v.size() },
-		"max_in_flight": func(v value) { c.MaxInFlight = int(v.number(1_000_000)) },
+		"access_log":     func(v value) { c.AccessLog = accessLog(v, c.AccessLog) },
+		"max_body":       func(v value) { c.MaxBody = v.size() },
+		"max_in_flight":  func(v value) { c.MaxInFlight = int(v.number(1_000_000)) },
+		"shutdown_delay": func(v value) { c.ShutdownDelay = v.delay() },
 	})
 	return m
 }

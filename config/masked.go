@@ -32,6 +32,7 @@ type (
 		AccessLog      any            `yaml:"access_log"`
 		MaxBody        int64          `yaml:"max_body"`
 		MaxInFlight    int            `yaml:"max_in_flight"`
+		ShutdownDelay  string         `yaml:"shutdown_delay"`
 	}
 	maskedTLS struct {
 		CertFile string `yaml:"cert_file"`
@@ -80,22 +81,23 @@ type (
 // and each secret, key, token and password as ***.
 func (c *Config) Masked() []byte {
 	m := maskedConfig{
-		Listen:      literal(c.Listen),
-		AllowOpen:   c.AllowOpen,
-		TLS:         maskedTLS{literal(c.TLS.CertFile), literal(c.TLS.KeyFile)},
-		Admin:       maskedAdmin{Listen: literal(c.Admin.Listen)},
-		Upstream:    maskedUpstream{URL: literal(c.Upstream.URL.String()), Timeout: c.Upstream.Timeout.String()},
-		Store:       maskedStore{literal(maskedURL(c.Store.URL)), c.Store.Prefix},
-		Limits:      literal(c.LimitsFile),
-		Token:       maskedToken{c.TokenEndpoint},
-		Drift:       maskedDrift{c.Drift.Every.String(), c.Drift.PerDay},
-		Apps:        []maskedApp{},
-		Callers:     []maskedCaller{},
-		Anonymous:   c.Anonymous.String(),
-		Learn:       c.Learn.String(),
-		AccessLog:   "stdout",
-		MaxBody:     c.MaxBody,
-		MaxInFlight: c.MaxInFlight,
+		Listen:        literal(c.Listen),
+		AllowOpen:     c.AllowOpen,
+		TLS:           maskedTLS{literal(c.TLS.CertFile), literal(c.TLS.KeyFile)},
+		Admin:         maskedAdmin{Listen: literal(c.Admin.Listen)},
+		Upstream:      maskedUpstream{URL: literal(c.Upstream.URL.String()), Timeout: c.Upstream.Timeout.String()},
+		Store:         maskedStore{literal(maskedURL(c.Store.URL)), c.Store.Prefix},
+		Limits:        literal(c.LimitsFile),
+		Token:         maskedToken{c.TokenEndpoint},
+		Drift:         maskedDrift{c.Drift.Every.String(), c.Drift.PerDay},
+		Apps:          []maskedApp{},
+		Callers:       []maskedCaller{},
+		Anonymous:     c.Anonymous.String(),
+		Learn:         c.Learn.String(),
+		AccessLog:     "stdout",
+		MaxBody:       c.MaxBody,
+		MaxInFlight:   c.MaxInFlight,
+		ShutdownDelay: c.ShutdownDelay.String(),
 	}
 	if c.Admin.Token != "" {
 		m.Admin.Token = mask

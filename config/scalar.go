@@ -94,6 +94,20 @@ func (v value) duration() time.Duration {
 	return d
 }
 
+// delay reads a duration that may be 0.
+func (v value) delay() time.Duration {
+	text, ok := v.text()
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > maxTimeout {
+		v.wrong(text, "a duration from 0s to 1h, as in 10s")
+		return 0
+	}
+	return d
+}
+
 var (
 	sizeText  = regexp.MustCompile(`^([0-9]{1,12})(B|KB|KiB|MB|MiB|GB|GiB)?$`)
 	sizeUnits = map[string]int64{"": 1, "B": 1, "KB": 1e3, "KiB": 1 << 10, "MB": 1e6, "MiB": 1 << 20, "GB": 1e9, "GiB": 1 << 30}
