@@ -21,6 +21,8 @@ type Metrics struct {
 	upstreamSeconds *prometheus.HistogramVec
 	reloaded        prometheus.Gauge
 	reloadedAt      prometheus.Gauge
+	acceptErrors    prometheus.Counter
+	panics          prometheus.Counter
 
 	mu        sync.RWMutex      // covers what follows
 	ids       map[string]uint32 // of label values, from 1
@@ -81,6 +83,12 @@ func NewMetrics(version string) *Metrics {
 		reloadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wxproxy_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last taken over.",
 		}),
+		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wxproxy_accept_errors_total", Help: "Connections of both listeners that could not be accepted, for lack of file descriptors mostly.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wxproxy_panics_total", Help: "Requests that ended in a panic, which is a fault of the program.",
+		}),
 		ids:       make(map[string]uint32),
 		values:    []string{""},
 		calls:     newCounters("wxproxy_requests_total", "Calls by what became of them.", "app", "caller", "decision", "rule"),
@@ -95,7 +103,7 @@ func NewMetrics(version string) *Metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, build,
+		m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, m.acceptErrors, m.panics, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -180,6 +188,12 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.reloaded.Set(1)
 	m.reloadedAt.SetToCurrentTime()
 }
+
+// AcceptError counts one connection that could not be accepted.
+func (m *Metrics) AcceptError() { m.acceptErrors.Inc() }
+
+// Panic counts one request that ended in a panic.
+func (m *Metrics) Panic() { m.panics.Inc() }
 
 // families returns the counters as they are now.
 func (m *Metrics) families() []*dto.MetricFamily {

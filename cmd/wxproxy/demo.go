@@ -96,7 +96,10 @@ func demo(ctx context.Context, stdout, stderr io.Writer, once bool) (err error) 
 		if once { // the calls are what is to be seen
 			log = log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
 		}
-		stopped <- serveConfig(running, load, c, stdout, log, func(main, admin net.Addr) { started <- addresses{main, admin} })
+		stopped <- serveConfig(running, serving{
+			load: load, stdout: stdout, log: log,
+			started: func(main, admin net.Addr) { started <- addresses{main, admin} },
+		}, c)
 	}()
 	var at addresses
 	select {

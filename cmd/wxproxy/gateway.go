@@ -33,6 +33,7 @@ type gateway struct {
 	id      string // random, of this process life
 	load    config.LoadOptions
 	log     *zap.Logger
+	seldom  *zap.Logger // log, each message once a second at most
 	metrics *admin.Metrics
 
 	store    *store.Store
@@ -64,6 +65,9 @@ func storeOptions(c *config.Config) store.Options {
 // configuration names a file.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
 	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version)}
+	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
+	}))
 	g.figures, g.erasures = make(map[string]map[string]limits.Budget), make(map[*erasure]bool)
 	var err error
 	if g.shipped, err = config.ParseTable(config.LimitsFile, wxproxy.LimitsYAML, nil); err != nil {

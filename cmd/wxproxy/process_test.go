@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,9 +133,16 @@ func message(text string) func(map[string]any) bool {
 // test, and then everything it wrote is searched for canaries.
 func start(t *testing.T, config string, wechat *sandbox.Server, env ...string) *process {
 	t.Helper()
+	return startBy(t, nil, config, wechat, env...)
+}
+
+// startBy starts it by a command line that it is put behind.
+func startBy(t *testing.T, by []string, config string, wechat *sandbox.Server, env ...string) *process {
+	t.Helper()
+	args := append(slices.Clone(by), program, "serve", "--config", config)
 	p := &process{
 		// Not t.Context(): it ends before the cleanup that asks the process to stop.
-		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), program, "serve", "--config", config),
+		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...),
 		stdout: newOutput(),
 		stderr: newOutput(),
 		exited: make(chan error, 1),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,9 +37,6 @@ or write wxproxy.yaml:
       - {appid: wx..., secret: "${WX_SECRET}"}
 
 To see it work without an account, run: wxproxy demo`)
-
-// shutdownGrace is how long calls that run may go on after the signal to stop.
-const shutdownGrace = 25 * time.Second
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -107,18 +105,29 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 		return errNoApps
 	}
 	defer runtime.KeepAlive(tuneCollector())
-	return serveConfig(ctx, load, c, stdout, newLog(stderr), nil)
+	return serveConfig(ctx, serving{load: load, stdout: stdout, log: newLog(stderr)}, c)
 }
 
-// serveConfig runs the gateway of a configuration until ctx is done. It calls started with the
-// addresses of both listeners once they listen.
-func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config, stdout io.Writer, log *zap.Logger, started func(main, admin net.Addr)) error {
+// serving is what serveConfig needs beside a configuration.
+type serving struct {
+	load    config.LoadOptions
+	stdout  io.Writer
+	log     *zap.Logger
+	started func(main, admin net.Addr) // called with the addresses of both listeners once they listen; may be nil
+
+	stall time.Duration // default writeStall
+	grace time.Duration // default shutdownGrace
+}
+
+// serveConfig runs the gateway of a configuration until ctx is done.
+func serveConfig(ctx context.Context, o serving, c *config.Config) error {
+	log := o.log
 	redis.SetLogger(redisLog{log})
-	listener, err := listen(ctx, c.Listen)
+	mainListener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer mainListener.Close()
 	cert, err := loadCertificate(c.TLS)
 	if err != nil {
 		return err
@@ -132,22 +141,25 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 	if err != nil {
 		return err
 	}
-	g, err := openGateway(ctx, load, c, adminToken, stdout, log)
+	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log)
 	if err != nil {
 		return err
 	}
 
+	guard := func(l net.Listener) net.Listener {
+		return &listener{Listener: l, stall: cmp.Or(o.stall, writeStall), failed: g.acceptFailed}
+	}
+	mainGuarded, adminGuarded := guard(mainListener), guard(adminListener)
 	if cert != nil {
-		listener = tls.NewListener(listener, cert.config())
+		mainGuarded = tls.NewListener(mainGuarded, cert.config())
 	}
-	servers := map[*http.Server]net.Listener{
-		newServer(g.handler, log): listener,
-		newServer(g.admin, log):   adminListener,
-	}
+	calls, endCalls := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endCalls(nil)
+	server, adminServer := newServer(calls, g.front(), log), newServer(calls, recovering(g.admin, g.seldom, g.metrics.Panic), log)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, failed := errgroup.WithContext(work)
-	for server, l := range servers {
+	serveOn := func(server *http.Server, l net.Listener) {
 		group.Go(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("%s: %w", l.Addr(), err)
@@ -155,37 +167,49 @@ func serveConfig(ctx context.Context, load config.LoadOptions, c *config.Config,
 			return nil
 		})
 	}
+	serveOn(server, mainGuarded)
+	serveOn(adminServer, adminGuarded)
 	group.Go(func() error { g.watch(work); return nil })
 	group.Go(func() error { g.auditor.Run(work); return nil })
 	group.Go(func() error { g.reloadOnSignal(work); return nil })
 	if cert != nil {
 		group.Go(func() error { cert.watch(work, log); return nil })
 	}
-	log.Info("listening", zap.String("version", version), zap.Stringer("address", listener.Addr()), zap.Stringer("admin", adminListener.Addr()),
+	log.Info("listening", zap.String("version", version), zap.Stringer("address", mainListener.Addr()), zap.Stringer("admin", adminListener.Addr()),
 		zap.String("upstream", c.Upstream.URL.String()), zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
-	if started != nil {
-		started(listener.Addr(), adminListener.Addr())
+	if o.started != nil {
+		o.started(mainListener.Addr(), adminListener.Addr())
 	}
 
 	select {
 	case <-ctx.Done():
 	case <-failed.Done(): // a listener broke
 	}
+	grace := cmp.Or(o.grace, shutdownGrace)
+	again, release := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM)
+	defer release()
 	g.stopping.Store(true)
-	log.Info("stopping: no new calls, those that run may finish", zap.Duration("at_most", shutdownGrace))
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-	defer done()
-	var errs []error
-	for server, l := range servers {
-		if l == listener {
-			errs = append(errs, server.Shutdown(grace))
+	delay := g.config.Load().ShutdownDelay
+	log.Info("stopping: calls that run may finish", zap.Duration("new_calls_for", delay), zap.Duration("at_most", grace))
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-again.Done():
+		case <-failed.Done():
 		}
 	}
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer done()
+	errs := []error{drain(again, server, grace-2*lastAnswers, log, endCalls)}
 	cancel()
-	for server := range servers {
-		errs = append(errs, server.Close())
+	if err := atMost(last, lastAnswers/2, func(context.Context) error {
+		return errors.Join(server.Close(), adminServer.Close(), group.Wait())
+	}); ended(err) {
+		log.Warn("connections were not closed in time")
+	} else {
+		errs = append(errs, err)
 	}
-	errs = append(errs, group.Wait(), g.close(grace))
+	errs = append(errs, atMost(last, grace, g.close))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stopping: %w", err)
 	}
@@ -239,14 +263,18 @@ func removeSocket(ctx context.Context, path string) error {
 }
 
 // newServer returns a server without a ServeMux in front: that would redirect //cgi-bin/x and so
-// lose the body of a POST.
-func newServer(h http.Handler, log *zap.Logger) *http.Server {
+// lose the body of a POST. The requests' contexts come from calls.
+//
+// Each step of a client's is bounded: a TLS handshake and a header by ReadHeaderTimeout, a whole request by
+// ReadTimeout, the time between two by IdleTimeout, and the taking of the answer by listener.
+func newServer(calls context.Context, h http.Handler, log *zap.Logger) *http.Server {
 	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel) // what strangers send wrong is no news
 	if err != nil {
 		panic("wxproxy: " + err.Error())
 	}
 	return &http.Server{
 		Handler:                      h,
+		BaseContext:                  func(net.Listener) context.Context { return calls },
 		ReadHeaderTimeout:            10 * time.Second,
 		ReadTimeout:                  5 * time.Minute, // a body that trickles holds a place of max_in_flight
 		IdleTimeout:                  2 * time.Minute,
