@@ -16,27 +16,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wxproxy/internal/reason"
 )
 
 const (
 	maxBody   = 64 << 10
-	maxAnswer = 4 << 10
+	maxErrMsg = 512 // bytes, so that an answer has 4 KiB at most with all of them escaped
 	maxToken  = 2048
 )
 
-// newClient returns a client that sends each request once, to where it was meant to go.
-func newClient(rt http.RoundTripper) *http.Client {
-	if rt == nil {
-		rt = &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: fetchTimeout}).DialContext,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: fetchTimeout,
-			DisableKeepAlives:   true,
-		}
-	}
-	return &http.Client{
-		Transport:     rt,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// newTransport returns a transport to WeChat that keeps no connection.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: fetchTimeout,
+		DisableKeepAlives:   true,
 	}
 }
 
@@ -64,21 +60,22 @@ func (s *Source) fetch(ctx context.Context, a *app, force bool) (*live, error) {
 	return nil, err
 }
 
-// ask sends one request. No error of net/http gets out with the URL, which may hold the secret.
+// ask sends one request and follows no redirect. No error of net/http gets out as it is: its text may
+// quote the URL, which may hold the secret, or a line of the answer, which may hold the token.
 func (s *Source) ask(ctx context.Context, a App, force bool) (token string, lifetime time.Duration, err error) {
 	req, err := s.request(ctx, a, force)
 	if err != nil {
-		return "", 0, redact(err, a.Secret)
+		return "", 0, errors.New("no request can be made for upstream.url")
 	}
 	s.count(ctx, a.AppID, s.path)
-	resp, err := s.client.Do(req)
+	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return "", 0, redact(err, a.Secret)
+		return "", 0, errors.New(reason.Of(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
-		return "", 0, redact(err, a.Secret)
+		return "", 0, fmt.Errorf("the answer broke off: %s", reason.Of(err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return "", 0, fmt.Errorf("HTTP status %d: want 200", resp.StatusCode)
@@ -116,17 +113,6 @@ func (s *Source) request(ctx context.Context, a App, force bool) (*http.Request,
 	return req, nil
 }
 
-// redact takes the URL off an error of net/http, and all of it if the secret is still in it.
-func redact(err error, secret string) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if text := err.Error(); secret != "" && (strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret))) {
-		return errors.New("the request failed")
-	}
-	return err
-}
-
 // number is a JSON number that may be written as a string.
 type number int64
 
@@ -143,7 +129,7 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// parseAnswer reads WeChat's answer. Only a *Rejected quotes it.
+// parseAnswer reads WeChat's answer. Only a *Rejected quotes it, and of it the errmsg.
 func parseAnswer(a App, body []byte) (token string, lifetime time.Duration, err error) {
 	if len(body) > maxBody {
 		return "", 0, fmt.Errorf("the answer is longer than %d bytes", maxBody)
@@ -162,7 +148,7 @@ func parseAnswer(a App, body []byte) (token string, lifetime time.Duration, err 
 		return "", 0, errors.New("errcode -1, WeChat is busy")
 	case answer.ErrCode != 0:
 		return "", 0, &Rejected{
-			AppID: a.AppID, ErrCode: int(answer.ErrCode), answer: quote(a, int(answer.ErrCode), body),
+			AppID: a.AppID, ErrCode: int(answer.ErrCode), answer: quote(a, int(answer.ErrCode), answer.ErrMsg),
 			IP: addressIn(int(answer.ErrCode), answer.ErrMsg),
 		}
 	case !validToken(answer.Token):
@@ -173,13 +159,17 @@ func parseAnswer(a App, body []byte) (token string, lifetime time.Duration, err 
 	return answer.Token, min(time.Duration(min(answer.Expires, 1<<30))*time.Second, longest), nil
 }
 
-// quote returns what a caller may see of a refusal: the body, unless it is longer than any of
-// WeChat's or repeats the secret.
-func quote(a App, errcode int, body []byte) []byte {
-	if len(body) > maxAnswer || a.Secret != "" && bytes.Contains(body, []byte(a.Secret)) {
-		return fmt.Appendf(nil, `{"errcode":%d,"errmsg":"refused"}`, errcode)
+// quote returns what a caller may see of a refusal: errcode and errmsg, unless that is longer than any of
+// WeChat's or repeats the secret. Whatever else the answer holds is left out.
+func quote(a App, errcode int, errmsg string) []byte {
+	if len(errmsg) > maxErrMsg || a.Secret != "" && strings.Contains(errmsg, a.Secret) {
+		errmsg = "refused"
 	}
-	return body
+	text, err := json.Marshal(errmsg)
+	if err != nil {
+		panic("token: " + err.Error()) // a string
+	}
+	return fmt.Appendf(nil, `{"errcode":%d,"errmsg":%s}`, errcode, text)
 }
 
 // 40164: invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: ...

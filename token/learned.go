@@ -172,7 +172,7 @@ func (l *Learned) Remember(ctx context.Context, accessToken, appid string, life 
 	case !validToken(accessToken):
 		return fmt.Errorf("learned token of %d bytes: want 1 to %d of A-Z a-z 0-9 - . _ ~ =", len(accessToken), maxToken)
 	case !goodAppID.MatchString(appid) || appid == learnedApp:
-		return fmt.Errorf("learned token of %.64q: want an appid", appid)
+		return fmt.Errorf("learned token: an appid of %d bytes: want 1 to 64 of A-Z a-z 0-9 _ -", len(appid))
 	case life <= 0:
 		return fmt.Errorf("learned token of %s: life %s: want more than 0", appid, life)
 	}

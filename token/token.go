@@ -134,15 +134,15 @@ const (
 
 // Source hands out tokens. Its methods are safe for concurrent use.
 type Source struct {
-	store    Store
-	client   *http.Client
-	upstream string
-	stable   bool
-	path     string
-	count    func(ctx context.Context, appid, path string)
-	observe  func(Event)
-	now      func() time.Time
-	id       string // of this Source among those that share the store
+	store     Store
+	transport http.RoundTripper
+	upstream  string
+	stable    bool
+	path      string
+	count     func(ctx context.Context, appid, path string)
+	observe   func(Event)
+	now       func() time.Time
+	id        string // of this Source among those that share the store
 
 	apps atomic.Pointer[map[string]*app] // replaced as a whole by Configure
 
@@ -189,15 +189,16 @@ type outcome struct {
 // New returns a Source without apps.
 func New(o Options) *Source {
 	s := &Source{
-		store:    o.Store,
-		upstream: strings.TrimRight(o.Upstream, "/"),
-		stable:   o.Endpoint != "token",
-		path:     stablePath,
-		count:    o.Count,
-		observe:  o.Observe,
-		now:      o.Now,
-		id:       rand.Text()[:8],
-		flights:  map[*flight]struct{}{},
+		store:     o.Store,
+		transport: o.Transport,
+		upstream:  strings.TrimRight(o.Upstream, "/"),
+		stable:    o.Endpoint != "token",
+		path:      stablePath,
+		count:     o.Count,
+		observe:   o.Observe,
+		now:       o.Now,
+		id:        rand.Text()[:8],
+		flights:   map[*flight]struct{}{},
 	}
 	if !s.stable {
 		s.path = classicPath
@@ -214,7 +215,9 @@ func New(o Options) *Source {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.client = newClient(o.Transport)
+	if s.transport == nil {
+		s.transport = newTransport()
+	}
 	s.apps.Store(&map[string]*app{})
 	return s
 }
