@@ -17,9 +17,7 @@ func (c *call) modifyResponse(res *http.Response) error {
 	if err := c.learn(res); err != nil {
 		return err
 	}
-	if c.secretName != "" || c.token != "" && strings.Contains(res.Header.Get("Location"), c.token) {
-		delete(res.Header, "Location") // a redirect of the call we sent would hand out the account's token or secret
-	}
+	c.redact(res)
 	header := c.w.Header()
 	header["Content-Type"] = nil // unless WeChat has one: keeps the server from guessing
 	takeOver(header, res.Header)

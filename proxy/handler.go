@@ -164,10 +164,7 @@ func New(o Options) (*Handler, error) {
 	h.upstream, _ = h.transport.(*upstream.Client)
 	h.pieces.New = func() any { return new(piece) }
 	h.room.Store(roomBytes)
-	var err error
-	if h.quiet, err = zap.NewStdLogAt(h.outages, zap.WarnLevel); err != nil {
-		h.quiet = log.Default()
-	}
+	h.quiet = log.New(brokenOff{h.outages}, "", 0)
 	return h, nil
 }
 

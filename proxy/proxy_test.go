@@ -54,7 +54,7 @@ func testRules(tb testing.TB) *limits.Ruleset {
 		{Name: "menu.create", Paths: []string{"/cgi-bin/menu/create"}, Budget: budget("1000/day")},
 		{Name: "token", Paths: []string{"/cgi-bin/token", "/cgi-bin/stable_token"}, Inject: limits.InjectNone, Budget: budget("2000/day")},
 		{Name: "user.info", Paths: []string{"/cgi-bin/user/info"}, Budget: budget("unlimited")},
-		{Name: "oauth.userinfo", Paths: []string{"/sns/userinfo"}, Budget: budget("unlimited"), Inject: limits.InjectNone},
+		{Name: "oauth.userinfo", Paths: []string{"/sns/userinfo", "/sns/oauth2/access_token"}, Budget: budget("unlimited"), Inject: limits.InjectNone},
 		{Name: "denied", Paths: []string{"/cgi-bin/denied"}, Budget: budget("denied")},
 		{Name: "other", Paths: []string{"/cgi-bin/*"}},
 	}}}}
