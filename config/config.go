@@ -315,14 +315,6 @@ func (l *loader) read(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode().Perm(), nil
 }
 
-// reason is why a file cannot be read, without the path that stands before it anyway.
-func reason(err error) string {
-	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return err.Error()
-}
-
 // beside returns the path of a file that wxproxy.yaml names.
 func (l *loader) beside(path string) string {
 	if filepath.IsAbs(path) {
@@ -344,7 +336,11 @@ func (l *loader) secretFile(v value) []string {
 	path, shown := l.beside(name), v.quoted(name)
 	data, mode, err := l.read(path)
 	if err != nil {
-		v.fault("%s: %s", shown, reason(err))
+		if name == v.node.Value && !surelyPath(name) {
+			v.fault("%s: %s: want the path of a file that holds the secret, and not the secret itself", outline(name), reason(err))
+		} else {
+			v.fault("%s: %s", shown, reason(err))
+		}
 		return nil
 	}
 	if mode&0o077 != 0 && runtime.GOOS != "windows" {

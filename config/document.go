@@ -159,7 +159,7 @@ func (v value) fault(format string, args ...any) {
 // wrong notes that text is not what was wanted. A secret is not quoted.
 func (v value) wrong(text, want string) {
 	if v.secret {
-		v.fault("want %s", want)
+		v.fault("%s: want %s", outline(text), want)
 		return
 	}
 	v.fault("%s: want %s", v.quoted(text), want)
@@ -177,7 +177,7 @@ func (v value) quoted(text string) string {
 // wrongBy is wrong with the words of an error that quotes the text after kind, as those of
 // package limits do.
 func (v value) wrongBy(err error, kind, text, want string) {
-	if v.secret || text != v.node.Value {
+	if v.secret || text != v.node.Value || secretLike(text) {
 		v.wrong(text, want)
 		return
 	}
@@ -187,13 +187,6 @@ func (v value) wrongBy(err error, kind, text, want string) {
 // notYet refuses what is valid but not built yet: it must not look as if it worked.
 func (v value) notYet(what string) {
 	v.fault("not yet: this version has no %s", what)
-}
-
-func quote(text string) string {
-	if runes := []rune(text); len(runes) > 64 {
-		text = string(runes[:64]) + "…"
-	}
-	return fmt.Sprintf("%q", text)
 }
 
 // kind names what stands in a place, for faults.
@@ -253,8 +246,13 @@ func (v value) text() (string, bool) {
 			return "", false
 		}
 		if len(unset) > 0 && !v.unsetOK {
-			name := unset[0]
-			v.fault("environment variable %s is not set: set it, or write ${%s:-default}", strings.Join(unset, ", "), name)
+			for _, name := range unset {
+				if secretLike(name) || v.secret && name != strings.ToUpper(name) {
+					v.fault("a ${ } around %s, which names no variable that is set: want the name of one, or the value itself without ${ }", outline(name))
+					return "", false
+				}
+			}
+			v.fault("environment variable %s is not set: set it, or write ${%s:-default}", strings.Join(unset, ", "), unset[0])
 			return "", false
 		}
 		text = replaced
@@ -301,6 +299,9 @@ func (v value) entries(do func(key string, name, val value)) {
 // join adds a key to a path. A key that is no plain word is cut, for it may hold a secret:
 // {secret:abc} is a mapping with the key secret:abc.
 func join(path, key string) string {
+	if secretLike(key) {
+		key = "…"
+	}
 	if i := strings.IndexFunc(key, func(r rune) bool { return r == ':' || unicode.IsControl(r) || unicode.IsSpace(r) }); i >= 0 {
 		key = key[:i] + "…"
 	}

@@ -123,6 +123,9 @@ func (l *loader) tls(v value) TLS {
 	file := func(to *string) func(value) {
 		return func(v value) {
 			name, _ := v.text()
+			if pem.MatchString(name) {
+				v.fault("%s: want the path of the file that holds it", outline(name))
+			}
 			if name != "" {
 				*to = l.beside(name)
 			}
@@ -268,7 +271,11 @@ func (a *appEntry) readQuotas(v value) {
 func (l *loader) caller(v value) *callerEntry {
 	c := &callerEntry{at: v, name: v, key: v}
 	has := v.mapping(map[string]func(value){
-		"name":     func(v value) { c.name, c.Name = v, v.name() },
+		"name": func(v value) {
+			c.name = v
+			v.secret = true // it may be the key, which can be anything
+			c.Name = v.name()
+		},
 		"key":      func(v value) { c.key, c.Keys = v, v.secrets() },
 		"key_file": func(v value) { c.key, c.Keys = v, l.secretFile(v) },
 		"apps": func(v value) {

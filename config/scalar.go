@@ -281,11 +281,17 @@ func (v value) name() string {
 	if !ok {
 		return ""
 	}
-	if limits.CheckRuleName(text) != nil {
+	if !isName(text) {
 		v.wrong(text, "1 to 64 of [a-z0-9._-], the first a letter or digit")
 		return ""
 	}
 	return text
+}
+
+// isName reports whether a text can be the name of an app, a caller, a profile or a rule. Names are logged, so
+// an AppSecret is none.
+func isName(text string) bool {
+	return limits.CheckRuleName(text) == nil && !appSecret.MatchString(text)
 }
 
 // appID is wider than WeChat's own wx and 16 hex digits: test ids and gh_ ids are of use with a
@@ -297,6 +303,10 @@ const wantAppID = "6 to 64 of [A-Za-z0-9_-], the first a letter, as in wx0123456
 func (v value) appID() string {
 	text, ok := v.text()
 	if !ok {
+		return ""
+	}
+	if appSecret.MatchString(text) {
+		v.wrong(text, wantAppID+": is it swapped with the secret?")
 		return ""
 	}
 	if !appID.MatchString(text) {

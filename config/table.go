@@ -162,7 +162,7 @@ func (v value) zone(text string) *time.Location {
 func readProfile(name string, at, val value) *profileEntry {
 	e := &profileEntry{at: at}
 	e.Name = name
-	if limits.CheckRuleName(name) != nil {
+	if !isName(name) {
 		at.wrong(name, "1 to 64 of [a-z0-9._-], the first a letter or digit")
 	}
 	e.Title = name
@@ -259,7 +259,7 @@ func (r *rowEntry) readPace(v value) {
 func (r *rowEntry) readShares(v value) {
 	r.Shares = make(map[string]limits.Budget)
 	v.entries(func(caller string, name, val value) {
-		if limits.CheckRuleName(caller) != nil {
+		if !isName(caller) {
 			name.fault("want the name of a caller")
 		}
 		b, ok := val.budget()
@@ -273,7 +273,7 @@ func (r *rowEntry) readShares(v value) {
 func (r *rowEntry) readReserve(v value) {
 	some := false
 	v.entries(func(caller string, name, val value) {
-		if limits.CheckRuleName(caller) != nil {
+		if !isName(caller) {
 			name.fault("want the name of a caller")
 		}
 		val.number(limits.MaxLimit)
