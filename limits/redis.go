@@ -170,12 +170,25 @@ func parseAnswer(figures []int64, r *Request) (*Answer, error) {
 func storeError(err error) error {
 	answered, ok := errors.AsType[redis.Error](err)
 	if !ok {
-		return err
+		return withoutQuotes(err)
 	}
 	text, _, _ := strings.Cut(answered.Error(), ", with args beginning with")
 	e := error(&StoreError{Text: text[:min(len(text), 200)]})
 	if failed, ok := errors.AsType[*batchError](err); ok {
 		e = &batchError{failed.batch, e}
+	}
+	return e
+}
+
+// withoutQuotes returns an error that nothing answered. The text of go-redis about an answer that it cannot
+// read quotes that, and on a connection that is out of step it may be another's: a token.
+func withoutQuotes(err error) error {
+	if text := err.Error(); !strings.Contains(text, "redis: can't parse") && !strings.Contains(text, "redis: invalid reply") {
+		return err
+	}
+	e := errors.New("an answer that is none of Redis's")
+	if failed, ok := errors.AsType[*batchError](err); ok {
+		return &batchError{failed.batch, e}
 	}
 	return e
 }

@@ -140,10 +140,15 @@ func isReply(err error) bool {
 	return ok
 }
 
-// withoutArguments cuts off what Redis repeats of a command that it does not know: that may be AUTH.
+// withoutArguments cuts off what Redis repeats of a command that it does not know, which may be AUTH, and
+// what go-redis quotes of an answer that it cannot read, which may be a token.
 func withoutArguments(err error) error {
-	if text, _, found := strings.Cut(err.Error(), ", with args beginning with"); found {
-		return errors.New(text)
+	text := err.Error()
+	if before, _, found := strings.Cut(text, ", with args beginning with"); found {
+		return errors.New(before)
+	}
+	if strings.Contains(text, "redis: can't parse") || strings.Contains(text, "redis: invalid reply") {
+		return errors.New("an answer that is none of Redis's")
 	}
 	return err
 }

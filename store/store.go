@@ -216,7 +216,7 @@ func (s *Store) Forget(ctx context.Context, app string) error {
 // Ping reports whether the store answers.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.backend.ping(ctx); err != nil {
-		return fmt.Errorf("ping store: %w", err)
+		return fmt.Errorf("ping store: %w", withoutArguments(err))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -41,8 +42,9 @@ type server struct {
 	failover *redis.FailoverOptions
 }
 
-// parseURL reads store.url. What go-redis and net/url would put into an error is kept away from
-// user and password by taking these out first.
+// parseURL reads store.url. No error quotes what may be a password: user and password are taken out first,
+// what stands in their place or in a host's is shown only if it is a host, and errors of go-redis and net/url
+// are not passed on with what they quote.
 func parseURL(o Options) (server, error) {
 	scheme, rest, ok := strings.Cut(o.URL, "://")
 	if !ok {
@@ -60,17 +62,17 @@ func parseURL(o Options) (server, error) {
 		user, errs[0] = url.PathUnescape(user)
 		password, errs[1] = url.PathUnescape(password)
 		if errors.Join(errs[:]...) != nil {
-			return server{}, fmt.Errorf("store.url %s://...@%s: user and password are not percent-encoded", scheme, authority)
+			return server{}, fmt.Errorf("store.url %s://...: user and password are not percent-encoded", scheme)
 		}
 	}
 	if o.Password != "" {
 		password = o.Password
 	}
+	if scheme != "unix" && !areHosts(authority) {
+		return server{}, fmt.Errorf("store.url %s://...: no host: want host or host:port, and in front of it :password@ or user:password@, or password_file", scheme)
+	}
 	s := server{name: scheme + "://" + authority, password: password != ""}
 	if err := s.parse(scheme, authority, rest, user, password); err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err // without the URL, whose query may hold a sentinel's password
-		}
 		return server{}, fmt.Errorf("store.url %s: %w", s.name, err)
 	}
 	return s, nil
@@ -96,7 +98,7 @@ func (s *server) parse(scheme, authority, rest, user, password string) (err erro
 		path, _ := splitAt(rest, "?#")
 		s.name, s.private = "unix://"+path, true
 		if s.single, err = redis.ParseURL("unix://" + rest); err != nil {
-			return err
+			return withoutValues(err)
 		}
 		s.tuneSingle(user, password)
 	case kind == "" && (scheme == "redis" || scheme == "rediss"):
@@ -104,7 +106,7 @@ func (s *server) parse(scheme, authority, rest, user, password string) (err erro
 			return errors.New("several hosts: want redis+cluster:// or redis+sentinel://")
 		}
 		if s.single, err = redis.ParseURL(base); err != nil {
-			return err
+			return withoutValues(err)
 		}
 		secure = s.single.TLSConfig
 		s.tuneSingle(user, password)
@@ -113,7 +115,7 @@ func (s *server) parse(scheme, authority, rest, user, password string) (err erro
 			return errors.New("a cluster has no database numbers: want no path")
 		}
 		if s.cluster, err = redis.ParseClusterURL(base); err != nil {
-			return err
+			return withoutValues(err)
 		}
 		secure = s.cluster.TLSConfig
 		s.tuneCluster(hosts, user, password)
@@ -123,7 +125,7 @@ func (s *server) parse(scheme, authority, rest, user, password string) (err erro
 			return err
 		}
 		if s.failover, err = redis.ParseFailoverURL(base); err != nil {
-			return err
+			return withoutValues(err)
 		}
 		if s.failover.MasterName == "" {
 			return errors.New("want ?master=name, the name that the sentinels give the master")
@@ -142,6 +144,33 @@ func (s *server) parse(scheme, authority, rest, user, password string) (err erro
 		s.unsafe = secure.InsecureSkipVerify
 	}
 	return nil
+}
+
+var (
+	hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Za-z:.%]+\])(:[0-9]{1,5})?$`)
+	// random is a password of digits and letters, as no host is named.
+	random = regexp.MustCompile(`^[A-Za-z]*[0-9][0-9A-Za-z]*$`)
+	// named is what errors of go-redis say before they quote a value.
+	named = regexp.MustCompile(`^redis: (invalid [a-z_]+ (number|duration|boolean)|empty unix socket path|unexpected option: [a-z_, ]+$)`)
+)
+
+// areHosts reports whether an authority is a list of hosts, and no password.
+func areHosts(authority string) bool {
+	for host := range strings.SplitSeq(authority, ",") {
+		name, _, _ := strings.Cut(host, ":")
+		if !hostPort.MatchString(host) || len(name) >= 20 && random.MatchString(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// withoutValues returns an error of go-redis or net/url about a URL as far as it quotes no part of that.
+func withoutValues(err error) error {
+	if text := named.FindString(err.Error()); text != "" {
+		return errors.New(text)
+	}
+	return errors.New("what follows the host cannot be read: want /N with the number of a database, and ?option=value of go-redis")
 }
 
 // The three kinds of options of go-redis have the same fields and no common type.
@@ -210,7 +239,7 @@ func timeouts(dial, read, write, pool *time.Duration) {
 func sentinelQuery(base string) (rest, user, password string, err error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return "", "", "", err
+		return "", "", "", withoutValues(err)
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

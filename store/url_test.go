@@ -114,7 +114,28 @@ func TestParseURL(t *testing.T) {
 
 func TestParseURLErrors(t *testing.T) {
 	const schemes = "want file:, redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://"
+	const noHost = "store.url redis://...: no host: want host or host:port, and in front of it :password@ or user:password@, or password_file"
+	const rest = "what follows the host cannot be read: want /N with the number of a database, and ?option=value of go-redis"
 	tests := []struct{ url, want string }{
+		// a password in the place of something else
+		{"redis://:hunter2", noHost},
+		{"redis://user:hunter2", noHost},
+		{"redis://hunter2$", noHost},
+		{"redis://a,b:hunter2", noHost},
+		{"redis://c0ffee00hun00secret00c0ffee0000:6379", noHost},
+		{"redis://:x@hunter2!", noHost},
+		{"redis://[hunter2", noHost},
+		{"redis://a/hunter2", "store.url redis://a: redis: invalid database number"},
+		{"redis://a/1/hunter2", "store.url redis://a: " + rest},
+		{"redis://a?hunter2", "store.url redis://a: " + rest},
+		{"redis://a?pool_size=hunter2", "store.url redis://a: redis: invalid pool_size number"},
+		{"redis://a?read_timeout=hunter2", "store.url redis://a: redis: invalid read_timeout duration"},
+		{"rediss://a?skip_verify=hunter2", "store.url rediss://a: redis: invalid skip_verify boolean"},
+		{"redis://a/%zzhunter2", "store.url redis://a: " + rest},
+		{"redis+cluster://a?addr=hunter2", "store.url redis+cluster://a: " + rest},
+		{"redis+sentinel://a/hunter2?master=m", "store.url redis+sentinel://a: redis: invalid database number"},
+		{"redis+sentinel://a/%zzhunter2?master=m", "store.url redis+sentinel://a: " + rest},
+
 		{"wxproxy.db", "store.url: " + schemes},
 		{"http://a:hunter2@b", "store.url http://b: " + schemes},
 		{"redis+magic://b", "store.url redis+magic://b: " + schemes},
@@ -122,11 +143,11 @@ func TestParseURLErrors(t *testing.T) {
 		{"redis://", "store.url redis://: want a host in front of each port"},
 		{"redis://:7000", "store.url redis://:7000: want a host in front of each port"},
 		{"redis://a,b", "store.url redis://a,b: several hosts: want redis+cluster:// or redis+sentinel://"},
-		{"redis://:hunter2@a/x", `store.url redis://a: redis: invalid database number: "x"`},
+		{"redis://:hunter2@a/x", "store.url redis://a: redis: invalid database number"},
 		{"redis://:hunter2@a?password=hunter2", "store.url redis://a: redis: unexpected option: password"},
-		{"redis://:hunter2@a:port", `store.url redis://a:port: invalid port ":port" after host`},
+		{"redis://:hunter2@a:port", noHost},
 		{"redis://:hun/ter2@a", "store.url redis://...: write / ? # and @ of a password as %2F %3F %23 %40, or use password_file"},
-		{"redis://:hunter2%@a", "store.url redis://...@a: user and password are not percent-encoded"},
+		{"redis://:hunter2%@a", "store.url redis://...: user and password are not percent-encoded"},
 		{"unix://run/redis.sock", "store.url unix://run: want three slashes before the path of a unix socket"},
 		{"unix://", "store.url unix://: redis: empty unix socket path"},
 		{"redis+cluster://a/1", "store.url redis+cluster://a: a cluster has no database numbers: want no path"},
