@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"wxproxy/internal/reason"
 )
 
 // healthTimeout bounds the question whether a gateway lives.
@@ -57,11 +58,11 @@ func healthcheckCommand() *cobra.Command {
 			}
 			response, err := client.Do(r)
 			if err != nil {
-				return fmt.Errorf("unhealthy: %w", err)
+				return fmt.Errorf("unhealthy: %s", reason.Of(err))
 			}
 			defer response.Body.Close()
-			if body, err := io.ReadAll(io.LimitReader(response.Body, 16)); response.StatusCode != http.StatusOK || string(body) != "ok" {
-				return errors.Join(fmt.Errorf("unhealthy: %s", response.Status), err)
+			if body, err := io.ReadAll(io.LimitReader(response.Body, 16)); err != nil || response.StatusCode != http.StatusOK || string(body) != "ok" {
+				return fmt.Errorf("unhealthy: HTTP status %d, and no ok", response.StatusCode)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
 			return err

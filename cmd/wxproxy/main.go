@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime"
@@ -22,6 +23,9 @@ import (
 var version = "dev"
 
 func main() {
+	// Nothing here logs with package log but net/http, of bytes that a server sends unasked, and it quotes
+	// them: they may be an answer with a token.
+	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/config"
+	"wxproxy/internal/reason"
 )
 
 // operateTimeout bounds what a gateway does at an operator's word. WeChat may be asked about each
@@ -45,7 +46,7 @@ func operate(cmd *cobra.Command, c *config.Config, method, path string, query ur
 		return fmt.Errorf("no gateway answers at %s (admin.listen): %w", c.Admin.Listen, errNoGateway)
 	}
 	if err != nil {
-		return fmt.Errorf("asking the gateway at %s: %w", c.Admin.Listen, err)
+		return fmt.Errorf("asking the gateway at %s: %s", c.Admin.Listen, reason.Of(err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -55,7 +56,7 @@ func operate(cmd *cobra.Command, c *config.Config, method, path string, query ur
 			Known []string `json:"known"`
 		}
 		if err := json.NewDecoder(response.Body).Decode(&problem); err != nil || problem.Error == "" {
-			problem.Error = response.Status
+			problem.Error = fmt.Sprintf("HTTP status %d", response.StatusCode)
 		}
 		if problem.Seen != "" {
 			problem.Error += ": " + config.Suggest(problem.Seen, problem.Known)
@@ -63,7 +64,7 @@ func operate(cmd *cobra.Command, c *config.Config, method, path string, query ur
 		return fmt.Errorf("the gateway at %s: %s", c.Admin.Listen, problem.Error)
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("the gateway at %s: %w", c.Admin.Listen, err)
+		return fmt.Errorf("the gateway at %s: no JSON that a gateway answers: is admin.listen that of another program?", c.Admin.Listen)
 	}
 	return nil
 }

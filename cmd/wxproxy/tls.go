@@ -39,11 +39,11 @@ func loadCertificate(files config.TLS) (*certificate, error) {
 func (c *certificate) reload() (bool, error) {
 	cert, err := os.ReadFile(c.files.CertFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.cert_file: %w", err)
+		return false, config.FileError("tls.cert_file", c.files.CertFile, err)
 	}
 	key, err := os.ReadFile(c.files.KeyFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.key_file: %w", err)
+		return false, config.FileError("tls.key_file", c.files.KeyFile, err)
 	}
 	both := bytes.Join([][]byte{cert, key}, []byte{0})
 	if bytes.Equal(both, c.pem) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wxproxy/config"
 	"wxproxy/store"
 )
 
@@ -42,7 +43,7 @@ func validateCommand() *cobra.Command {
 			case len(c.Apps) == 0:
 				fmt.Fprintln(out, "warning: no app is configured, so serve will not start")
 			}
-			if user := redisUser(c.Store.URL); user != "" {
+			if user := redisUser(c.Store); user != "" {
 				fmt.Fprintf(out, "store: Redis must allow its user %s at least:\n  %s\n", user, redisACL(user, c.Store.Prefix))
 			}
 			return nil
@@ -56,9 +57,10 @@ func redisACL(user, prefix string) string {
 }
 
 // redisUser returns the user that a store's URL names, as long as it is not the default user, which is
-// everybody's: "" if there is none or the store is a file. The URL has been checked.
-func redisUser(storeURL string) string {
-	_, rest, _ := strings.Cut(storeURL, "://")
+// everybody's: "" if there is none or the store is a file. One without a password does nothing, and may be the
+// password itself. The URL has been checked.
+func redisUser(s config.Store) string {
+	_, rest, _ := strings.Cut(s.URL, "://")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		rest = rest[:i]
 	}
@@ -66,7 +68,10 @@ func redisUser(storeURL string) string {
 	if i < 0 {
 		return ""
 	}
-	user, _, _ := strings.Cut(rest[:i], ":")
+	user, password, _ := strings.Cut(rest[:i], ":")
+	if password == "" && s.Password == "" {
+		return ""
+	}
 	if user, err := url.PathUnescape(user); err == nil && user != "default" {
 		return user
 	}
