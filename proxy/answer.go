@@ -24,7 +24,6 @@ func (c *call) modifyResponse(res *http.Response) error {
 	c.setOurs(header, 0)
 	res.Header = nil  // ReverseProxy would copy them one by one
 	res.Trailer = nil // nothing follows the body, least of all a header that is ours; see answer.Close
-	c.answer.passed = true
 	return nil
 }
 
@@ -107,9 +106,7 @@ func (a *answer) verdict(status int) wechat.Errcode {
 	return unknownErrcode
 }
 
-// Read reads on. An answer that breaks off makes ReverseProxy close the client's connection. What there
-// is of it is flushed before: to a client whose kept-alive connection closes without a byte it looks as
-// if the call had not been executed, and curl and Java's HttpURLConnection send it again.
+// Read implements io.Reader.
 func (a *answer) Read(p []byte) (n int, err error) {
 	if len(a.head) > 0 {
 		n = copy(p, a.head)
@@ -123,9 +120,6 @@ func (a *answer) Read(p []byte) (n int, err error) {
 		a.c.upstream += time.Since(began)
 	}
 	a.c.rec.BytesOut += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) && a.passed {
-		a.c.flush()
-	}
 	return n, err
 }
 

@@ -528,8 +528,8 @@ func TestTLS(t *testing.T) {
 func TestReasonTellsNothing(t *testing.T) {
 	canary := errors.New(`malformed HTTP response "CANARY"`)
 	for _, err := range []error{canary, fmt.Errorf("net/http: %w", canary), &unsentError{canary}} {
-		if got := reason(err); strings.Contains(got, "CANARY") {
-			t.Errorf("reason(%v) = %s", err, got)
+		if got := describe(err); strings.Contains(got, "CANARY") {
+			t.Errorf("describe(%v) = %s", err, got)
 		}
 	}
 }

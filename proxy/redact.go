@@ -120,8 +120,8 @@ func unescape(text string) string {
 	})
 }
 
-// appSecret is what WeChat's AppSecrets look like.
-var appSecret = regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)
+// secretForm is what WeChat's AppSecrets look like.
+var secretForm = regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)
 
 // brokenOff is the log of ReverseProxy, which reports an answer whose body breaks off. The text is left
 // out: it quotes what net/http could not read, which may hold anything.

@@ -1,11 +1,7 @@
 package proxy
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -13,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"wxproxy/internal/reason"
 	"wxproxy/limits"
 	"wxproxy/proxy/upstream"
 	"wxproxy/wechat"
@@ -38,7 +35,19 @@ func (e *unsentError) Unwrap() error { return e.err }
 // forward has ReverseProxy send the granted call, without the client's body, which was read, and write
 // the answer. The hooks of ReverseProxy are the methods rewrite, RoundTrip, modifyResponse and
 // handleError, in this order.
+//
+// An answer that breaks off makes ReverseProxy panic, so that the client's connection is closed. What there
+// is of it is flushed before: to a client whose kept-alive connection closes without a byte it looks as
+// if the call had not been executed, and curl and Java's HttpURLConnection send it again.
 func (c *call) forward() *ownAnswer {
+	defer func() {
+		if broken := recover(); broken != nil {
+			if broken == http.ErrAbortHandler && !c.clientGone() {
+				_ = http.NewResponseController(c.w).Flush() // there may be nobody left to see it
+			}
+			panic(broken)
+		}
+	}()
 	c.r.Body, c.r.ContentLength = http.NoBody, 0
 	reverse := httputil.ReverseProxy{
 		Rewrite:        c.rewrite,
@@ -221,55 +230,26 @@ func (c *call) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
 		// Nothing left, so the caller may repeat the call: -1 is what SDKs repeat on. See
 		// fetchToken for the decision.
 		c.decision = limits.Decision{Rule: c.decision.Rule}
-		c.h.outages.Warn("WeChat cannot be reached", zap.String("reason", reason(err)))
+		c.h.outages.Warn("WeChat cannot be reached", zap.String("reason", describe(err)))
 		c.failed = refuse(refusedOverload, wechat.SystemError)
 		return
 	}
 	// The one answer below a family that is not HTTP 200. WeChat may have executed the call,
 	// and some SDKs repeat it on errcode -1 by themselves; none reads an errcode at another
 	// status, so this one reaches the service as the transport failure that it is.
-	c.h.outages.Warn("no answer from WeChat", zap.String("reason", reason(err)))
+	c.h.outages.Warn("no answer from WeChat", zap.String("reason", describe(err)))
 	c.failed = &ownAnswer{decision: c.rec.Decision, status: http.StatusBadGateway, errcode: wechat.SystemError}
 	if errors.Is(err, upstream.ErrTimeout) || c.stopping() {
 		c.failed.status, c.failed.close = http.StatusGatewayTimeout, c.stopping()
 	}
 }
 
-// flush sends what was written of the answer on its way.
-func (c *call) flush() { _ = http.NewResponseController(c.w).Flush() } // a client that is gone needs none
-
-// reason describes a transport's error for the log. The texts of most errors quote what the other
-// side sent, so only those that cannot are used.
-func reason(err error) string {
-	var (
-		unsent  *unsentError
-		op      *net.OpError
-		dns     *net.DNSError
-		host    x509.HostnameError
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-		alert   tls.AlertError
-	)
-	if errors.As(err, &unsent) {
-		err = unsent.err
+// describe says for the log why a call has no answer, without quoting anything of it.
+func describe(err error) string {
+	for _, known := range []error{errLate, upstream.ErrTimeout, upstream.ErrSwitching, upstream.ErrOwn, ErrStopping} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
 	}
-	switch {
-	case errors.Is(err, errLate):
-		return errLate.Error()
-	case errors.As(err, &dns):
-		return dns.Error()
-	case errors.As(err, &host):
-		return "the certificate is for another name"
-	case errors.As(err, &unknown):
-		return "the certificate's issuer is unknown"
-	case errors.As(err, &invalid):
-		return "the certificate is not valid"
-	case errors.As(err, &alert):
-		return alert.Error()
-	case errors.As(err, &op):
-		return op.Error()
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the connection was closed before an answer"
-	}
-	return "no HTTP, or a connection that broke"
+	return reason.Of(err)
 }

@@ -142,7 +142,7 @@ func (c *call) learnToken(endpoint string, ask tokenRequest) *ownAnswer {
 // plausibleAppID keeps a stranger's bytes out of the log and the store, and an AppSecret that stands in the
 // place of the appid.
 func plausibleAppID(appid string) bool {
-	if len(appid) < 6 || len(appid) > 64 || appSecret.MatchString(appid) {
+	if len(appid) < 6 || len(appid) > 64 || secretForm.MatchString(appid) {
 		return false
 	}
 	for _, c := range []byte(appid) {

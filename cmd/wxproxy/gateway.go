@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -62,8 +63,8 @@ func storeOptions(c *config.Config) store.Options {
 }
 
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
-// configuration names a file.
-func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger) (*gateway, error) {
+// configuration names a file. No call is sent to one of listeners.
+func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, listeners ...net.Addr) (*gateway, error) {
 	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version)}
 	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
@@ -115,6 +116,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 			g.log.Warn("a clear was sent and its answer is lost; WeChat's own counts will tell", zap.String("app", g.name(appid)))
 			g.auditor.LostClear(appid, at, path)
 		},
+		Own:    ownListener(listeners...),
 		Record: g.record,
 		Log:    log,
 	})

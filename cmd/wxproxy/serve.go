@@ -141,7 +141,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log)
+	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log, mainListener.Addr(), adminListener.Addr())
 	if err != nil {
 		return err
 	}
