@@ -235,3 +235,16 @@ func everything(t *testing.T, s Counters, w Window) map[string]error {
 	_, errs["Pace"] = s.Pace(t.Context(), "wx1", "a", Pace{Rate: 2, Per: time.Minute, Burst: 3})
 	return errs
 }
+
+// go-redis quotes the answer that it cannot read. On a connection that is out of step it may be a token.
+func TestStoreErrorQuotesNoAnswer(t *testing.T) {
+	quoting := errors.New(`redis: can't parse int reply: "CANARY"`)
+	for _, err := range []error{storeError(quoting), storeError(&batchError{7, quoting})} {
+		if strings.Contains(err.Error(), "CANARY") {
+			t.Errorf("storeError = %v", err)
+		}
+	}
+	if failed, ok := errors.AsType[*batchError](storeError(&batchError{7, quoting})); !ok || failed.batch != 7 {
+		t.Error("the batch is lost")
+	}
+}

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,4 +187,32 @@ func FuzzParseURL(f *testing.F) {
 			t.Errorf("error %v, name %q: a password", err, s.name)
 		}
 	})
+}
+
+// go-redis quotes the answer that it cannot read. On a connection that is out of step it may be a token.
+func TestNoErrorQuotesAnAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				if _, err := conn.Read(make([]byte, 512)); err == nil {
+					_, _ = io.WriteString(conn, "c4n4ry\r\n")
+				}
+			})
+		}
+	})
+	defer func() { l.Close(); wg.Wait() }()
+	_, err = Open(t.Context(), Options{URL: "redis://" + l.Addr().String()})
+	if err == nil || strings.Contains(err.Error(), "c4n4ry") || !strings.Contains(err.Error(), "none of Redis's") {
+		t.Errorf("Open = %v, want an error that quotes nothing", err)
+	}
 }
