@@ -189,6 +189,13 @@ func (m *Metrics) Reloaded(ok bool) {
 	m.reloadedAt.SetToCurrentTime()
 }
 
+// AccessLog shows how many lines of the access log were dropped.
+func (m *Metrics) AccessLog(dropped func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "wxproxy_access_log_dropped_total", Help: "Lines of the access log that were dropped, because nothing took them or the disk was full.",
+	}, func() float64 { return float64(dropped()) }))
+}
+
 // AcceptError counts one connection that could not be accepted.
 func (m *Metrics) AcceptError() { m.acceptErrors.Inc() }
 

@@ -11,10 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap/zapcore"
 	"gopkg.in/natefinch/lumberjack.v2"
 )
 
@@ -202,24 +200,27 @@ type LogFile struct {
 	Keep      int    // old files that stay; 0: all
 }
 
-// AccessLog writes one JSON line for each call. Lines are buffered for a second at most. It is
-// safe for concurrent use.
+// closeTime is how long Close waits for a writer that takes nothing.
+const closeTime = 3 * time.Second
+
+// AccessLog writes one JSON line for each call, within a second. No call waits for it: see LineWriter.
+// It is safe for concurrent use.
 type AccessLog struct {
-	buffer *zapcore.BufferedWriteSyncer
+	writer *LineWriter
 	lines  sync.Pool // *[]byte
 	file   io.Closer // nil if it is not ours to close
-	lost   atomic.Int64
 }
 
-// NewAccessLog returns an access log that writes to w, os.Stdout for example.
-func NewAccessLog(w zapcore.WriteSyncer) *AccessLog {
-	l := &AccessLog{buffer: &zapcore.BufferedWriteSyncer{WS: w, FlushInterval: 500 * time.Millisecond}}
+// NewAccessLog returns an access log that writes to w, os.Stdout for example. changed is that of
+// NewLineWriter.
+func NewAccessLog(w io.Writer, changed func(reason error, dropped int64)) *AccessLog {
+	l := &AccessLog{writer: NewLineWriter(w, changed)}
 	l.lines.New = func() any { b := make([]byte, 0, 1024); return &b }
 	return l
 }
 
 // OpenAccessLog returns an access log that writes to a file and rotates it.
-func OpenAccessLog(f LogFile) (*AccessLog, error) {
+func OpenAccessLog(f LogFile, changed func(reason error, dropped int64)) (*AccessLog, error) {
 	if f.Path == "" {
 		return nil, errors.New("access log: no file")
 	}
@@ -235,7 +236,7 @@ func OpenAccessLog(f LogFile) (*AccessLog, error) {
 		return nil, fmt.Errorf("access log: %w", err)
 	}
 	file := &lumberjack.Logger{Filename: f.Path, MaxSize: f.MaxSizeMB, MaxBackups: f.Keep}
-	l := NewAccessLog(zapcore.AddSync(file))
+	l := NewAccessLog(file, changed)
 	l.file = file
 	return l, nil
 }
@@ -244,23 +245,29 @@ func OpenAccessLog(f LogFile) (*AccessLog, error) {
 func (l *AccessLog) Write(r *Record) {
 	line := l.lines.Get().(*[]byte)
 	*line = r.appendLine((*line)[:0])
-	if _, err := l.buffer.Write(*line); err != nil {
-		l.lost.Add(1)
-	}
+	l.writer.add(*line)
 	l.lines.Put(line)
 }
 
-// Lost returns how many lines could not be written, as far as the buffer told.
-func (l *AccessLog) Lost() int64 { return l.lost.Load() }
+// Dropped returns how many lines could not be written.
+func (l *AccessLog) Dropped() int64 { return l.writer.Dropped() }
 
-// Sync writes what is buffered.
-func (l *AccessLog) Sync() error { return l.buffer.Sync() }
-
-// Close writes what is buffered and closes the file. No call may be written after it.
-func (l *AccessLog) Close() error {
-	err := l.buffer.Stop()
-	if l.file != nil {
-		err = errors.Join(err, l.file.Close())
+// Reopen has the next line written to a file that is opened anew, after the file was renamed or removed.
+func (l *AccessLog) Reopen() error {
+	if l.file == nil {
+		return nil
 	}
-	return err
+	return l.file.Close() // lumberjack opens it with the next line
+}
+
+// Close writes what waits, for at most 3 s, and closes the file. No call may be written after it.
+func (l *AccessLog) Close() error {
+	err := l.writer.Close(closeTime)
+	if l.file != nil && err == nil { // else a write may be under way
+		err = l.file.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("access log: %w", err)
+	}
+	return nil
 }

@@ -43,7 +43,7 @@ var fields = strings.Fields("time request_id client_ip caller app appid method p
 
 func TestAccessLogLine(t *testing.T) {
 	var s sink
-	l := NewAccessLog(&s)
+	l := NewAccessLog(&s, nil)
 	l.Write(&Record{
 		Time:      time.Date(2026, 11, 23, 9, 8, 7, 6_000_000, time.FixedZone("CST", 8*3600)),
 		RequestID: "me-1", ClientIP: "192.0.2.1", Caller: "crm", App: "shop", AppID: testAppID,
@@ -62,14 +62,14 @@ func TestAccessLogLine(t *testing.T) {
 	if diff := cmp.Diff(want, s.String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)
 	}
-	if l.Lost() != 0 {
-		t.Errorf("%d lines lost", l.Lost())
+	if l.Dropped() != 0 {
+		t.Errorf("%d lines lost", l.Dropped())
 	}
 }
 
 func TestAccessLogIsFlushed(t *testing.T) {
 	var s sink
-	l := NewAccessLog(&s)
+	l := NewAccessLog(&s, nil)
 	defer l.Close()
 	l.Write(&Record{Time: time.Now()})
 	began := time.Now()
@@ -86,7 +86,7 @@ func TestAccessLogIsFlushed(t *testing.T) {
 
 func TestAccessLogFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "logs", "access.log")
-	l, err := OpenAccessLog(LogFile{Path: path, MaxSizeMB: 1, Keep: 2})
+	l, err := OpenAccessLog(LogFile{Path: path, MaxSizeMB: 1, Keep: 2}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +117,10 @@ func TestAccessLogFile(t *testing.T) {
 		}
 		f.Close()
 	}
-	if _, err := OpenAccessLog(LogFile{Path: filepath.Dir(path)}); err == nil {
+	if _, err := OpenAccessLog(LogFile{Path: filepath.Dir(path)}, nil); err == nil {
 		t.Error("OpenAccessLog of a folder: no error")
 	}
-	if _, err := OpenAccessLog(LogFile{}); err == nil {
+	if _, err := OpenAccessLog(LogFile{}, nil); err == nil {
 		t.Error("OpenAccessLog of nothing: no error")
 	}
 }
@@ -169,7 +169,7 @@ func TestLogsTellNothing(t *testing.T) {
 		}
 	})
 	var s sink
-	accessLog := NewAccessLog(&s)
+	accessLog := NewAccessLog(&s, nil)
 	var lines sync.WaitGroup
 	g := newGateway(t, u.URL, func(o *Options) {
 		o.Record = func(r *Record) { accessLog.Write(r); lines.Done() }

@@ -62,7 +62,7 @@ func benchHandler(b *testing.B, at string, transport http.RoundTripper, verdict 
 		b.Fatal(err)
 	}
 	l := &openLimiter{Ruleset: testRules(b)}
-	accessLog := NewAccessLog(&discard{})
+	accessLog := NewAccessLog(&discard{}, nil)
 	h, err := New(Options{
 		Config:    Config{Apps: []App{{Name: "shop", AppID: testAppID}}, Upstream: to, LoopbackListener: true},
 		Limiter:   l.with(limits.Decision{Verdict: verdict, Quota: 1000, Used: 10, Remaining: 990, Reset: 3600e9, RetryAfter: 3600e9}),

@@ -95,11 +95,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
 	})
 	if c.AccessLog.Stdout {
-		// Only a Writer: a pipe or a terminal cannot be synced.
-		g.access = proxy.NewAccessLog(zapcore.AddSync(struct{ io.Writer }{stdout}))
-	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}); err != nil {
+		g.access = proxy.NewAccessLog(stdout, g.accessLogChanged)
+	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
+	g.metrics.AccessLog(g.access.Dropped)
 	settings, err := proxyConfig(c)
 	if err != nil {
 		return nil, errors.Join(err, g.close(ctx))
@@ -427,10 +427,19 @@ func (g *gateway) close(ctx context.Context) error {
 	}
 	if g.access != nil {
 		if err := g.access.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("access log: %w", err))
+			g.log.Warn("stopping", zap.Error(err)) // whoever does not read it does not keep the process from its end
 		}
 	}
 	return errors.Join(append(errs, g.store.Close())...)
+}
+
+// accessLogChanged is told when lines of the access log cannot be written, and when they can again.
+func (g *gateway) accessLogChanged(reason error, dropped int64) {
+	if reason != nil {
+		g.log.Error("access log: lines cannot be written; calls go on, and lines that the queue has no room for are dropped", zap.Error(reason))
+		return
+	}
+	g.log.Info("access log: lines are written again", zap.Int64("dropped", dropped))
 }
 
 // loadOptions are where the configuration of a command is.

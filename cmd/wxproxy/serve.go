@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"wxproxy/config"
+	"wxproxy/proxy"
 )
 
 // errNoApps says what to do first.
@@ -95,6 +96,9 @@ func tuneCollector() (ballast []byte) {
 	return ballast
 }
 
+// logPatience is how long the last lines of the program's own log may take.
+const logPatience = time.Second
+
 // serve runs the gateway until ctx is done.
 func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Writer) error {
 	c, err := config.Load(load)
@@ -105,7 +109,11 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 		return errNoApps
 	}
 	defer runtime.KeepAlive(tuneCollector())
-	return serveConfig(ctx, serving{load: load, stdout: stdout, log: newLog(stderr)}, c)
+	// Whoever stops reading stdout or stderr ends neither the process nor a call.
+	signal.Ignore(syscall.SIGPIPE)
+	lines := proxy.NewLineWriter(stderr, nil)
+	defer lines.Close(logPatience) //nolint:errcheck // nobody is left to be told
+	return serveConfig(ctx, serving{load: load, stdout: stdout, log: newLog(lines)}, c)
 }
 
 // serving is what serveConfig needs beside a configuration.
@@ -227,6 +235,9 @@ func (g *gateway) reloadOnSignal(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			if err := g.access.Reopen(); err != nil {
+				g.log.Error("access log", zap.Error(err))
+			}
 			_ = g.reload() // said in the log
 		}
 	}
