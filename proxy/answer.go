@@ -40,8 +40,6 @@ type answer struct {
 	head []byte // peeked and not yet read
 	err  error  // what ended the peeking, if the body did
 
-	passed bool // to ReverseProxy, which writes the header and then copies the body
-
 	state   peeked
 	errcode wechat.Errcode
 	rid     string

@@ -141,7 +141,7 @@ func BenchmarkAccessLog(b *testing.B) {
 		})
 	})
 	zap := &zapcore.BufferedWriteSyncer{WS: &discard{}}
-	defer zap.Stop()
+	defer func() { _ = zap.Stop() }()
 	b.Run("zap", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {

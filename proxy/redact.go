@@ -116,7 +116,7 @@ func unescape(text string) string {
 		case n < utf8.RuneSelf || at[1] == 'x' || at[0] == '%' && at[1] != 'u':
 			return string([]byte{byte(n)})
 		}
-		return string(rune(n)) //nolint:gosec // G115: six hex digits at most
+		return string(rune(n))
 	})
 }
 

@@ -42,7 +42,7 @@ func (e *unsentError) Unwrap() error { return e.err }
 func (c *call) forward() *ownAnswer {
 	defer func() {
 		if broken := recover(); broken != nil {
-			if broken == http.ErrAbortHandler && !c.clientGone() {
+			if broken == http.ErrAbortHandler && !c.clientGone() { //nolint:errorlint // panicked with as it is
 				_ = http.NewResponseController(c.w).Flush() // there may be nobody left to see it
 			}
 			panic(broken)

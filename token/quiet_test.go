@@ -91,7 +91,7 @@ func TestRefusalHoldsErrcodeAndErrmsgOnly(t *testing.T) {
 			w.answer = tt.answer
 			s := newStand(t, token.Options{Upstream: server(t, w)})
 			_, err := s.Token(t.Context(), appid)
-			if rejected, ok := errors.AsType[*token.Rejected](err); !ok || string(answerOf(rejected)) != tt.want {
+			if rejected, ok := errors.AsType[*token.Rejected](err); !ok || answerOf(rejected) != tt.want {
 				t.Errorf("Token = %v, want a *Rejected with %s", err, tt.want)
 			}
 		})

@@ -112,7 +112,7 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 	// Whoever stops reading stdout or stderr ends neither the process nor a call.
 	signal.Ignore(syscall.SIGPIPE)
 	lines := proxy.NewLineWriter(stderr, nil)
-	defer lines.Close(logPatience) //nolint:errcheck // nobody is left to be told
+	defer lines.Close(logPatience)
 	return serveConfig(ctx, serving{load: load, stdout: stdout, log: newLog(lines)}, c)
 }
 
