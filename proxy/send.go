@@ -246,7 +246,7 @@ func (c *call) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
 
 // describe says for the log why a call has no answer, without quoting anything of it.
 func describe(err error) string {
-	for _, known := range []error{errLate, upstream.ErrTimeout, upstream.ErrSwitching, upstream.ErrOwn, ErrStopping} {
+	for _, known := range []error{errLate, upstream.ErrTimeout, upstream.ErrSwitching, upstream.ErrOwn, upstream.ErrClosed, upstream.ErrProtocol, upstream.ErrHeader, ErrStopping} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

@@ -1,381 +1,237 @@
 package upstream
 
 import (
-	"bufio"
-	"context"
-	"crypto/tls"
-	"errors"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 const (
-	// largeBody is the size from which a request body is written by a goroutine of its own, so that an
-	// answer that comes early is noticed. What is smaller fits into the kernel's buffers.
-	largeBody = 64 << 10
-
-	maxHeader        = 1 << 20 // bytes of an answer's header
-	maxInformational = 5       // answers 1xx before the one that counts
-
-	// lingerTime is how long the other direction may still bring something after one has failed or ended.
-	lingerTime = 50 * time.Millisecond
+	smallBody  = 64 << 10              // up to it a body is written before the answer is read
+	maxInterim = 5                     // 1xx answers before the answer
+	lateTime   = 50 * time.Millisecond // for an answer to a request that could not be written, and the end of the writing of one that is answered; net/http's figure
+	drainBytes = 4 << 10               // of an answer that was closed before its end
 )
 
-// Conn is a connection that serves one call. It belongs to the goroutine of that call until the body of
-// the answer was read to its end or closed.
+// Conn is a connection for one call. It is of no use after that, and may be used by one goroutine at a time.
 type Conn struct {
-	client *Client
-	host   string
-	raw    net.Conn
-	secure *tls.Conn // over raw; nil without TLS
-	peek   func() bool
-	r      *bufio.Reader
-	w      *bufio.Writer
-	fresh  bool
-
-	idleSince time.Time
-	header    int64 // how many bytes of a header may still be read; negative: a body is read
-
-	// deadline is that of raw, in both directions, in nanoseconds of the monotonic clock. It is moved on
-	// by what is read and written, by two goroutines during an upload.
-	deadline atomic.Int64
-	timeout  atomic.Int64 // the longest time without progress; 0: the deadline stays as it is
-	written  atomic.Int64 // bytes of this call
-
-	mu  sync.Mutex      // covers ctx
-	ctx context.Context //nolint:containedctx // of the call; one that never ends while there is none
+	pool  *pool
+	wire  *wire // nil once the call is over
+	fresh bool
+	left  bool
+	keep  bool // the connection may serve another call once the answer is read
+	body  body
 }
 
-func newConn(c *Client, host string, raw net.Conn, secure *tls.Conn) *Conn {
-	conn := &Conn{client: c, host: host, raw: raw, secure: secure, fresh: true, peek: peeker(raw), ctx: context.Background()}
-	conn.r = bufio.NewReader((*wire)(conn))
-	conn.w = bufio.NewWriter((*wire)(conn))
-	return conn
-}
-
-// Fresh reports whether the connection was made for this call.
+// Fresh reports whether the connection was dialled for this call.
 func (c *Conn) Fresh() bool { return c.fresh }
 
-// Left reports whether anything of the call may have left. It is of use after Do has failed.
-func (c *Conn) Left() bool { return c.written.Load() > 0 }
+// Left reports, after Do has failed, whether any byte of the request may have left. It is what the
+// connection's Write has returned.
+func (c *Conn) Left() bool { return c.left }
 
-// Release gives back a connection on which nothing was sent.
-func (c *Conn) Release() { c.client.put(c) }
-
-func (c *Conn) close() {
-	c.client.mu.Lock()
-	defer c.client.mu.Unlock()
-	c.client.closeLocked(c)
-}
-
-// cutIfDone closes the connection if it serves a call whose context has ended. A call that gets the
-// connection later is not met: it begins under the same mutex.
-func (c *Conn) cutIfDone() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctx.Err() != nil {
-		c.raw.Close()
+// Release gives the connection back. It does nothing once Do was called.
+func (c *Conn) Release() {
+	if c.wire != nil {
+		c.over(true)
 	}
 }
 
-// serve notes the context of the call that the connection serves.
-func (c *Conn) serve(ctx context.Context) {
-	c.mu.Lock()
-	c.ctx = ctx
-	c.mu.Unlock()
+// over ends the call: keep says that the connection may serve another one.
+func (c *Conn) over(keep bool) {
+	w := c.wire
+	c.wire = nil
+	// More than the answer has come: whatever it is, it is not for the next call.
+	keep = keep && w.br.Buffered() == 0
+	c.pool.put(w, keep)
 }
 
-// usable reports whether an idle connection is open and has brought nothing that nobody asked for.
-func (c *Conn) usable() bool {
-	if time.Since(c.idleSince) > c.client.o.IdleTime || !c.peek() {
-		return false
-	}
-	if c.secure == nil {
-		return true
-	}
-	// What TLS has read and not returned yet cannot be seen from outside. With a deadline in the past
-	// nothing new is read, and such an error is not a lasting one.
-	c.deadline.Store(0)
-	if c.raw.SetReadDeadline(time.Unix(1, 0)) != nil {
-		return false
-	}
-	n, err := c.secure.Read(make([]byte, 1))
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// Do sends a call and returns the answer, whose body must be closed. It writes with [http.Request.Write],
-// which adds a User-Agent unless r has one, perhaps an empty one. timeout is the longest time without
-// progress: each read and write begins it anew, and a reader of the body that takes its time does not use it up.
-// When the request's context ends the call ends, within a tenth of a second. With an error the connection
-// is closed, and the request's body is not read any more; the same holds at the end of the answer's body.
+// Do sends r, as [http.Request.Write] writes it, and reads the header of the answer. The answer's body is
+// read from the connection, which serves another call when it has come to its end; it must be closed, and
+// belongs to one goroutine at a time. What follows the answer is dropped together with the connection. 1xx
+// answers are skipped.
+//
+// timeout, by default 30 s, is the longest time without progress: without a byte read or written. It runs
+// while Do or a Read of the body waits for upstream, and may be exceeded by 1/32. The end of r.Context()
+// ends the call within about 100 ms, also while the body is read.
+//
+// r.Body is closed, and is not read any more once Do has returned. One over 64 KiB, or of unknown length, is
+// written by another goroutine, so that an answer that comes before its end is read, and ends the writing.
+// Do waits for a Read of r.Body that is under way.
+//
+// After an error the connection is closed: ErrTimeout, ErrClosed, ErrProtocol, ErrHeader, ErrSwitching,
+// ErrUsed, ErrLength, the cause of the context's end, or an error of r or its body. Errors of the answer's
+// body are the same.
 func (c *Conn) Do(r *http.Request, timeout time.Duration) (*http.Response, error) {
-	c.timeout.Store(int64(timeout))
-	c.written.Store(0)
-	c.serve(r.Context())
-	var up *upload
-	var failed error
-	if r.ContentLength < 0 || r.ContentLength > largeBody {
-		up = &upload{done: make(chan struct{})}
-		go func() {
-			defer close(up.done)
-			up.err = c.send(r)
-		}()
-	} else if failed = c.send(r); failed != nil && !c.Left() {
-		return nil, c.fail(r.Context(), nil, failed)
+	w := c.wire
+	if w == nil {
+		closeBody(r)
+		return nil, ErrUsed
 	}
-	res, err := c.receive(r)
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	w.reset()
+	w.begin(r.Context(), timeout)
+	res, sent, err := c.exchange(r)
 	if err != nil {
-		if failed != nil {
-			err = failed
-		}
-		return nil, c.fail(r.Context(), up, err)
+		c.left = w.left
+		c.over(false)
+		return nil, err
 	}
-	b := &body{c: c, from: res.Body, ctx: r.Context(), up: up}
-	b.reuse = !res.Close && !r.Close && failed == nil && !mayBring(res)
+	c.keep = sent && !r.Close && !res.Close && !unexpectedBody(res)
 	if res.Body == http.NoBody {
-		b.end()
+		c.over(c.keep)
 		return res, nil
 	}
-	res.Body = b
+	c.body = body{c: c, from: res.Body, r: r}
+	res.Body = &c.body
 	return res, nil
 }
 
-// mayBring reports whether a body may follow an answer that has none: some servers send one after the answer to
-// a HEAD, or a 204. Nobody can tell when.
-func mayBring(res *http.Response) bool {
-	length := res.Header.Get("Content-Length")
-	return res.Body == http.NoBody && length != "" && length != "0"
-}
-
-// upload is a large request body on its way. err is set when done is closed.
-type upload struct {
-	done chan struct{}
-	err  error
-}
-
-// send writes the request. After an error the answer that may be on its way already is not waited for
-// any longer than lingerTime: a server may answer before it has the body, and close.
-func (c *Conn) send(r *http.Request) error {
-	err := r.Write(c.w)
-	if err == nil {
-		err = c.w.Flush()
+// exchange sends r and reads the header of the answer. It reports whether all of r was sent.
+func (c *Conn) exchange(r *http.Request) (res *http.Response, sent bool, err error) {
+	ctx, w := r.Context(), c.wire
+	switch {
+	case ctx.Err() != nil:
+		err = failure(ctx, ctx.Err())
+	case r.Body != nil && r.Body != http.NoBody && r.ContentLength <= 0 && len(r.TransferEncoding) == 0:
+		err = ErrLength // net/http would read it in a goroutine that nothing waits for
 	}
 	if err != nil {
-		c.hurry()
+		closeBody(r)
+		return nil, false, err
+	}
+	if r.ContentLength < 0 || r.ContentLength > smallBody || len(r.TransferEncoding) > 0 {
+		return w.exchangeLarge(r)
+	}
+	sendErr := w.send(r)
+	if sendErr != nil && (!w.left || w.writeErr == nil) {
+		return nil, false, sendErr
+	}
+	res, err = w.receive(r)
+	if err != nil && sendErr != nil {
+		err = sendErr
+	}
+	return res, sendErr == nil, err
+}
+
+// exchangeLarge is exchange with a goroutine that sends. It ends before exchangeLarge returns.
+func (w *wire) exchangeLarge(r *http.Request) (res *http.Response, sent bool, err error) {
+	var sendErr error
+	done := make(chan struct{})
+	go func() {
+		sendErr = w.send(r)
+		close(done)
+	}()
+	res, err = w.receive(r)
+	if err != nil {
+		select {
+		case <-done:
+			if sendErr != nil {
+				err = sendErr // the reading was ended because of it
+			}
+		default:
+			w.close()
+			<-done
+		}
+		return nil, false, err
+	}
+	late := time.NewTimer(lateTime)
+	defer late.Stop()
+	select {
+	case <-done:
+		return res, sendErr == nil, nil
+	case <-late.C:
+		w.stop()
+		<-done
+		return res, false, nil
+	}
+}
+
+// send writes r. After an error little time is left for reading.
+func (w *wire) send(r *http.Request) error {
+	err := r.Write(w.bw)
+	if err == nil {
+		err = w.bw.Flush()
+	}
+	if err == nil {
+		return nil
+	}
+	w.hurry()
+	if w.writeErr != nil {
+		err = failure(r.Context(), w.writeErr)
 	}
 	return err
 }
 
-// hurry leaves lingerTime for what is still to be read.
-func (c *Conn) hurry() {
-	c.timeout.Store(0)
-	_ = c.raw.SetDeadline(time.Now().Add(lingerTime)) // a connection that is closed needs none
-}
-
-// receive reads the header of the answer.
-func (c *Conn) receive(r *http.Request) (*http.Response, error) {
-	for range maxInformational + 1 {
-		c.header = maxHeader
-		res, err := http.ReadResponse(c.r, r)
-		c.header = -1
+// receive reads the header of the answer to r.
+func (w *wire) receive(r *http.Request) (*http.Response, error) {
+	for range maxInterim + 1 {
+		res, err := http.ReadResponse(w.br, r)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, failure(r.Context(), err)
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, ErrSwitching
-		case res.StatusCode >= http.StatusOK:
+		case res.StatusCode < 100 || res.ProtoMajor != 1:
+			return nil, ErrProtocol
+		case res.StatusCode >= 200:
+			w.unlimited()
 			return res, nil
 		}
 	}
-	return nil, ErrMalformed
+	return nil, ErrProtocol
 }
 
-// fail closes the connection of a call that has failed, and returns why it has.
-func (c *Conn) fail(ctx context.Context, up *upload, err error) error {
-	c.close()
-	if up != nil {
-		<-up.done // every write fails now
-	}
-	c.serve(context.Background())
-	return cause(ctx, err)
+// unexpectedBody reports whether an answer that has no body is said to have one: that to a HEAD, a 204 or a
+// 304. Some servers send it all the same, and nobody can tell when.
+func unexpectedBody(res *http.Response) bool {
+	length := res.Header.Get("Content-Length")
+	return res.Body == http.NoBody && (length != "" && length != "0" || len(res.TransferEncoding) > 0)
 }
 
-// cause returns an error that quotes nothing of what was read: those of net/http may.
-func cause(ctx context.Context, err error) error {
-	if ended := context.Cause(ctx); ended != nil {
-		return ended
-	}
-	_, network := errors.AsType[*net.OpError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrTimeout
-	case network, alert, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
-		errors.Is(err, ErrSwitching), errors.Is(err, syscall.EPIPE):
-		return err
-	}
-	return ErrMalformed
-}
-
-// body is the body of an answer. At its end the connection is free for other calls.
+// body is the body of an answer.
 type body struct {
-	c     *Conn
-	from  io.ReadCloser
-	ctx   context.Context
-	up    *upload // nil unless the request's body is large
-	reuse bool
-	err   error // since the end
+	c    *Conn
+	from io.ReadCloser
+	r    *http.Request
+	err  error // what ended it
 }
 
-var errBodyClosed = errors.New("read of a closed body")
-
+// Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
 	n, err := b.from.Read(p)
-	switch {
-	case err == nil:
-		return n, nil
-	case errors.Is(err, io.EOF):
-		b.end()
-		b.err = io.EOF
-	default:
-		b.err = b.c.fail(b.ctx, b.up, err)
+	if err == io.EOF { //nolint:errorlint // io.Reader's contract
+		b.end(err, b.c.keep)
+	} else if err != nil {
+		err = failure(b.r.Context(), err)
+		b.end(err, false)
 	}
-	return n, b.err
+	return n, err
 }
 
-// Close closes the connection unless the body was read to its end.
+// Close implements io.Closer. It keeps the connection if the little that is left of the body has come already.
 func (b *body) Close() error {
 	if b.err == nil {
-		b.err = errBodyClosed
-		_ = b.c.fail(b.ctx, b.up, errBodyClosed)
+		keep := b.c.keep
+		if keep {
+			w := b.c.wire
+			w.now = true
+			_, err := io.CopyN(io.Discard, b.from, drainBytes)
+			w.now = false
+			keep = err == io.EOF //nolint:errorlint // io.Reader's contract
+		}
+		b.end(http.ErrBodyReadAfterClose, keep)
 	}
+	b.err = http.ErrBodyReadAfterClose
 	return nil
 }
 
-// end gives the connection back, or closes it: nothing may follow the answer, and the request must have
-// left whole.
-func (b *body) end() {
-	c := b.c
-	if b.up != nil {
-		b.reuse = b.up.end(c) && b.reuse
-	}
-	c.serve(context.Background())
-	if b.reuse && c.r.Buffered() == 0 {
-		c.client.put(c)
-	} else {
-		c.close()
-	}
-}
-
-// end ends an upload whose answer is there, and reports whether all of it has left. It may just be
-// about to.
-func (u *upload) end(c *Conn) bool {
-	timer := time.NewTimer(lingerTime)
-	defer timer.Stop()
-	select {
-	case <-u.done:
-		return u.err == nil
-	case <-timer.C:
-		c.raw.Close() // it is not used again, and every write fails now
-		<-u.done
-		return false
-	}
-}
-
-// wire is what a Conn reads from and writes to below its buffers. It moves the deadline on, and counts
-// what has left. It lies above TLS: an alert is not part of a call, and a record that did not leave whole
-// cannot be read by anybody.
-type wire Conn
-
-// start is where the monotonic clock of deadlines begins.
-var start = time.Now()
-
-// arm moves the deadline on. That costs a fifth of a microsecond, so it is done only when an eighth of the timeout is
-// over since the last time, and the timeout may be shorter by that.
-func (w *wire) arm() error {
-	timeout := time.Duration(w.timeout.Load())
-	if timeout == 0 {
-		return nil
-	}
-	now := time.Now()
-	due := now.Add(timeout)
-	at := int64(due.Sub(start))
-	if before := w.deadline.Load(); before > at-int64(timeout/8) && before <= at {
-		return nil
-	}
-	w.deadline.Store(at)
-	if err := w.raw.SetDeadline(due); err != nil {
-		return err
-	}
-	if w.timeout.Load() == 0 { // hurry came between
-		return w.raw.SetDeadline(now.Add(lingerTime))
-	}
-	return nil
-}
-
-func (w *wire) conn() net.Conn {
-	if w.secure != nil {
-		return w.secure
-	}
-	return w.raw
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	if w.header == 0 {
-		return 0, ErrMalformed
-	}
-	if w.header > 0 {
-		p = p[:min(int64(len(p)), w.header)]
-	}
-	if err := w.arm(); err != nil {
-		return 0, err
-	}
-	n, err := w.conn().Read(p)
-	if w.header > 0 {
-		w.header -= int64(n)
-	}
-	return n, err
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	if err := w.arm(); err != nil {
-		return 0, err
-	}
-	n, err := w.conn().Write(p)
-	w.written.Add(int64(n))
-	return n, err
-}
-
-// pieces are the buffers of uploads.
-var pieces = sync.Pool{New: func() any { return new([largeBody]byte) }}
-
-// ReadFrom implements io.ReaderFrom for large bodies: bufio's own buffer is small.
-func (w *wire) ReadFrom(from io.Reader) (sum int64, err error) {
-	p := pieces.Get().(*[largeBody]byte)
-	defer pieces.Put(p)
-	for {
-		n, err := from.Read(p[:])
-		if n > 0 {
-			written, failed := w.Write(p[:n])
-			sum += int64(written)
-			if failed != nil {
-				return sum, failed
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return sum, nil
-		}
-		if err != nil {
-			return sum, err
-		}
-	}
+func (b *body) end(err error, keep bool) {
+	b.err = err
+	b.c.over(keep)
 }
