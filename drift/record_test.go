@@ -88,3 +88,27 @@ func TestReadingOfPast(t *testing.T) {
 		}
 	})
 }
+
+// TestCallsWhileWeChatIsAsked: what is counted between the two readings of a question may be in WeChat's
+// answer or not, so it does not change a drift that may be the same.
+func TestCallsWhileWeChatIsAsked(t *testing.T) {
+	reset := time.UnixMilli(1000)
+	for _, tt := range []struct {
+		name                         string
+		before, wechat, after, drift int64
+	}{
+		{"at rest", 90, 90, 90, 80},
+		{"all in the answer", 80, 95, 95, 80},
+		{"some in the answer", 80, 85, 95, 80},
+		{"none in the answer", 80, 80, 95, 80},
+		{"read before the raise", 0, 85, 95, 80},
+		{"more around", 80, 105, 95, 90},
+		{"WeChat counts less", 90, 85, 90, 75},
+	} {
+		e := entry{Reset: 1000, Used: 80, Raised: 80, Last: 80, To: 80}
+		m := &answer{counter: counter{line: limits.Usage{Reset: reset, Used: tt.before}}, after: limits.Usage{Reset: reset, Used: tt.after}, used: tt.wechat}
+		if n, _ := e.next(m); n.Used-n.Counted != tt.drift {
+			t.Errorf("%s: drift %d, want %d", tt.name, n.Used-n.Counted, tt.drift)
+		}
+	}
+}

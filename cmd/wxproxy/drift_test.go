@@ -76,7 +76,7 @@ func TestPlacedAtNoon(t *testing.T) {
 			}
 			r := row(t, gateways[0], "menu.create", false)
 			if r.Used != 100 || r.Drift == nil || *r.Drift != 80 {
-				t.Errorf("usage = %+v, want 100 used, and a drift of 80", r)
+				t.Errorf("usage = %+v, drift %v, want 100 used, and a drift of 80", r, *r.Drift)
 			}
 		})
 	}
