@@ -257,6 +257,7 @@ func (l *AccessLog) Reopen() error {
 	if l.file == nil {
 		return nil
 	}
+	l.writer.Anew()
 	return l.file.Close() // lumberjack opens it with the next line
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	queueBytes = 4 << 20   // of lines that wait at most
+	queueBytes = 4 << 20   // of lines that wait at most, beside those that are being written
 	chunkBytes = 256 << 10 // written at once
 	retryTime  = time.Second
 )
@@ -30,6 +30,7 @@ type LineWriter struct {
 	waiting atomic.Int64 // lines that were added and neither written nor dropped
 	wake    chan struct{}
 	stop    chan chan struct{}
+	anew    atomic.Bool // to begins with the next write
 
 	mu     sync.Mutex // covers what follows
 	lines  []byte
@@ -38,7 +39,7 @@ type LineWriter struct {
 }
 
 // NewLineWriter returns a LineWriter. changed is told when lines begin to be dropped or cannot be written, and with
-// no reason when all are written again, how many were dropped meanwhile; it must not block, and may be nil.
+// no reason when all are written again, with how many were dropped meanwhile; it must not block, and may be nil.
 func NewLineWriter(to io.Writer, changed func(reason error, dropped int64)) *LineWriter {
 	if changed == nil {
 		changed = func(error, int64) {}
@@ -87,9 +88,9 @@ func (w *LineWriter) report(reason error) {
 	change := w.failed != (reason != nil)
 	w.failed = reason != nil
 	dropped := w.dropped.Load()
-	n := dropped - w.told
-	if change {
-		w.told = dropped
+	var n int64
+	if change && reason == nil {
+		n, w.told = dropped-w.told, dropped
 	}
 	w.mu.Unlock()
 	if change {
@@ -117,6 +118,9 @@ func (w *LineWriter) run() {
 				if rest = batch; len(rest) == 0 {
 					break
 				}
+			}
+			if w.anew.Swap(false) {
+				rest = w.wholeLines(batch, rest)
 			}
 			var err error
 			if rest, err = w.write(rest); err != nil {
@@ -155,6 +159,19 @@ func (w *LineWriter) write(lines []byte) ([]byte, error) {
 	return lines[n:], err
 }
 
+// wholeLines returns the rest of a batch without the end of a line whose beginning was written before.
+func (w *LineWriter) wholeLines(batch, rest []byte) []byte {
+	if at := len(batch) - len(rest); at == 0 || batch[at-1] == '\n' {
+		return rest
+	}
+	w.waiting.Add(-1)
+	w.dropped.Add(1)
+	return rest[bytes.IndexByte(rest, '\n')+1:]
+}
+
+// Anew says that what comes next is written to another file, which is to begin with a whole line.
+func (w *LineWriter) Anew() { w.anew.Store(true) }
+
 // Dropped returns how many lines were dropped.
 func (w *LineWriter) Dropped() int64 { return w.dropped.Load() }
 
@@ -172,7 +189,9 @@ func (w *LineWriter) Close(patience time.Duration) error {
 		}
 	case <-timer.C:
 	}
-	if lost := w.waiting.Load() + w.dropped.Load(); lost > 0 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if lost := w.waiting.Load() + w.dropped.Load() - w.told; lost > 0 {
 		return fmt.Errorf("%d lines are lost", lost)
 	}
 	return nil
