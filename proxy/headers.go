@@ -8,24 +8,30 @@ import (
 	"time"
 )
 
-// stripRequest takes out of a request to WeChat what speaks of the caller or of us, what could make
-// a server read the request differently, and what would make net/http send it twice. ReverseProxy
-// has taken out the hop-by-hop headers. Signatures (Wechatmp-*) stay.
-func stripRequest(h http.Header) {
-	for name := range h {
+// requestHeader returns the header of a request to WeChat: the client's, which it shares the values with, but
+// for what speaks of the caller or of us, of one connection alone, what could make a server read the request
+// differently, and what would make net/http send it twice. Signatures (Wechatmp-*) stay.
+func requestHeader(theirs http.Header) http.Header {
+	h := make(http.Header, len(theirs)+1) // ReverseProxy adds a User-Agent
+	for name, values := range theirs {
 		switch name {
 		case "Authorization", "Cookie", "Referer", "Origin", "Via", "Forwarded", "X-Real-Ip", "X-Request-Id",
-			"Expect", "Te", "Upgrade", "Connection", "Http2-Settings",
+			"Expect", "Te", "Upgrade", "Connection", "Keep-Alive", "Trailer", "Transfer-Encoding", "Http2-Settings",
 			"Idempotency-Key", "X-Idempotency-Key",
 			"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
 			"X-Original-Url", "X-Rewrite-Url":
-			delete(h, name)
 		default:
-			if ours(name) || strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") {
-				delete(h, name)
+			if !ours(name) && !strings.HasPrefix(name, "X-Forwarded") && !strings.HasPrefix(name, "Proxy-") && !strings.HasPrefix(name, "Sec-") {
+				h[name] = values
 			}
 		}
 	}
+	for _, names := range theirs["Connection"] {
+		for name := range strings.SplitSeq(names, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	return h
 }
 
 // takeOver puts the headers of WeChat's answer into the gateway's, but for those that are ours to

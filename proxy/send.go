@@ -40,7 +40,10 @@ func (e *unsentError) Unwrap() error { return e.err }
 // is of it is flushed before: to a client whose kept-alive connection closes without a byte it looks as
 // if the call had not been executed, and curl and Java's HttpURLConnection send it again.
 func (c *call) forward() *ownAnswer {
+	theirs := c.r.Header
+	c.r.Header = nil // ReverseProxy would copy it value by value
 	defer func() {
+		c.r.Header = theirs
 		if broken := recover(); broken != nil {
 			if broken == http.ErrAbortHandler && !c.clientGone() { //nolint:errorlint // panicked with as it is
 				_ = http.NewResponseController(c.w).Flush() // there may be nobody left to see it
@@ -50,7 +53,7 @@ func (c *call) forward() *ownAnswer {
 	}()
 	c.r.Body, c.r.ContentLength = http.NoBody, 0
 	reverse := httputil.ReverseProxy{
-		Rewrite:        c.rewrite,
+		Rewrite:        func(p *httputil.ProxyRequest) { c.rewrite(p.Out, theirs) },
 		Transport:      c,
 		ModifyResponse: c.modifyResponse,
 		ErrorHandler:   c.handleError,
@@ -61,14 +64,14 @@ func (c *call) forward() *ownAnswer {
 	return c.failed
 }
 
-// rewrite makes the request to WeChat out of a copy of the client's, but for what each attempt
-// sets itself. Neither the Host nor the authority of the client's target reaches WeChat.
-func (c *call) rewrite(p *httputil.ProxyRequest) {
-	p.Out.Host = ""
-	p.Out.Trailer = nil
-	stripRequest(p.Out.Header)
+// rewrite makes the request to WeChat out of a copy of the client's and of the client's header, but for what
+// each attempt sets itself. Neither the Host nor the authority of the client's target reaches WeChat.
+func (c *call) rewrite(out *http.Request, theirs http.Header) {
+	out.Host = ""
+	out.Trailer = nil
+	out.Header = requestHeader(theirs)
 	if c.reads() {
-		delete(p.Out.Header, "Accept-Encoding")
+		delete(out.Header, "Accept-Encoding")
 	}
 }
 
@@ -218,10 +221,6 @@ func (c *call) begin(res *http.Response, err error) (*http.Response, fate, error
 func (c *call) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
 	if errors.Is(err, errRefused) {
 		return // failed is the refusal
-	}
-	if c.granted { // ReverseProxy itself would not send the request
-		c.giveBack()
-		err = &unsentError{err}
 	}
 	if c.clientGone() {
 		c.abandon(c.rec.Decision)

@@ -160,3 +160,33 @@ func cpuTime() time.Duration {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkWrite compares the writing of a request to net/http's.
+func BenchmarkWrite(b *testing.B) {
+	to, _ := url.Parse("http://127.0.0.1/cgi-bin/message/custom/send?access_token=x")
+	body := strings.Repeat("x", 200)
+	for _, std := range []bool{true, false} {
+		b.Run(fmt.Sprintf("net-http=%t", std), func(b *testing.B) {
+			b.ReportAllocs()
+			w := &wire{bw: bufio.NewWriterSize(io.Discard, bufferBytes)}
+			for b.Loop() {
+				r := &http.Request{Method: "POST", URL: to, Header: http.Header{
+					"User-Agent": {"curl/8.5.0"}, "Content-Type": {"application/json"}, "Accept": {"*/*"}, "Accept-Encoding": {"gzip"},
+				}}
+				r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+				var err error
+				if std {
+					err = r.Write(w.bw)
+				} else {
+					err = w.write(r)
+				}
+				if err == nil {
+					err = w.bw.Flush()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

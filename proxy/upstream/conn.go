@@ -46,7 +46,7 @@ func (c *Conn) over(keep bool) {
 	c.pool.put(w, keep)
 }
 
-// Do sends r, as [http.Request.Write] writes it, and reads the header of the answer. The answer's body is
+// Do sends r and reads the header of the answer. The answer's body is
 // read from the connection, which serves another call when it has come to its end; it must be closed, and
 // belongs to one goroutine at a time. What follows the answer is dropped together with the connection. 1xx
 // answers are skipped.
@@ -55,12 +55,12 @@ func (c *Conn) over(keep bool) {
 // while Do or a Read of the body waits for upstream, and may be exceeded by 1/32. The end of r.Context()
 // ends the call within about 100 ms, also while the body is read.
 //
-// r.Body is closed, and is not read any more once Do has returned. One over 64 KiB, or of unknown length, is
-// written by another goroutine, so that an answer that comes before its end is read, and ends the writing.
-// Do waits for a Read of r.Body that is under way.
+// r.Body must be as long as r.ContentLength. It is closed, and is not read any more once Do has returned. One
+// over 64 KiB is written by another goroutine, so that an answer that comes before its end is read, and ends the
+// writing. Do waits for a Read of r.Body that is under way.
 //
 // After an error the connection is closed: ErrTimeout, ErrClosed, ErrProtocol, ErrHeader, ErrSwitching,
-// ErrUsed, ErrLength, the cause of the context's end, or an error of r or its body. Errors of the answer's
+// ErrUsed, ErrLength, ErrRequest, the cause of the context's end, or an error of r or its body. Errors of the answer's
 // body are the same.
 func (c *Conn) Do(r *http.Request, timeout time.Duration) (*http.Response, error) {
 	w := c.wire
@@ -95,14 +95,14 @@ func (c *Conn) exchange(r *http.Request) (res *http.Response, sent bool, err err
 	switch {
 	case ctx.Err() != nil:
 		err = failure(ctx, ctx.Err())
-	case r.Body != nil && r.Body != http.NoBody && r.ContentLength <= 0 && len(r.TransferEncoding) == 0:
-		err = ErrLength // net/http would read it in a goroutine that nothing waits for
+	case r.ContentLength < 0, len(r.TransferEncoding) > 0, (r.Body != nil && r.Body != http.NoBody) != (r.ContentLength > 0):
+		err = ErrLength
 	}
 	if err != nil {
 		closeBody(r)
 		return nil, false, err
 	}
-	if r.ContentLength < 0 || r.ContentLength > smallBody || len(r.TransferEncoding) > 0 {
+	if r.ContentLength > smallBody {
 		return w.exchangeLarge(r)
 	}
 	sendErr := w.send(r)
@@ -151,7 +151,7 @@ func (w *wire) exchangeLarge(r *http.Request) (res *http.Response, sent bool, er
 
 // send writes r. After an error little time is left for reading.
 func (w *wire) send(r *http.Request) error {
-	err := r.Write(w.bw)
+	err := w.write(r)
 	if err == nil {
 		err = w.bw.Flush()
 	}

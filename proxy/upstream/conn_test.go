@@ -436,42 +436,37 @@ func TestEarlyAnswer(t *testing.T) {
 	for scheme, secure := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			for _, tt := range tests {
-				for _, chunked := range []bool{false, true} {
-					t.Run(fmt.Sprint(tt.name, " chunked=", chunked), func(t *testing.T) {
-						s := listen(t, secure, func(_ int, conn net.Conn, over <-chan struct{}) {
-							if _, err := conn.Read(make([]byte, 1000)); err == nil {
-								tt.serve(conn, over)
-							}
-						})
-						c := s.client(Options{})
-						body := &watchedBody{size: 1 << 30}
-						r := s.request(t.Context(), "POST", "")
-						r.Body, r.ContentLength = body, body.size
-						if chunked {
-							r.ContentLength, r.TransferEncoding = -1, []string{"chunked"}
-						}
-						began := time.Now()
-						res, err := s.conn(c).Do(r, 20*time.Second)
-						body.over.Store(true)
-						if err != nil {
-							t.Fatal(err)
-						}
-						text, err := io.ReadAll(res.Body)
-						if res.StatusCode != 413 || string(text) != "hello" || err != nil {
-							t.Errorf("answer = %d %q, %v", res.StatusCode, text, err)
-						}
-						res.Body.Close()
-						if took := time.Since(began); took > 10*time.Second {
-							t.Errorf("took %v", took)
-						}
-						if body.late.Load() > 0 || !body.closed.Load() {
-							t.Errorf("%d reads of the body after Do, closed = %t", body.late.Load(), body.closed.Load())
-						}
-						if busy, idle := c.pool.count(); busy+idle != 0 {
-							t.Errorf("%d connections in use, %d idle; want it closed", busy, idle)
+				t.Run(tt.name, func(t *testing.T) {
+					s := listen(t, secure, func(_ int, conn net.Conn, over <-chan struct{}) {
+						if _, err := conn.Read(make([]byte, 1000)); err == nil {
+							tt.serve(conn, over)
 						}
 					})
-				}
+					c := s.client(Options{})
+					body := &watchedBody{size: 1 << 30}
+					r := s.request(t.Context(), "POST", "")
+					r.Body, r.ContentLength = body, body.size
+					began := time.Now()
+					res, err := s.conn(c).Do(r, 20*time.Second)
+					body.over.Store(true)
+					if err != nil {
+						t.Fatal(err)
+					}
+					text, err := io.ReadAll(res.Body)
+					if res.StatusCode != 413 || string(text) != "hello" || err != nil {
+						t.Errorf("answer = %d %q, %v", res.StatusCode, text, err)
+					}
+					res.Body.Close()
+					if took := time.Since(began); took > 10*time.Second {
+						t.Errorf("took %v", took)
+					}
+					if body.late.Load() > 0 || !body.closed.Load() {
+						t.Errorf("%d reads of the body after Do, closed = %t", body.late.Load(), body.closed.Load())
+					}
+					if busy, idle := c.pool.count(); busy+idle != 0 {
+						t.Errorf("%d connections in use, %d idle; want it closed", busy, idle)
+					}
+				})
 			}
 		})
 	}
@@ -592,10 +587,14 @@ func TestRequest(t *testing.T) {
 	seen := make(chan string, 1)
 	s := listen(t, false, func(_ int, conn net.Conn, over <-chan struct{}) {
 		b := make([]byte, 1000)
-		n, _ := conn.Read(b)
-		seen <- string(b[:n])
-		fmt.Fprint(conn, "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx")
-		_, _ = io.Copy(io.Discard, conn)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			seen <- string(b[:n])
+			fmt.Fprint(conn, "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx")
+		}
 	})
 	c := s.client(Options{})
 	r := s.request(t.Context(), "POST", "body")
@@ -612,6 +611,50 @@ func TestRequest(t *testing.T) {
 	want := "POST /path?query HTTP/1.1\r\nHost: " + s.target().Host + "\r\nContent-Length: 4\r\nX-A: b\r\n\r\nbody"
 	if got := <-seen; got != want {
 		t.Errorf("request = %q, want %q", got, want)
+	}
+	for _, tt := range []struct {
+		change func(r *http.Request)
+		want   string // what leaves instead of the line and the headers above; "": nothing
+	}{
+		{func(r *http.Request) { r.Header = http.Header{} }, "GET /path?query HTTP/1.1\r\nHost: HOST\r\nUser-Agent: Go-http-client/1.1\r\n\r\n"},
+		{func(r *http.Request) { r.Header.Set("User-Agent", "") }, "GET /path?query HTTP/1.1\r\nHost: HOST\r\n\r\n"},
+		{func(r *http.Request) { r.Header.Set("User-Agent", "curl") }, "GET /path?query HTTP/1.1\r\nHost: HOST\r\nUser-Agent: curl\r\n\r\n"},
+		{func(r *http.Request) { r.Method = "POST" }, "POST /path?query HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n"},
+		{func(r *http.Request) { r.Host = "[fe80::1%25eth0]:80" }, "GET /path?query HTTP/1.1\r\nHost: [fe80::1]:80\r\n\r\n"},
+		{func(r *http.Request) { r.Close = true }, "GET /path?query HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"},
+		{func(r *http.Request) { r.URL.Path, r.URL.RawQuery = "", "" }, "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"},
+		{func(r *http.Request) { r.Header["X-A"] = []string{"b\tc", "d e\xff"} }, "GET /path?query HTTP/1.1\r\nHost: HOST\r\nX-A: b\tc\r\nX-A: d e\xff\r\n\r\n"},
+		{
+			func(r *http.Request) {
+				for _, name := range []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"} {
+					r.Header[name] = []string{"chunked"}
+				}
+			}, "GET /path?query HTTP/1.1\r\nHost: HOST\r\n\r\n",
+		},
+		{change: func(r *http.Request) { r.Method = "GET /x HTTP/1.1\r\nX:" }},
+		{change: func(r *http.Request) { r.Host = "a b" }},
+		{change: func(r *http.Request) { r.URL.RawQuery = "a b" }},
+		{change: func(r *http.Request) { r.URL.RawQuery = "a\r\nX-B: c" }},
+		{change: func(r *http.Request) { r.Header["X-A"] = []string{"b\r\nX-B: c"} }},
+		{change: func(r *http.Request) { r.Header["X-A"] = []string{"b\x00"} }},
+		{change: func(r *http.Request) { r.Header["X-A: b\r\nX-B"] = []string{"c"} }},
+		{change: func(r *http.Request) { r.Header["X-A:"] = []string{"c"} }},
+		{change: func(r *http.Request) { r.Header[""] = []string{"c"} }},
+		{change: func(r *http.Request) { r.ContentLength = -1 }},
+		{change: func(r *http.Request) { r.ContentLength = 4 }},
+	} {
+		r := s.request(t.Context(), "GET", "")
+		r.Header["User-Agent"] = nil
+		tt.change(r)
+		conn := s.conn(c)
+		err := tryDo(conn, r, 5*time.Second)
+		if tt.want == "" {
+			if (!errors.Is(err, ErrRequest) && !errors.Is(err, ErrLength)) || conn.Left() {
+				t.Errorf("%q %v: %v, Left = %t, want that nothing leaves", r.Method, r.Header, err, conn.Left())
+			}
+		} else if got := <-seen; err != nil || got != strings.ReplaceAll(tt.want, "HOST", s.target().Host) {
+			t.Errorf("request = %q, %v, want %q", got, err, tt.want)
+		}
 	}
 	var body watchedBody
 	r = s.request(t.Context(), "POST", "")

@@ -22,7 +22,8 @@ var (
 	ErrSwitching = errors.New("upstream switches protocols, which the call did not ask for")
 	ErrOwn       = errors.New("the upstream address is this process's own listener")
 	ErrUsed      = errors.New("the connection was used already")
-	ErrLength    = errors.New("a request's body needs a ContentLength or a TransferEncoding")
+	ErrLength    = errors.New("a request's body must be as long as its ContentLength")
+	ErrRequest   = errors.New("a request's method, target, host or header holds a byte that must not stand there")
 )
 
 // dialError says in words of this package why a connection was not made. The cause may quote the certificate.

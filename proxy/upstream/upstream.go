@@ -3,9 +3,9 @@
 // moves each call through two goroutines of the connection.
 //
 // Here a call is written and read on the goroutine that makes it. Nothing is ever repeated. The package
-// speaks HTTP/1.1 only, ignores HTTP_PROXY, follows no redirect, adds no header but those of
-// [http.Request.Write] and unpacks nothing. A request without a User-Agent gets that of net/http, unless
-// its header holds "User-Agent": nil.
+// speaks HTTP/1.1 only, ignores HTTP_PROXY, follows no redirect, adds no header but Host, Content-Length and
+// Connection, and unpacks nothing. A request without a User-Agent gets that of net/http, unless its header
+// holds "User-Agent": nil. The header goes out in no particular order.
 package upstream
 
 import (
