@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ type listener struct {
 	net.Listener
 	stall  time.Duration
 	failed func(error) // called with each error of Accept while the listener is open
+	watch  watch
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -28,19 +30,84 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		return nil, err
 	}
-	return &conn{Conn: c, stall: l.stall}, nil
+	return &conn{Conn: c, stall: l.stall, watched: watched{raw: rawConn(c), watch: &l.watch}}, nil
+}
+
+// connContext is an http.Server's ConnContext: the context of a connection's calls ends when the client is gone.
+// Without it net/http notices that itself.
+func connContext(ctx context.Context, nc net.Conn) context.Context {
+	if c, ok := nc.(*conn); ok && c.raw != nil {
+		ctx, c.gone = context.WithCancel(ctx)
+	}
+	return ctx
 }
 
 // conn fails a Write and closes the connection once nothing was taken for stall, or up to a quarter more. A
 // write deadline that the server sets itself holds instead: net/http sets one for a TLS handshake,
-// crypto/tls for its last alert. Reading and its deadlines are the server's alone.
+// crypto/tls for its last alert.
+//
+// A read deadline is passed on when a Read needs it: net/http sets six for each request, and reads once.
 type conn struct {
 	net.Conn
+	watched
 	stall time.Duration
 
-	mu    sync.Mutex
-	armed time.Time // when the deadline was last set; zero: it is not
-	asked time.Time // the server's own deadline; zero: it has none
+	mu      sync.Mutex // covers what follows
+	armed   time.Time  // when the write deadline was last set; zero: it is not
+	asked   time.Time  // the server's own write deadline; zero: it has none
+	readBy  time.Time  // the server's read deadline
+	readSet time.Time  // the one that was passed on
+	reading bool
+}
+
+// Read implements [net.Conn].
+func (c *conn) Read(p []byte) (int, error) {
+	if c.gone != nil && readsAhead(p) {
+		c.watch.begin(c)
+		return 0, nil
+	}
+	c.end()
+	c.mu.Lock()
+	c.reading = true
+	err := c.passReadByLocked()
+	c.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		c.mu.Lock()
+		c.reading = false
+		c.mu.Unlock()
+	}()
+	return c.Conn.Read(p)
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy = t
+	if !c.reading {
+		return nil
+	}
+	return c.passReadByLocked()
+}
+
+// passReadByLocked passes the read deadline on.
+func (c *conn) passReadByLocked() error {
+	if c.readBy.Equal(c.readSet) {
+		return nil
+	}
+	c.readSet = c.readBy
+	return c.Conn.SetReadDeadline(c.readBy)
+}
+
+// Close implements [net.Conn].
+func (c *conn) Close() error {
+	if c.gone != nil {
+		c.gone()
+	}
+	return c.Conn.Close()
 }
 
 // stallParts is into how many deadlines a stall is divided. One that passes ends nothing unless nothing was

@@ -286,6 +286,7 @@ func newServer(calls context.Context, h http.Handler, log *zap.Logger) *http.Ser
 	return &http.Server{
 		Handler:                      h,
 		BaseContext:                  func(net.Listener) context.Context { return calls },
+		ConnContext:                  connContext,
 		ReadHeaderTimeout:            10 * time.Second,
 		ReadTimeout:                  5 * time.Minute, // a body that trickles holds a place of max_in_flight
 		IdleTimeout:                  2 * time.Minute,
