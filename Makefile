@@ -38,9 +38,10 @@ bench-compare:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
-# The model of gateways, store and WeChat with many more cases than make test runs.
+# The model of gateways, store and WeChat, and the answers that break, with many more cases than make test runs.
 soak:
 	WXPROXY_MODEL_CASES=$(CASES) go test -run '^TestModel$$' -count 1 -timeout 60m ./limits
+	WXPROXY_TORTURE_CALLS=50000 go test -race -run '^TestTorture$$' -count 1 -timeout 60m -v ./proxy
 
 demo:
 	go run ./cmd/wxproxy demo

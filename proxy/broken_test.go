@@ -155,16 +155,18 @@ func TestJavaDoesNotRepeat(t *testing.T) {
 	}
 }
 
-// trickle sends the start of a POST and then a byte of its body now and then.
-func trickle(t *testing.T, addr, path string, stop <-chan struct{}) {
+// trickle sends the start of a POST, calls started, and then sends a byte of its body now and then.
+func trickle(t *testing.T, addr, path string, started func(), stop <-chan struct{}) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Error(err)
+		started()
 		return
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{", path)
+	started()
 	for {
 		select {
 		case <-stop:
@@ -180,24 +182,25 @@ func trickle(t *testing.T, addr, path string, stop <-chan struct{}) {
 
 // Whoever has not authenticated cannot take the places of those who have.
 func TestStrangersTakeNoPlaces(t *testing.T) {
-	const strangers, honest = 600, 24
+	const strangers, honest = 2300, 24 // twice as many descriptors
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, func(o *Options) {
 		o.MaxInFlight, o.Anonymous = 100, AnonymousNever
 		o.Identity = fakeIdentity{}
 	})
 	stop := make(chan struct{})
-	var wg sync.WaitGroup
+	var wg, started sync.WaitGroup
+	started.Add(strangers)
 	for i := range strangers {
 		path := "/cgi-bin/token"
 		if i%3 == 0 {
 			path = "/cgi-bin/user/info" // without credentials
 		}
-		wg.Go(func() { trickle(t, g.Listener.Addr().String(), path, stop) })
+		wg.Go(func() { trickle(t, g.Listener.Addr().String(), path, started.Done, stop) })
 	}
 	defer wg.Wait()
 	defer close(stop)
-	time.Sleep(500 * time.Millisecond) // they are all there
+	started.Wait()
 	for i := range honest {
 		if _, text := g.do(t, "POST", "/cgi-bin/user/info", "{}", "X-Wxproxy-Key: key"); text != okText {
 			t.Errorf("call %d = %s", i, text)
