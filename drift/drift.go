@@ -44,7 +44,7 @@ type Limiter interface {
 type Store interface {
 	Get(ctx context.Context, app, key string) ([]byte, error)
 	GetAll(ctx context.Context, apps []string, key string) ([][]byte, error)
-	CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error)
+	Update(ctx context.Context, app, key string, was []byte, change func(present []byte) (next []byte, expiry time.Duration, err error)) error
 	Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error)
 }
 

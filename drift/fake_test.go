@@ -438,14 +438,31 @@ func (s fakeStore) put(key, value string) {
 	s.w.values[key] = []byte(value)
 }
 
-func (s fakeStore) CompareAndSet(ctx context.Context, _, key string, was, value []byte, _ time.Duration) (bool, error) {
+func (s fakeStore) Update(ctx context.Context, _, key string, was []byte, change func([]byte) ([]byte, time.Duration, error)) error {
+	for {
+		next, _, err := change(bytes.Clone(was))
+		if err != nil || next == nil {
+			return err
+		}
+		if done, err := s.compareAndSet(ctx, key, &was, next); done || err != nil {
+			return err
+		}
+	}
+}
+
+// compareAndSet replaces the value, or *was if that is another one.
+func (s fakeStore) compareAndSet(ctx context.Context, key string, was *[]byte, next []byte) (bool, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	s.w.command("cas")
-	if err := errors.Join(s.w.away, ctx.Err()); err != nil || !bytes.Equal(s.w.values[key], was) {
+	if err := errors.Join(s.w.away, ctx.Err()); err != nil {
 		return false, err
 	}
-	s.w.values[key] = bytes.Clone(value)
+	if present := s.w.values[key]; !bytes.Equal(present, *was) {
+		*was = bytes.Clone(present)
+		return false, nil
+	}
+	s.w.values[key] = next
 	return true, nil
 }
 

@@ -1,10 +1,10 @@
 package drift
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -140,9 +140,6 @@ type stored[T any] struct {
 	read  bool // value is the last one known; in the zero value it has yet to be read
 }
 
-// maxWrites is how often a change is tried when other gateways change the same value.
-const maxWrites = 8
-
 func load[T any](ctx context.Context, s Store, app, key string, parse func([]byte) T) (stored[T], error) {
 	raw, err := s.Get(ctx, app, key)
 	return stored[T]{value: parse(raw), raw: raw, read: err == nil}, err
@@ -154,23 +151,24 @@ func update[T any](
 	ctx context.Context, s Store, app, key string, expiry time.Duration,
 	v *stored[T], parse func([]byte) T, change func(*T) error,
 ) (err error) {
-	for range maxWrites {
-		if !v.read {
-			if *v, err = load(ctx, s, app, key, parse); err != nil {
-				return err
-			}
-		}
-		if err := change(&v.value); err != nil {
-			return err
-		}
-		raw, err := json.Marshal(v.value)
-		if err != nil {
-			return err
-		}
-		if v.read, err = s.CompareAndSet(ctx, app, key, v.raw, raw, expiry); v.read || err != nil {
-			v.raw = raw
+	if !v.read {
+		if *v, err = load(ctx, s, app, key, parse); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("%s of %s: changed by others %d times", key, app, maxWrites)
+	var next []byte
+	err = s.Update(ctx, app, key, v.raw, func(present []byte) ([]byte, time.Duration, error) {
+		if !bytes.Equal(present, v.raw) {
+			*v = stored[T]{value: parse(present), raw: present, read: true}
+		}
+		if err := change(&v.value); err != nil {
+			return nil, 0, err
+		}
+		next, err = json.Marshal(v.value)
+		return next, expiry, err
+	})
+	if v.read = err == nil; v.read {
+		v.raw = next
+	}
+	return err
 }

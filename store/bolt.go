@@ -63,7 +63,7 @@ func (s *Store) openFile(path string) error {
 			"store file %s: mode %#o lets others on this machine read its tokens: want 0600", path, info.Mode().Perm()))
 	}
 	b := &boltBackend{db: db, prefix: []byte(s.prefix)}
-	if err := b.sweep(); err != nil {
+	if err := db.Update(func(tx *bbolt.Tx) error { return b.sweep(tx, time.Now()) }); err != nil {
 		return errors.Join(fmt.Errorf("store file %s: %w", path, err), db.Close())
 	}
 	s.backend, s.bolt = b, db
@@ -73,7 +73,11 @@ func (s *Store) openFile(path string) error {
 type boltBackend struct {
 	db     *bbolt.DB
 	prefix []byte
+	swept  time.Time // when all that had expired was removed; belongs to the one write transaction of db
 }
+
+// sweepInterval is how often what has expired is removed. Nobody may ever ask for it again.
+const sweepInterval = 10 * time.Minute
 
 func (b *boltBackend) getAll(ctx context.Context, apps []string, key string) ([][]byte, error) {
 	values := make([][]byte, len(apps))
@@ -100,59 +104,64 @@ func (b *boltBackend) get(ctx context.Context, app, key string) ([]byte, error) 
 		return value, err
 	}
 	return nil, b.db.Update(func(tx *bbolt.Tx) error {
-		bucket := b.app(tx, app)
-		if _, stale := read(bucket, key, now); !stale { // somebody has set it meanwhile
+		if _, stale := read(b.app(tx, app), key, now); !stale { // another call has written it since
 			return nil
 		}
-		return bucket.Delete([]byte(key))
+		return b.remove(tx, app, key)
 	})
 }
 
-func (b *boltBackend) set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error {
-	_, err := b.update(ctx, app, key, func([]byte) ([]byte, bool) { return value, true }, expiry)
-	return err
-}
-
-func (b *boltBackend) compareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error) {
-	return b.update(ctx, app, key, func(present []byte) ([]byte, bool) {
-		return value, bytes.Equal(present, was)
-	}, expiry)
-}
-
-func (b *boltBackend) lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {
-	return b.update(ctx, app, key, func(present []byte) ([]byte, bool) {
-		return []byte(holder), present == nil || string(present) == holder
-	}, expiry)
+func (b *boltBackend) lease(ctx context.Context, app, key, holder string, expiry time.Duration) (held bool, err error) {
+	err = b.update(ctx, app, key, nil, func(present []byte) ([]byte, time.Duration, error) {
+		held = present == nil || string(present) == holder
+		if !held {
+			return nil, 0, errUnchanged
+		}
+		return []byte(holder), expiry, nil
+	})
+	if errors.Is(err, errUnchanged) {
+		err = nil
+	}
+	return held && err == nil, err
 }
 
 func (b *boltBackend) release(ctx context.Context, app, key, holder string) error {
-	_, err := b.update(ctx, app, key, func(present []byte) ([]byte, bool) {
-		return nil, string(present) == holder
-	}, 0)
+	err := b.update(ctx, app, key, nil, func(present []byte) ([]byte, time.Duration, error) {
+		if string(present) != holder {
+			return nil, 0, errUnchanged
+		}
+		return nil, 0, nil
+	})
+	if errors.Is(err, errUnchanged) {
+		err = nil
+	}
 	return err
 }
 
-// update asks change for the value to follow the present one, nil being none, and whether to
-// write it at all, and reports what it said. No other change can come between.
-func (b *boltBackend) update(ctx context.Context, app, key string,
-	change func(present []byte) (next []byte, write bool), expiry time.Duration,
-) (wrote bool, err error) {
+// update replaces a value, or removes it if change returns none. No other change can come between, so it
+// needs no former value. A change that errs syncs nothing to the disk.
+func (b *boltBackend) update(ctx context.Context, app, key string, _ []byte, change change) error {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return err
 	}
-	err = b.db.Update(func(tx *bbolt.Tx) error {
+	return b.db.Update(func(tx *bbolt.Tx) error {
 		now := time.Now()
 		present, _ := read(b.app(tx, app), key, now)
-		var next []byte
-		if next, wrote = change(present); !wrote {
-			return errUnchanged // nothing to sync to the disk
+		next, expiry, err := change(present)
+		if err != nil {
+			return err
+		}
+		if now.Sub(b.swept) >= sweepInterval {
+			if err := b.sweep(tx, now); err != nil {
+				return err
+			}
+		}
+		if next == nil {
+			return b.remove(tx, app, key)
 		}
 		bucket, err := b.makeApp(tx, app)
 		if err != nil {
 			return err
-		}
-		if next == nil {
-			return bucket.Delete([]byte(key))
 		}
 		var ends int64
 		if expiry > 0 {
@@ -160,13 +169,7 @@ func (b *boltBackend) update(ctx context.Context, app, key string,
 		}
 		return bucket.Put([]byte(key), append(binary.BigEndian.AppendUint64(nil, uint64(ends)), next...))
 	})
-	if errors.Is(err, errUnchanged) {
-		return false, nil
-	}
-	return wrote && err == nil, err
 }
-
-var errUnchanged = errors.New("unchanged")
 
 func (b *boltBackend) forget(ctx context.Context, app string) error {
 	if err := ctx.Err(); err != nil {
@@ -183,44 +186,59 @@ func (b *boltBackend) forget(ctx context.Context, app string) error {
 	})
 }
 
-// ping can only say that the file is open: reading it would tell no more.
-func (b *boltBackend) ping(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return b.db.View(func(*bbolt.Tx) error { return nil })
-}
-
 func (b *boltBackend) close() error { return b.db.Close() }
 
-// sweep removes what has expired, of every prefix.
-func (b *boltBackend) sweep() error {
-	now := time.Now()
-	return b.db.Update(func(tx *bbolt.Tx) error {
-		values := tx.Bucket(valuesBucket)
-		if values == nil {
-			return nil
-		}
-		return eachBucket(values, func(prefix *bbolt.Bucket) error {
-			return eachBucket(prefix, func(app *bbolt.Bucket) error {
-				var stale [][]byte // a bucket must not change while it is walked
-				err := app.ForEach(func(key, _ []byte) error {
-					if _, s := read(app, string(key), now); s {
-						stale = append(stale, bytes.Clone(key))
-					}
-					return nil
-				})
-				for _, key := range stale {
-					err = errors.Join(err, app.Delete(key))
+// sweep removes what has expired, of every prefix, and the buckets of apps that have nothing left.
+func (b *boltBackend) sweep(tx *bbolt.Tx, now time.Time) error {
+	b.swept = now
+	values := tx.Bucket(valuesBucket)
+	if values == nil {
+		return nil
+	}
+	return values.ForEachBucket(func(name []byte) error {
+		prefix := values.Bucket(name)
+		var empty [][]byte // a bucket must not change while it is walked
+		err := prefix.ForEachBucket(func(name []byte) error {
+			app := prefix.Bucket(name)
+			var stale [][]byte
+			left := 0
+			err := app.ForEach(func(key, _ []byte) error {
+				if _, s := read(app, string(key), now); s {
+					stale = append(stale, bytes.Clone(key))
+				} else {
+					left++
 				}
-				return err
+				return nil
 			})
+			if left == 0 {
+				empty = append(empty, bytes.Clone(name))
+				return err
+			}
+			for _, key := range stale {
+				err = errors.Join(err, app.Delete(key))
+			}
+			return err
 		})
+		for _, name := range empty {
+			err = errors.Join(err, prefix.DeleteBucket(name))
+		}
+		return err
 	})
 }
 
-func eachBucket(b *bbolt.Bucket, do func(*bbolt.Bucket) error) error {
-	return b.ForEachBucket(func(name []byte) error { return do(b.Bucket(name)) })
+// remove removes a key that is there, and the app's bucket with its last one.
+func (b *boltBackend) remove(tx *bbolt.Tx, app, key string) error {
+	bucket := b.app(tx, app)
+	if bucket == nil { // swept
+		return nil
+	}
+	if err := bucket.Delete([]byte(key)); err != nil {
+		return err
+	}
+	if first, _ := bucket.Cursor().First(); first != nil {
+		return nil
+	}
+	return tx.Bucket(valuesBucket).Bucket(b.prefix).DeleteBucket([]byte(app))
 }
 
 // app returns the app's bucket, or nil if it has none yet.

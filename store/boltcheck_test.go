@@ -91,8 +91,7 @@ func openDamaged(t *testing.T, content []byte) error {
 	for i := range 20 {
 		app := fmt.Sprintf("wx%02d", i)
 		_, _ = s.Get(t.Context(), app, "token")
-		_, _ = s.CompareAndSet(t.Context(), app, "token", nil, []byte("new"), 0)
-		_ = s.Set(t.Context(), app, "token", []byte("new"), 0)
+		_ = s.Update(t.Context(), app, "token", nil, to("new", 0))
 		count(t, counters, app, 2, 1)
 		count(t, counters, app, 1, 1)
 	}

@@ -162,10 +162,12 @@ type redisBackend struct {
 // key names an app's key. The braces are the hash tag of Redis Cluster.
 func (b *redisBackend) key(app, rest string) string { return b.prefix + "{" + app + "}:" + rest }
 
-// An expiry of 0 keeps the value; an argument of "" stands for no value.
+// compareAndSetScript returns 1, or the present value if that is another one. An expiry of 0 keeps the
+// value; "" stands for no value.
 var (
 	compareAndSetScript = redis.NewScript(`
-		if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+		local present = redis.call('GET', KEYS[1]) or ''
+		if present ~= ARGV[1] then return present end
 		if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
 		else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 		return 1`)
@@ -180,6 +182,8 @@ var (
 )
 
 func (b *redisBackend) get(ctx context.Context, app, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
 	value, err := b.redis.Get(ctx, b.key(app, key)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
@@ -213,16 +217,34 @@ func (b *redisBackend) getAll(ctx context.Context, apps []string, key string) ([
 	return values, nil
 }
 
-func (b *redisBackend) set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error {
-	return b.redis.Set(ctx, b.key(app, key), value, max(expiry, 0)).Err()
-}
+// maxWrites is how often a change is tried when others change the same value.
+const maxWrites = 64
 
-func (b *redisBackend) compareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error) {
-	return b.run(ctx, compareAndSetScript, app, key, was, value, milliseconds(expiry))
+// update costs a round trip if the value is still what was is, and one more for each time it is not.
+func (b *redisBackend) update(ctx context.Context, app, key string, was []byte, change change) error {
+	for range maxWrites {
+		next, expiry, err := change(was)
+		if err != nil {
+			return err
+		}
+		reply, err := b.run(ctx, compareAndSetScript, app, key, was, next, milliseconds(expiry))
+		if err != nil {
+			return err
+		}
+		present, changed := reply.(string)
+		if !changed {
+			return nil
+		}
+		if was = nil; present != "" {
+			was = []byte(present)
+		}
+	}
+	return fmt.Errorf("changed by others %d times", maxWrites)
 }
 
 func (b *redisBackend) lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {
-	return b.run(ctx, leaseScript, app, key, holder, milliseconds(expiry))
+	reply, err := b.run(ctx, leaseScript, app, key, holder, milliseconds(expiry))
+	return reply == int64(1), err
 }
 
 func (b *redisBackend) release(ctx context.Context, app, key, holder string) error {
@@ -231,9 +253,10 @@ func (b *redisBackend) release(ctx context.Context, app, key, holder string) err
 }
 
 // run sends EVALSHA, and EVAL if the server does not know the script.
-func (b *redisBackend) run(ctx context.Context, s *redis.Script, app, key string, args ...any) (bool, error) {
-	n, err := s.Run(ctx, b.redis, []string{b.key(app, key)}, args...).Int()
-	return n == 1, err
+func (b *redisBackend) run(ctx context.Context, s *redis.Script, app, key string, args ...any) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	return s.Run(ctx, b.redis, []string{b.key(app, key)}, args...).Result()
 }
 
 // forget looks for the app's keys among all keys of Redis. Until 2026-12 the keys of pace had another
@@ -273,8 +296,6 @@ func (b *redisBackend) forget(ctx context.Context, app string) error {
 
 // oldPacePrefix is what redis_rate puts in front of a key, which package limits takes off again.
 const oldPacePrefix = "rate:"
-
-func (b *redisBackend) ping(ctx context.Context) error { return b.redis.Ping(ctx).Err() }
 
 func (b *redisBackend) close() error { return b.redis.Close() }
 

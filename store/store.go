@@ -12,6 +12,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -53,8 +54,9 @@ type Options struct {
 // Store keeps values per app. It is safe for concurrent use.
 //
 // In a file every change is on disk before the call returns. Redis keeps what its own
-// persistence keeps, and a call whose answer is lost may have been carried out: it is never
-// tried twice, and its error says only that the answer is missing.
+// persistence keeps, and a command whose answer is lost may have been carried out: it is never
+// tried twice, and its error says only that the answer is missing. Redis has 250 ms for each
+// command, GetAll and Forget excepted.
 type Store struct {
 	backend  backend
 	prefix   string
@@ -67,14 +69,19 @@ type Store struct {
 type backend interface {
 	get(ctx context.Context, app, key string) ([]byte, error)
 	getAll(ctx context.Context, apps []string, key string) ([][]byte, error)
-	set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error
-	compareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error)
+	update(ctx context.Context, app, key string, was []byte, change change) error
 	lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error)
 	release(ctx context.Context, app, key, holder string) error
 	forget(ctx context.Context, app string) error
-	ping(ctx context.Context) error
 	close() error
 }
+
+// change returns the value to follow present, nil being none, and how long it is kept. A nil value leaves
+// everything as it is.
+type change = func(present []byte) (next []byte, expiry time.Duration, err error)
+
+// errUnchanged means that a change leaves everything as it is.
+var errUnchanged = errors.New("unchanged")
 
 var (
 	goodPrefix = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
@@ -165,32 +172,52 @@ func (s *Store) GetAll(ctx context.Context, apps []string, key string) ([][]byte
 	return values, wrap("get", fmt.Sprintf("%d apps", len(apps)), key, err)
 }
 
-// Set stores a value, which must not be empty. It is gone after expiry; 0 keeps it for ever.
-func (s *Store) Set(ctx context.Context, app, key string, value []byte, expiry time.Duration) error {
-	if err := checkValue(app, key, value); err != nil {
+// Update replaces the value of an app's key by what change makes of it, which is gone after expiry; 0
+// keeps it for ever. was is the value as the caller has read it last, nil for none: change is called with
+// it, and again with the present value for as long as that is another one. So its last call is the one
+// that counts, and it has to decide by was only what it may decide by an old value. When change returns
+// nil or the present value, nothing is written. Its error is returned as it is.
+func (s *Store) Update(ctx context.Context, app, key string, was []byte, change func(present []byte) (next []byte, expiry time.Duration, err error)) error {
+	if err := check(app, key); err != nil {
 		return err
 	}
-	return wrap("set", app, key, s.backend.set(ctx, app, key, value, expiry))
+	var left error // why the value is left as it is
+	err := s.backend.update(ctx, app, key, was, func(present []byte) ([]byte, time.Duration, error) {
+		next, expiry, err := change(present)
+		if left = err; err == nil && (len(next) == 0 || bytes.Equal(next, present)) {
+			left = errUnchanged
+		}
+		return next, expiry, left
+	})
+	switch {
+	case left == nil:
+		return wrap("update", app, key, err)
+	case errors.Is(left, errUnchanged):
+		return nil
+	}
+	return left
 }
 
 // CompareAndSet stores value if the key's present value is was, or if was is nil and there is
 // none, and reports whether it did.
-func (s *Store) CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error) {
-	if err := checkValue(app, key, value); err != nil {
-		return false, err
-	}
-	done, err := s.backend.compareAndSet(ctx, app, key, was, value, expiry)
-	return done, wrap("compare and set", app, key, err)
+func (s *Store) CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (done bool, err error) {
+	err = s.Update(ctx, app, key, was, func(present []byte) ([]byte, time.Duration, error) {
+		if done = bytes.Equal(present, was); !done {
+			return nil, 0, nil
+		}
+		return value, expiry, nil
+	})
+	return done && err == nil, err
 }
 
 // Lease makes holder the only one to hold the key's lease until expiry has passed, and reports
 // whether it did. Who holds it already gets it anew. Leases and values do not share keys.
 func (s *Store) Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {
-	if err := checkValue(app, key, []byte(holder)); err != nil {
+	if err := check(app, key); err != nil {
 		return false, err
 	}
-	if expiry <= 0 {
-		return false, fmt.Errorf("lease %s of %s: expiry %s: want more than 0", key, app, expiry)
+	if holder == "" || expiry <= 0 {
+		return false, fmt.Errorf("lease %s of %s: holder %q, expiry %s: want a name, and more than 0", key, app, holder, expiry)
 	}
 	held, err := s.backend.lease(ctx, app, leaseKey(key), holder, expiry)
 	return held, wrap("lease", app, key, err)
@@ -213,14 +240,6 @@ func (s *Store) Forget(ctx context.Context, app string) error {
 	return wrap("forget", app, "", s.backend.forget(ctx, app))
 }
 
-// Ping reports whether the store answers.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.backend.ping(ctx); err != nil {
-		return fmt.Errorf("ping store: %w", withoutArguments(err))
-	}
-	return nil
-}
-
 // Close closes the connections or the file. What was handed out of them ends too.
 func (s *Store) Close() error { return s.backend.close() }
 
@@ -233,16 +252,6 @@ func check(app, key string) error {
 	}
 	if key == "" {
 		return fmt.Errorf("store key of %s: want one that is not empty", app)
-	}
-	return nil
-}
-
-func checkValue(app, key string, value []byte) error {
-	if err := check(app, key); err != nil {
-		return err
-	}
-	if len(value) == 0 {
-		return fmt.Errorf("store %s of %s: want a value that is not empty", key, app)
 	}
 	return nil
 }

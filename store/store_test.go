@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -82,10 +83,6 @@ func TestStore(t *testing.T) {
 			s := open(t, options(t))
 
 			t.Run("values", func(t *testing.T) {
-				ctx := t.Context()
-				if err := s.Ping(ctx); err != nil {
-					t.Errorf("Ping: %v", err)
-				}
 				wantValue(t, s, "wxa", "token", "")
 				set(t, s, "wxa", "token", "1\x00\r\n\xff", time.Hour)
 				set(t, s, "wxb", "token", "2", 0)
@@ -115,7 +112,6 @@ func TestStore(t *testing.T) {
 			})
 
 			t.Run("expiry", func(t *testing.T) {
-				ctx := t.Context()
 				set(t, s, "wxe", "token", "short", 30*time.Millisecond)
 				set(t, s, "wxe", "kept", "long", time.Hour)
 				set(t, s, "wxe", "again", "short", 30*time.Millisecond)
@@ -123,53 +119,76 @@ func TestStore(t *testing.T) {
 				eventually(t, "the value to expire", func() bool { return value(t, s, "wxe", "token") == "" })
 				wantValue(t, s, "wxe", "kept", "long")
 				wantValue(t, s, "wxe", "again", "for ever")
-				if done, err := s.CompareAndSet(ctx, "wxe", "token", nil, []byte("new"), 30*time.Millisecond); !done || err != nil {
-					t.Errorf("CompareAndSet of an expired key from nothing = %v, %v, want true", done, err)
+				calls := 0
+				if err := s.Update(t.Context(), "wxe", "token", nil, func([]byte) ([]byte, time.Duration, error) {
+					calls++
+					return []byte("new"), 30 * time.Millisecond, nil
+				}); calls != 1 || err != nil {
+					t.Errorf("Update of an expired key = %v after %d calls, want 1", err, calls)
 				}
-				eventually(t, "the value set by comparison to expire", func() bool { return value(t, s, "wxe", "token") == "" })
+				eventually(t, "the new value to expire", func() bool { return value(t, s, "wxe", "token") == "" })
 			})
 
-			t.Run("compare and set", func(t *testing.T) {
+			t.Run("update", func(t *testing.T) {
+				refused := errors.New("refused")
 				tests := []struct {
-					name       string
-					present    string
-					was, value []byte
-					want       bool
-					wantAfter  string
+					name         string
+					present, was string
+					next         string
+					err          error
+					wantLast     string // what change was called with last
+					wantAfter    string
 				}{
-					{name: "new", was: nil, value: []byte("1"), want: true, wantAfter: "1"},
-					{name: "not new", present: "1", was: nil, value: []byte("2"), want: false, wantAfter: "1"},
-					{name: "same", present: "1", was: []byte("1"), value: []byte("2"), want: true, wantAfter: "2"},
-					{name: "different", present: "3", was: []byte("1"), value: []byte("2"), want: false, wantAfter: "3"},
-					{name: "gone", was: []byte("1"), value: []byte("2"), want: false, wantAfter: ""},
+					{name: "new", next: "1", wantAfter: "1"},
+					{name: "not new", present: "1", next: "2", wantLast: "1", wantAfter: "2"},
+					{name: "same", present: "1", was: "1", next: "2", wantLast: "1", wantAfter: "2"},
+					{name: "different", present: "3", was: "1", next: "2", wantLast: "3", wantAfter: "2"},
+					{name: "gone", was: "1", next: "2", wantLast: "", wantAfter: "2"},
+					{name: "left as it is", present: "1", was: "1", next: "", wantLast: "1", wantAfter: "1"},
+					{name: "the same again", present: "1", was: "1", next: "1", wantLast: "1", wantAfter: "1"},
+					{name: "refused", present: "1", was: "1", next: "2", err: refused, wantLast: "1", wantAfter: "1"},
 				}
 				for i, tt := range tests {
 					t.Run(tt.name, func(t *testing.T) {
-						key := fmt.Sprintf("cas%d", i)
+						key := fmt.Sprintf("update%d", i)
 						if tt.present != "" {
 							set(t, s, "wxc", key, tt.present, 0)
 						}
-						got, err := s.CompareAndSet(t.Context(), "wxc", key, tt.was, tt.value, time.Hour)
-						if got != tt.want || err != nil {
-							t.Errorf("CompareAndSet(%q, %q) = %v, %v, want %v", tt.was, tt.value, got, err, tt.want)
+						last := "never called"
+						err := s.Update(t.Context(), "wxc", key, bytesOf(tt.was), func(present []byte) ([]byte, time.Duration, error) {
+							last = string(present)
+							return bytesOf(tt.next), time.Hour, tt.err
+						})
+						if err != tt.err || last != tt.wantLast { //nolint:errorlint // the very error
+							t.Errorf("Update = %v, change last called with %q, want %v and %q", err, last, tt.err, tt.wantLast)
 						}
 						wantValue(t, s, "wxc", key, tt.wantAfter)
 					})
 				}
 			})
 
+			// Nothing of what 16 write at once is lost.
+			t.Run("updates at once", func(t *testing.T) {
+				var wg sync.WaitGroup
+				for range 16 {
+					wg.Go(func() {
+						if err := s.Update(t.Context(), "wxu", "count", nil, func(present []byte) ([]byte, time.Duration, error) {
+							return append(present, 'x'), 0, nil
+						}); err != nil {
+							t.Errorf("Update: %v", err)
+						}
+					})
+				}
+				wg.Wait()
+				wantValue(t, s, "wxu", "count", strings.Repeat("x", 16))
+			})
+
 			t.Run("one winner", func(t *testing.T) {
-				set(t, s, "wxw", "token", "old", 0)
-				var swaps, leases atomic.Int32
+				var leases atomic.Int32
 				var wg sync.WaitGroup
 				for i := range 16 {
 					wg.Go(func() {
 						name := fmt.Sprintf("%d", i)
-						if done, err := s.CompareAndSet(t.Context(), "wxw", "token", []byte("old"), []byte(name), 0); err != nil {
-							t.Errorf("CompareAndSet: %v", err)
-						} else if done {
-							swaps.Add(1)
-						}
 						if held, err := s.Lease(t.Context(), "wxw", "token", name, time.Hour); err != nil {
 							t.Errorf("Lease: %v", err)
 						} else if held {
@@ -178,8 +197,8 @@ func TestStore(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if swaps.Load() != 1 || leases.Load() != 1 {
-					t.Errorf("of 16 at once %d swapped and %d got the lease, want 1 each", swaps.Load(), leases.Load())
+				if leases.Load() != 1 {
+					t.Errorf("of 16 at once %d got the lease, want 1", leases.Load())
 				}
 			})
 
@@ -242,21 +261,21 @@ func TestStore(t *testing.T) {
 			t.Run("bad input", func(t *testing.T) {
 				ctx := t.Context()
 				for _, app := range []string{"", "wx}", "wx*", "a:b", "ä", strings.Repeat("x", 65)} {
-					if err := s.Set(ctx, app, "token", []byte("1"), 0); err == nil {
-						t.Errorf("Set of app %q: no error", app)
+					if err := s.Update(ctx, app, "token", nil, to("1", 0)); err == nil {
+						t.Errorf("Update of app %q: no error", app)
 					}
 					if err := s.Forget(ctx, app); err == nil {
 						t.Errorf("Forget of app %q: no error", app)
 					}
-				}
-				if err := s.Set(ctx, "wxa", "token", nil, 0); err == nil {
-					t.Error("Set of an empty value: no error")
 				}
 				if _, err := s.Get(ctx, "wxa", ""); err == nil {
 					t.Error("Get of an empty key: no error")
 				}
 				if _, err := s.Lease(ctx, "wxa", "token", "a", 0); err == nil {
 					t.Error("Lease without an expiry: no error")
+				}
+				if _, err := s.Lease(ctx, "wxa", "token", "", time.Hour); err == nil {
+					t.Error("Lease without a holder: no error")
 				}
 			})
 
@@ -267,8 +286,8 @@ func TestStore(t *testing.T) {
 				if !errors.Is(err, context.Canceled) {
 					t.Errorf("Get with a cancelled context = %v, want it to say so", err)
 				}
-				if err := s.Ping(ctx); !errors.Is(err, context.Canceled) {
-					t.Errorf("Ping with a cancelled context = %v, want it to say so", err)
+				if err := s.Update(ctx, "wxa", "token", nil, to("1", 0)); !errors.Is(err, context.Canceled) {
+					t.Errorf("Update with a cancelled context = %v, want it to say so", err)
 				}
 			})
 		})
@@ -426,10 +445,14 @@ func TestRedisComesAndGoes(t *testing.T) {
 		t.Error("Get without a server: no error")
 	}
 	r.Restart() // which forgets the scripts
-	eventually(t, "Redis to be back", func() bool { return s.Ping(t.Context()) == nil })
-	if done, err := s.CompareAndSet(t.Context(), "wxa", "token", []byte("1"), []byte("2"), 0); !done || err != nil {
-		t.Errorf("CompareAndSet after a restart = %v, %v, want true", done, err)
+	eventually(t, "Redis to be back", func() bool {
+		_, err := s.Get(t.Context(), "wxa", "token")
+		return err == nil
+	})
+	if err := s.Update(t.Context(), "wxa", "token", []byte("1"), to("2", 0)); err != nil {
+		t.Errorf("Update after a restart: %v", err)
 	}
+	wantValue(t, s, "wxa", "token", "2")
 }
 
 func TestFile(t *testing.T) {
@@ -468,6 +491,49 @@ func TestFile(t *testing.T) {
 	if got, want := keysOf(t, s, "wxa"), []string{"values/kept"}; !slices.Equal(got, want) {
 		t.Errorf("in the file: %q, want %q: what has expired is swept", got, want)
 	}
+}
+
+// What has expired leaves the file while it is open, though nobody asks for it again: the file does not
+// grow with the number of apps that were ever named.
+func TestFileIsSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "wxproxy.db")
+		s := open(t, store.Options{URL: "file:" + path})
+		s.Bolt().NoSync = true
+		set(t, s, "wxkept", "token", "1", 0)
+		var sizes []int64
+		for round := range 4 {
+			for i := range 1000 {
+				app := fmt.Sprintf("wx%d-%d", round, i)
+				set(t, s, app, "learned", strings.Repeat("x", 200), 10*time.Second)
+				if held, err := s.Lease(t.Context(), app, "learned", "a", time.Hour); !held || err != nil {
+					t.Fatalf("Lease = %v, %v, want true", held, err)
+				}
+				if err := s.Release(t.Context(), app, "learned", "a"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(10 * time.Minute)
+			set(t, s, "wxkept", "token", fmt.Sprint(round), 0) // any write
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes = append(sizes, info.Size())
+		}
+		if sizes[3] > sizes[0] {
+			t.Errorf("the file has %d bytes after each 1000 apps: want that it stays as large as with the first", sizes)
+		}
+		var apps []string
+		if err := s.Bolt().View(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("values")).Bucket([]byte(s.Prefix())).ForEachBucket(func(app []byte) error {
+				apps = append(apps, string(app))
+				return nil
+			})
+		}); err != nil || !slices.Equal(apps, []string{"wxkept"}) {
+			t.Errorf("%d apps in the file, %v, want wxkept alone", len(apps), err)
+		}
+	})
 }
 
 func TestOpenErrors(t *testing.T) {
@@ -535,9 +601,22 @@ func TestWarnings(t *testing.T) {
 
 func set(t *testing.T, s *store.Store, app, key, value string, expiry time.Duration) {
 	t.Helper()
-	if err := s.Set(t.Context(), app, key, []byte(value), expiry); err != nil {
-		t.Fatalf("Set: %v", err)
+	if err := s.Update(t.Context(), app, key, nil, to(value, expiry)); err != nil {
+		t.Fatalf("Update: %v", err)
 	}
+}
+
+// to is a change to a value, whatever there was.
+func to(value string, expiry time.Duration) func([]byte) ([]byte, time.Duration, error) {
+	return func([]byte) ([]byte, time.Duration, error) { return []byte(value), expiry, nil }
+}
+
+// bytesOf returns nil for "".
+func bytesOf(text string) []byte {
+	if text == "" {
+		return nil
+	}
+	return []byte(text)
 }
 
 func value(t *testing.T, s *store.Store, app, key string) string {

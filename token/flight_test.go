@@ -379,7 +379,10 @@ func TestFrozenRedis(t *testing.T) {
 		t.Errorf("Renew took %s, want the store's 250 ms and the fetch", took)
 	}
 	r.Thaw()
-	eventually(t, "Redis", func() bool { return st.Ping(t.Context()) == nil })
+	eventually(t, "Redis", func() bool {
+		_, err := st.Get(t.Context(), appid, "token")
+		return err == nil
+	})
 	w.kick()
 	s.wantRenewed(t, nth(2), nth(3))
 	newStand(t, token.Options{Store: openStore(t, r.URL()), Upstream: "http://127.0.0.1:1"}).want(t, nth(3))

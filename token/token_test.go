@@ -467,7 +467,9 @@ func TestForeignRecord(t *testing.T) {
 	for _, raw := range []string{"x", "null", `{"token":"a b","ends_ms":99999999999999}`, `{"token":"old","ends_ms":1}`, `{"token":"never ends","ends_ms":9223372036854775807}`} {
 		w := newWeChat()
 		st := file(t)
-		if err := st.Set(t.Context(), appid, "token", []byte(raw), 0); err != nil {
+		if err := st.Update(t.Context(), appid, "token", nil, func([]byte) ([]byte, time.Duration, error) {
+			return []byte(raw), 0, nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		newStand(t, token.Options{Store: st, Upstream: server(t, w)}).want(t, nth(1))
