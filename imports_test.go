@@ -51,6 +51,7 @@ var vagueNames = []string{"util", "utils", "common", "types", "model", "models",
 // modules are the direct requirements of go.mod. One more is argued for in the commit that adds it.
 var modules = []string{
 	"github.com/go-redis/redis_rate/v10",  // pace
+	"github.com/hashicorp/golang-lru/v2",  // learned tokens and tickets in memory
 	"github.com/prometheus/client_golang", // metrics
 	"github.com/prometheus/client_model",  // client_golang's own types, for metrics gathered without a registry
 	"github.com/redis/go-redis/v9",        // counters and tokens of several gateways

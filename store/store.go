@@ -198,18 +198,6 @@ func (s *Store) Update(ctx context.Context, app, key string, was []byte, change 
 	return left
 }
 
-// CompareAndSet stores value if the key's present value is was, or if was is nil and there is
-// none, and reports whether it did.
-func (s *Store) CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (done bool, err error) {
-	err = s.Update(ctx, app, key, was, func(present []byte) ([]byte, time.Duration, error) {
-		if done = bytes.Equal(present, was); !done {
-			return nil, 0, nil
-		}
-		return value, expiry, nil
-	})
-	return done && err == nil, err
-}
-
 // Lease makes holder the only one to hold the key's lease until expiry has passed, and reports
 // whether it did. Who holds it already gets it anew. Leases and values do not share keys.
 func (s *Store) Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {

@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -26,6 +27,48 @@ const (
 	maxToken  = 2048
 )
 
+// endpoint is where tokens are fetched.
+type endpoint struct {
+	transport http.RoundTripper
+	upstream  string
+	stable    bool
+	path      string
+	count     func(ctx context.Context, appid, path string)
+	observe   func(Event)
+	now       func() time.Time
+}
+
+func newEndpoint(o Options) endpoint {
+	e := endpoint{
+		transport: o.Transport,
+		upstream:  strings.TrimRight(cmp.Or(o.Upstream, "https://api.weixin.qq.com"), "/"),
+		stable:    o.Endpoint != "token",
+		path:      stablePath,
+		count:     o.Count,
+		observe:   o.Observe,
+		now:       o.Now,
+	}
+	if !e.stable {
+		e.path = classicPath
+	}
+	if e.transport == nil {
+		e.transport = newTransport()
+	}
+	if e.count == nil {
+		e.count = func(context.Context, string, string) {}
+	}
+	if e.observe == nil {
+		e.observe = func(Event) {}
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	return e
+}
+
+// name is the last part of the path, as Options.Endpoint has it.
+func (e *endpoint) name() string { return strings.TrimPrefix(e.path, "/cgi-bin/") }
+
 // newTransport returns a transport to WeChat that keeps no connection.
 func newTransport() *http.Transport {
 	return &http.Transport{
@@ -38,37 +81,37 @@ func newTransport() *http.Transport {
 
 // fetch asks WeChat for a token. Its error is a *Rejected without Until, or wraps ErrUnavailable,
 // and holds nothing of the request or of the answer but errcode and address.
-func (s *Source) fetch(ctx context.Context, a *app, force bool) (*live, error) {
+func (e *endpoint) fetch(ctx context.Context, a App, force bool) (*live, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	began := s.now().Round(0) // wall time: a token ages while the machine sleeps
-	token, lifetime, err := s.ask(ctx, a.App, force)
-	e := Event{Kind: Failed, AppID: a.AppID, Took: s.now().Sub(began)}
+	began := e.now().Round(0) // wall time: a token ages while the machine sleeps
+	token, lifetime, err := e.ask(ctx, a, force)
+	event := Event{Kind: Failed, AppID: a.AppID, Took: e.now().Sub(began)}
 	if err == nil {
 		l := &live{token: token, fetched: began, ends: began.Add(lifetime)}
-		e.Kind, e.Expires = Fetched, l.ends
-		s.observe(e)
+		event.Kind, event.Expires = Fetched, l.ends
+		e.observe(event)
 		return l, nil
 	}
 	if r, ok := errors.AsType[*Rejected](err); ok {
-		e.ErrCode, e.IP = r.ErrCode, r.IP
+		event.ErrCode, event.IP = r.ErrCode, r.IP
 	} else {
 		err = fmt.Errorf("token of %s: %w: %w", a.AppID, ErrUnavailable, err)
 	}
-	e.Err = err
-	s.observe(e)
+	event.Err = err
+	e.observe(event)
 	return nil, err
 }
 
 // ask sends one request and follows no redirect. No error of net/http gets out as it is: its text may
 // quote the URL, which may hold the secret, or a line of the answer, which may hold the token.
-func (s *Source) ask(ctx context.Context, a App, force bool) (token string, lifetime time.Duration, err error) {
-	req, err := s.request(ctx, a, force)
+func (e *endpoint) ask(ctx context.Context, a App, force bool) (token string, lifetime time.Duration, err error) {
+	req, err := e.request(ctx, a, force)
 	if err != nil {
 		return "", 0, errors.New("no request can be made for upstream.url")
 	}
-	s.count(ctx, a.AppID, s.path)
-	resp, err := s.transport.RoundTrip(req)
+	e.count(ctx, a.AppID, e.path)
+	resp, err := e.transport.RoundTrip(req)
 	if err != nil {
 		return "", 0, errors.New(reason.Of(err))
 	}
@@ -86,9 +129,9 @@ func (s *Source) ask(ctx context.Context, a App, force bool) (token string, life
 // request makes one that net/http sends at most once: it repeats what has a GetBody or no body at
 // all when a connection turns out to be dead. A GET is given a body it cannot look into, which is
 // empty and leaves no trace on the wire. A POST must have a length: WeChat refuses chunks.
-func (s *Source) request(ctx context.Context, a App, force bool) (*http.Request, error) {
-	if !s.stable {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.upstream+s.path, nil)
+func (e *endpoint) request(ctx context.Context, a App, force bool) (*http.Request, error) {
+	if !e.stable {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.upstream+e.path, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +147,7 @@ func (s *Source) request(ctx context.Context, a App, force bool) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.upstream+s.path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.upstream+e.path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -82,11 +82,22 @@ func (m *memoryStore) Get(ctx context.Context, app, key string) (value []byte, e
 	return value, err
 }
 
-func (m *memoryStore) CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error) {
-	if len(value) == 0 {
-		return false, errors.New("want a value that is not empty")
+func (m *memoryStore) Update(ctx context.Context, app, key string, was []byte, change func([]byte) ([]byte, time.Duration, error)) error {
+	for {
+		next, expiry, err := change(was)
+		if err != nil || len(next) == 0 || bytes.Equal(next, was) {
+			return err
+		}
+		taken := false
+		if _, err = m.change(ctx, app+" "+key, expiry, func(present []byte) ([]byte, bool) {
+			if taken = !bytes.Equal(present, was); taken {
+				was = slices.Clone(present)
+			}
+			return next, !taken
+		}); err != nil || !taken {
+			return err
+		}
 	}
-	return m.change(ctx, app+" "+key, expiry, func(present []byte) ([]byte, bool) { return value, bytes.Equal(present, was) })
 }
 
 func (m *memoryStore) Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error) {
@@ -249,6 +260,7 @@ func newLearner(t *testing.T, st token.Store, p http.RoundTripper) *learner {
 			wantSecretless(t, fmt.Sprintf("%+v %#v", e, e))
 		},
 	})
+	t.Cleanup(l.Close)
 	return l
 }
 

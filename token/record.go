@@ -1,24 +1,19 @@
 package token
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"time"
 )
 
-const (
-	// recordKey is where the store keeps an app's record, and its lease.
-	recordKey = "token"
+// recordKey is where the store keeps an app's record, and its lease.
+const recordKey = "token"
 
-	// recordExpiry keeps a record until its last force_refresh no longer counts.
-	recordExpiry = 48 * time.Hour
-
-	// longest is how long any token may be good for. A time further ahead than that comes from
-	// a clock that is wrong.
-	longest = 24 * time.Hour
-)
+// longest is how long any token may be good for. A time further ahead than that comes from a clock that
+// is wrong.
+const longest = 24 * time.Hour
 
 // record is what the gateways of a fleet know of an app's token, as JSON in the store.
 // Times are Unix milliseconds.
@@ -38,27 +33,72 @@ type block struct {
 	IP       string `json:"ip,omitempty"`
 	Until    int64  `json:"until_ms"`
 	Step     int    `json:"step"`             // refusals in a row that were no quota's
-	By       string `json:"by"`               // the Source that was refused
+	By       string `json:"by"`               // the gateway that was refused
 	SecretID string `json:"secret,omitempty"` // a check of the secret that was refused
 }
 
-// parseRecord reads a record. One that is not ours is like none.
-func parseRecord(raw []byte) record {
-	var r record
-	if err := json.Unmarshal(raw, &r); err != nil || r.Token != "" && !validToken(r.Token) {
-		return record{}
+// put replaces the token. Each one counts as fetched later than the one before, whatever the clocks say.
+func (r *record) put(l *live) {
+	r.Token, r.Ends = l.token, l.ends.UnixMilli()
+	r.Fetched = max(l.fetched.UnixMilli(), r.Fetched+1)
+	r.Block = nil
+}
+
+// merge implements value. The token that was fetched later counts, or of two that were fetched at once one
+// that is not dead, or else either, but the same one everywhere.
+func (r record) merge(o record, now time.Time) record {
+	if o.Fetched > now.Add(longest).UnixMilli() {
+		return r
+	}
+	dead := func(token string) bool { return token == "" || digest(token) == r.Dead || digest(token) == o.Dead }
+	first := o.Fetched > r.Fetched
+	if o.Fetched == r.Fetched {
+		if first = dead(r.Token); first == dead(o.Token) {
+			first = cmp.Or(cmp.Compare(o.Token, r.Token), cmp.Compare(o.Ends, r.Ends)) > 0
+		}
+	}
+	if first {
+		r, o = o, r
+	}
+	r.Forced = slices.Concat(r.Forced, o.Forced)
+	slices.Sort(r.Forced)
+	r.Forced = slices.Compact(r.Forced)
+	if r.Fetched > o.Fetched {
+		return r // it knows of nothing that came later
+	}
+	if mine := digest(r.Token); r.Dead != mine && (o.Dead == mine || o.Dead > r.Dead) {
+		r.Dead = o.Dead
+	}
+	if o.Block != nil && (r.Block == nil || o.Block.Until > r.Block.Until) {
+		r.Block = o.Block
 	}
 	return r
 }
 
-func (r *record) put(l *live) {
-	r.Token, r.Fetched, r.Ends = l.token, l.fetched.UnixMilli(), l.ends.UnixMilli()
+// keep implements value. A refusal counts for longer than it blocks, because the next one blocks for longer.
+func (r record) keep(now time.Time) time.Duration {
+	keep := time.Second
+	if r.Block != nil {
+		keep = max(keep, time.UnixMilli(r.Block.Until).Sub(now)+maxBackOff)
+	}
+	if r.Dead != "" {
+		keep = max(keep, longest)
+	}
+	if n := len(r.Forced); n > 0 {
+		keep = max(keep, time.UnixMilli(r.Forced[n-1]).Sub(now)+stableAllowance.window)
+	}
+	return min(max(keep, time.UnixMilli(r.Ends).Sub(now)), 2*longest)
+}
+
+// present is the record's token, whether it is good or not.
+func (r *record) present() *live {
+	return &live{token: r.Token, fetched: time.UnixMilli(r.Fetched), ends: time.UnixMilli(r.Ends)}
 }
 
 // live returns the record's token if it is good at now and has not been refused, or nil.
 func (r *record) live(now time.Time) *live {
-	l := &live{token: r.Token, fetched: time.UnixMilli(r.Fetched), ends: time.UnixMilli(r.Ends)}
-	if l.token == "" || digest(l.token) == r.Dead || !now.Before(l.ends) || l.ends.Sub(now) > longest {
+	l := r.present()
+	if !validToken(l.token) || digest(l.token) == r.Dead || !now.Before(l.ends) || l.ends.Sub(now) > longest {
 		return nil
 	}
 	return l
@@ -76,24 +116,31 @@ const (
 // others, whose addresses may do.
 const headStart = 500 * time.Millisecond
 
-// blocked returns the refusal that forbids this Source to ask WeChat at now, or nil.
-func (r *record) blocked(now time.Time, a *app, id string) *Rejected {
+// asker is who asks WeChat for a token.
+type asker struct {
+	appid    string
+	secretID string // tells the secrets of an app apart; "" for one that is learned
+	gateway  string // id of the Source or Learned
+}
+
+// blocked returns the refusal that forbids to ask WeChat at now, or nil.
+func (r *record) blocked(now time.Time, who asker) *Rejected {
 	b := r.Block
-	if b == nil || b.SecretID != a.secretID {
+	if b == nil || b.SecretID != who.secretID {
 		return nil
 	}
-	e := b.rejected(a, id)
+	e := b.rejected(who)
 	if left := e.Until.Sub(now); left <= 0 || left > maxBackOff+headStart {
 		return nil
 	}
 	return e
 }
 
-// refuse notes that WeChat has refused at now, and returns e with the time that it is for.
-func (r *record) refuse(now time.Time, a *app, id string, e *Rejected) *Rejected {
+// refuse adds that WeChat has refused at now, and returns e with the time that it is for.
+func (r *record) refuse(now time.Time, who asker, e *Rejected) *Rejected {
 	step := 0
-	if b := r.Block; b != nil && b.SecretID == a.secretID {
-		step = min(max(b.Step, 0), 10) // the store's word for it, and 10 is as good as more
+	if b := r.Block; b != nil && b.SecretID == who.secretID {
+		step = min(max(b.Step, 0), 10) // whatever the store has, and 10 is as good as more
 	}
 	backOff := quotaBackOff
 	if e.ErrCode != 45009 && e.ErrCode != 45011 {
@@ -102,15 +149,15 @@ func (r *record) refuse(now time.Time, a *app, id string, e *Rejected) *Rejected
 	}
 	r.Block = &block{
 		ErrCode: e.ErrCode, Answer: e.answer, IP: e.IP,
-		Until: now.Add(backOff).UnixMilli(), Step: step, By: id, SecretID: a.secretID,
+		Until: now.Add(backOff).UnixMilli(), Step: step, By: who.gateway, SecretID: who.secretID,
 	}
-	return r.Block.rejected(a, id)
+	return r.Block.rejected(who)
 }
 
-// rejected is what the block means to the Source id.
-func (b *block) rejected(a *app, id string) *Rejected {
-	e := &Rejected{AppID: a.AppID, ErrCode: b.ErrCode, IP: b.IP, Until: time.UnixMilli(b.Until), answer: b.Answer}
-	if b.By == id && addressRefused(b.ErrCode) {
+// rejected is what the block means to who.
+func (b *block) rejected(who asker) *Rejected {
+	e := &Rejected{AppID: who.appid, ErrCode: b.ErrCode, IP: b.IP, Until: time.UnixMilli(b.Until), answer: b.Answer}
+	if b.By == who.gateway && addressRefused(b.ErrCode) {
 		e.Until = e.Until.Add(headStart)
 	}
 	return e
@@ -157,6 +204,15 @@ func (w allowance) next(now time.Time, past []int64) time.Time {
 		}
 	}
 	return at
+}
+
+// add returns past with one more at now. No two are the same, so that those of two gateways can be merged.
+func (w allowance) add(now time.Time, past []int64) []int64 {
+	past, at := w.recent(now, past), now.UnixMilli()
+	if n := len(past); n > 0 {
+		at = max(at, past[n-1]+1)
+	}
+	return append(past, at)
 }
 
 // recent returns those of past that still count, in order.

@@ -59,19 +59,19 @@ func TestAllowanceIgnoresWrongClocks(t *testing.T) {
 }
 
 func TestRecordSurvivesTheStore(t *testing.T) {
-	a := &app{App: App{AppID: "wx1", Secret: "s"}, secretID: "id"}
+	who := asker{"wx1", "id", "gateway"}
 	now := time.UnixMilli(1795400000123)
 	var r record
 	r.put(&live{token: "T", fetched: now, ends: now.Add(2 * time.Hour)})
 	r.Dead, r.Forced = digest("dead"), []int64{1, 2}
-	_ = r.refuse(now, a, "gateway", &Rejected{ErrCode: 40164, IP: "192.0.2.1", answer: []byte("{}\xff")})
+	_ = r.refuse(now, who, &Rejected{ErrCode: 40164, IP: "192.0.2.1", answer: []byte("{}\xff")})
 	raw, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := parseRecord(raw)
+	got := parse[record](raw)
 	if diff := cmp.Diff(r, got); diff != "" {
-		t.Errorf("parseRecord (-want +got):\n%s", diff)
+		t.Errorf("parse (-want +got):\n%s", diff)
 	}
 	if strings.Contains(string(raw), "dead\":\"dead") || strings.Contains(string(raw), `"s"`) {
 		t.Errorf("record %s tells a secret", raw)
@@ -102,7 +102,6 @@ func TestRecordLive(t *testing.T) {
 }
 
 func TestBlocked(t *testing.T) {
-	a := &app{App: App{AppID: "wx1"}, secretID: "id"}
 	now := time.UnixMilli(1795400000000)
 	tests := []struct {
 		name   string
@@ -124,8 +123,8 @@ func TestBlocked(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var r record
-			_ = r.refuse(now, &app{secretID: tt.secret}, "a", &Rejected{ErrCode: tt.code})
-			if got := r.blocked(now.Add(tt.after), a, tt.id) != nil; got != tt.want {
+			_ = r.refuse(now, asker{"wx1", tt.secret, "a"}, &Rejected{ErrCode: tt.code})
+			if got := r.blocked(now.Add(tt.after), asker{"wx1", "id", tt.id}) != nil; got != tt.want {
 				t.Errorf("blocked = %v, want %v", got, tt.want)
 			}
 		})
@@ -133,12 +132,12 @@ func TestBlocked(t *testing.T) {
 }
 
 func TestBackOff(t *testing.T) {
-	a := &app{secretID: "id"}
+	who := asker{"wx1", "id", "a"}
 	now := time.UnixMilli(1795400000000)
 	var r record
 	var got []time.Duration
 	for _, code := range []int{40125, 40125, 45009, 40125, 40125, 40125, 40125, 40125} {
-		got = append(got, r.refuse(now, a, "a", &Rejected{ErrCode: code}).Until.Sub(now))
+		got = append(got, r.refuse(now, who, &Rejected{ErrCode: code}).Until.Sub(now))
 	}
 	want := []time.Duration{
 		10 * time.Second, 20 * time.Second, time.Minute, 40 * time.Second, 80 * time.Second,
@@ -147,7 +146,7 @@ func TestBackOff(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("back-off %s, want %s", got, want)
 	}
-	if got := r.refuse(now, &app{secretID: "new"}, "a", &Rejected{ErrCode: 40125}).Until.Sub(now); got != 10*time.Second {
+	if got := r.refuse(now, asker{"wx1", "new", "a"}, &Rejected{ErrCode: 40125}).Until.Sub(now); got != 10*time.Second {
 		t.Errorf("back-off of a new secret %s, want 10 s", got)
 	}
 }
@@ -202,19 +201,19 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"token":"T","fetched_ms":1,"ends_ms":2,"dead":"x","forced_ms":[1],"block":{"errcode":1,"until_ms":3,"step":-9}}`))
 	f.Add([]byte(`{"block":{"step":9223372036854775807}}`))
 	now := time.UnixMilli(1795400000000)
-	a := &app{secretID: ""}
+	who := asker{appid: "wx1", gateway: "a"}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r := parseRecord(raw)
-		if l := r.live(now); l != nil && (!validToken(l.token) || l.renewAt().After(l.ends)) {
+		r := parse[record](raw)
+		if l := r.live(now); l != nil && (!validToken(l.token) || l.renewAt(early).After(l.ends)) {
 			t.Errorf("live %+v", l)
 		}
-		if e := r.blocked(now, a, "a"); e != nil && e.Until.Sub(now) > maxBackOff+headStart {
+		if e := r.blocked(now, who); e != nil && e.Until.Sub(now) > maxBackOff+headStart {
 			t.Errorf("blocked until %s", e.Until)
 		}
 		if at := stableAllowance.next(now, r.Forced); at.Sub(now) > 48*time.Hour {
 			t.Errorf("the next in %s", at.Sub(now))
 		}
-		if e := r.refuse(now, a, "a", &Rejected{ErrCode: 40125}); e.Until.Sub(now) > maxBackOff || e.Until.Before(now) {
+		if e := r.refuse(now, who, &Rejected{ErrCode: 40125}); e.Until.Sub(now) > maxBackOff || e.Until.Before(now) {
 			t.Errorf("refused until %s", e.Until)
 		}
 	})

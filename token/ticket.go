@@ -1,13 +1,16 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 const (
@@ -20,7 +23,7 @@ const (
 	// be had.
 	ticketWorthwhile = time.Minute
 
-	ticketLease = 5 * time.Second  // how long one call is left to fetch a ticket
+	ticketLease = 5 * time.Second  // how long one call has to fetch a ticket
 	ticketWait  = 3 * time.Second  // how long others wait for it: SDKs give up after 5 s
 	ticketRetry = 10 * time.Second // after none was to be had, while the old one will do
 
@@ -32,21 +35,34 @@ const (
 const ticketPrefix = "ticket:"
 
 // Tickets shares the tickets of /cgi-bin/ticket/getticket among all services and gateways. It
-// fetches none: a caller that has the lead does, and says what WeChat answered. A ticket in
-// memory costs no word with the store. The store is an optimisation too: while it does not answer,
+// fetches none: a caller that has the lead does, and hands in what WeChat answered. A ticket in
+// memory costs no round trip. The store is an optimisation too: while it does not answer,
 // every gateway keeps its own. The kinds are "jsapi" and "wx_card"; no other is shared. Its
-// methods are safe for concurrent use. It starts no goroutine.
+// methods are safe for concurrent use.
 type Tickets struct {
-	store Store
-	now   func() time.Time
-	id    string // of this Tickets among those that share the store
+	fleet fleet
+	id    string
 
 	mu    sync.Mutex // covers what follows
-	kept  map[ticketID]*keptTicket
-	leads map[ticketID]*lead
+	cells *simplelru.LRU[ticketID, *ticketCell]
 }
 
 type ticketID struct{ appid, kind string }
+
+// ticketCell is one kind of ticket of an app.
+type ticketCell struct {
+	cell[ticket]           // its mutex covers lead and retry, too
+	lead         *fetching // by the call that has the lead
+	retry        time.Time // until then the ticket will do for as long as it is good
+
+	offer chan struct{} // a flight gives the lead to one of the calls that wait for it
+}
+
+// fetching is a fetch by a call.
+type fetching struct {
+	began time.Time
+	got   chan *ticket // receives once; nil if no ticket was to be had
+}
 
 // ticket is what the store holds, as JSON. Times are Unix milliseconds.
 type ticket struct {
@@ -55,18 +71,8 @@ type ticket struct {
 	Ends int64  `json:"ends_ms"`
 }
 
-// keptTicket is one in memory, the best we know.
-type keptTicket struct {
-	ticket
-	retry time.Time // until then it will do for as long as it is good
-}
-
-// lead is a fetch that everybody in this process waits for who wants the same.
-type lead struct {
-	began  time.Time
-	done   chan struct{} // closed when what follows is set
-	ticket *ticket       // nil if none was to be had
-}
+// errNoTicket means that the call with the lead got no ticket.
+var errNoTicket = errors.New("no ticket was to be had")
 
 // NewTickets returns a Tickets that knows what the store knows. Without a store it is on its own;
 // now is time.Now if it is nil.
@@ -75,270 +81,189 @@ func NewTickets(store Store, now func() time.Time) *Tickets {
 		now = time.Now
 	}
 	return &Tickets{
-		store: store, now: now, id: rand.Text()[:8],
-		kept: map[ticketID]*keptTicket{}, leads: map[ticketID]*lead{},
+		fleet: fleet{store: store, now: now, patience: ticketWait + ticketLease, lease: ticketLease, down: func(string, error) {}},
+		id:    rand.Text()[:8],
+		cells: newLRU[ticketID, *ticketCell](maxTickets),
 	}
 }
+
+// Close ends what waits for a ticket. No ticket is shared any more.
+func (t *Tickets) Close() { t.fleet.close() }
 
 // Format implements fmt.Formatter: no ticket is printed.
 func (t *Tickets) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{tickets %s}", t.id) }
 
-// Get returns the answer with an app's ticket and the seconds that are left of it, from memory or
-// from the store, if it is not about to end.
-func (t *Tickets) Get(ctx context.Context, appid, kind string) (answer []byte, ok bool) {
-	id := ticketID{appid, kind}
-	if !id.shared() {
+// Lead returns the answer with an app's ticket and the seconds that are left of it, if it is not about to
+// end. Else it waits at most 3 s for the call or the gateway that is fetching one. If there is none, the
+// caller has the lead: it sends its call, and then calls Save or Abandon, for others wait for that. With
+// neither an answer nor the lead it sends its call and nobody waits for it: there is no ticket to be had,
+// or the call that fetches it is slow.
+func (t *Tickets) Lead(ctx context.Context, appid, kind string) (answer []byte, lead bool) {
+	c := t.cell(appid, kind)
+	if c == nil {
 		return nil, false
 	}
-	if answer := t.cached(id); answer != nil {
-		return answer, true
+	now := t.fleet.now()
+	c.mu.Lock()
+	k, retry := c.known, c.retry
+	c.mu.Unlock()
+	if k.fresh(now) || now.Before(retry) && k.worthwhile(now) {
+		return k.answer(now), false
 	}
-	if k, err := t.look(ctx, id); err == nil && k != nil {
-		return k.answer(t.now()), true
+	ctx, cancel := context.WithTimeout(ctx, ticketWait)
+	defer cancel()
+	f := c.join(ctx, func(ctx context.Context) (ticket, error) {
+		return c.renew(ctx, func(k ticket) bool { return k.fresh(t.fleet.now()) }, c.fetch)
+	})
+	select {
+	case <-c.offer:
+		return nil, true
+	case <-f.done:
+		if f.err == nil {
+			return f.value.answer(t.fleet.now()), false
+		}
+	case <-ctx.Done():
+	}
+	if k, now := c.value(), t.fleet.now(); k.worthwhile(now) {
+		return k.answer(now), false
 	}
 	return nil, false
 }
 
-// Lead returns the answer that Get would, or waits at most 3 s for the call or the gateway that is
-// fetching it. If nobody is, the caller has the lead: it sends its call, and then calls Save or
-// Abandon, for others wait for that. With neither an answer nor the lead it sends its call and
-// nobody waits for it: there is no ticket to be had, or the one who fetches it is slow.
-func (t *Tickets) Lead(ctx context.Context, appid, kind string) (answer []byte, lead bool) {
-	id := ticketID{appid, kind}
-	if !id.shared() {
-		return nil, false
-	}
-	if answer := t.cached(id); answer != nil {
-		return answer, false
-	}
-	l, first := t.join(id)
-	if first {
-		// Others wait for what comes of this, so it goes on without the client.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ticketWait)
-		defer cancel()
-		return t.win(ctx, id, l)
-	}
-	ctx, cancel := context.WithTimeout(ctx, ticketWait)
-	defer cancel()
+// fetch gives the lead to a call, and waits for what comes of it.
+func (c *ticketCell) fetch(ctx context.Context, _ ticket, _ *lead[ticket]) (ticket, error) {
+	l := &fetching{began: c.now().Round(0), got: make(chan *ticket, 1)} // wall time: a ticket ages while the machine sleeps
+	c.setLead(l)
+	var got *ticket
 	select {
-	case <-l.done:
-		if l.ticket != nil {
-			return l.ticket.answer(t.now()), false
+	case c.offer <- struct{}{}:
+		select {
+		case got = <-l.got:
+		case <-time.After(ticketLease):
+		case <-ctx.Done():
 		}
-	case <-ctx.Done():
+	case <-ctx.Done(): // no call waits any longer
 	}
-	return t.instead(id), false
+	c.setLead(nil)
+	if got == nil && len(l.got) > 0 {
+		got = <-l.got // at the last moment
+	}
+	if got == nil {
+		return ticket{}, errNoTicket
+	}
+	return *got, nil
+}
+
+func (c *ticketCell) setLead(l *fetching) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lead = l
 }
 
 // Save keeps the ticket in what WeChat answered and hands it to those who wait. An answer without
 // one is as good as Abandon.
 func (t *Tickets) Save(ctx context.Context, appid, kind string, answer []byte) {
-	id := ticketID{appid, kind}
-	if !id.shared() {
-		return
+	if c := t.cell(appid, kind); c != nil {
+		c.end(ctx, answer)
 	}
-	now := t.now().Round(0) // wall time: a ticket ages while the machine sleeps
+}
+
+// Abandon ends a lead without a ticket. Those who wait are left to themselves, or to what is left of
+// the last ticket.
+func (t *Tickets) Abandon(ctx context.Context, appid, kind string) { t.Save(ctx, appid, kind, nil) }
+
+// end ends the lead by what WeChat answered.
+func (c *ticketCell) end(ctx context.Context, answer []byte) {
+	now := c.now().Round(0)
 	began := now
-	t.mu.Lock()
-	if l := t.leads[id]; l != nil {
-		began = l.began.Round(0)
+	c.mu.Lock()
+	l, f := c.lead, c.flight
+	if l != nil {
+		began = l.began
 	}
-	t.mu.Unlock()
 	got := parseTicket(answer, began)
-	if got == nil || !got.good(now) {
-		t.Abandon(ctx, appid, kind)
-		return
+	if got != nil && !got.good(now) {
+		got = nil
 	}
-	got = t.keep(id, got)
-	t.end(id, nil, got)
-	if t.store != nil {
-		t.publish(context.WithoutCancel(ctx), id, got)
-		t.release(ctx, id)
+	if got == nil {
+		c.retry = now.Add(ticketRetry)
+	} else {
+		c.retry = time.Time{}
+	}
+	if c.lead = nil; l != nil {
+		l.got <- got
+	}
+	c.mu.Unlock()
+	ctx = context.WithoutCancel(ctx)
+	switch {
+	case l != nil:
+		_ = f.wait(ctx)
+	case got == nil:
+	case c.store == nil:
+		c.learn(*got)
+	default: // the lead was over
+		_, _ = c.write(ctx, nil, *got, nil)
 	}
 }
 
-// Abandon says that the caller with the lead got no ticket. Those who wait are left to themselves,
-// or to what is left of the last ticket.
-func (t *Tickets) Abandon(ctx context.Context, appid, kind string) {
+// cell returns the cell of an app's ticket, or nil if that is not shared, or of an app that the store
+// cannot name.
+func (t *Tickets) cell(appid, kind string) *ticketCell {
+	if kind != "jsapi" && kind != "wx_card" || !goodAppID.MatchString(appid) {
+		return nil
+	}
 	id := ticketID{appid, kind}
-	if !id.shared() {
-		return
-	}
-	t.mu.Lock()
-	if k := t.kept[id]; k != nil {
-		t.kept[id] = &keptTicket{ticket: k.ticket, retry: t.now().Add(ticketRetry)}
-	}
-	t.mu.Unlock()
-	t.end(id, nil, nil)
-	if t.store != nil {
-		t.release(ctx, id)
-	}
-}
-
-// shared reports whether tickets of the kind are shared, for an app that the store can name.
-func (id ticketID) shared() bool {
-	return (id.kind == "jsapi" || id.kind == "wx_card") && goodAppID.MatchString(id.appid)
-}
-
-// join returns the lead of this process to wait for, or the one to try and win for the fleet. One
-// that has taken too long is forgotten.
-func (t *Tickets) join(id ticketID) (l *lead, first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.now()
-	if l = t.leads[id]; l != nil && now.Sub(l.began) < ticketLease {
-		return l, false
+	c, ok := t.cells.Get(id)
+	if !ok {
+		c = &ticketCell{offer: make(chan struct{})}
+		c.fleet, c.app, c.key, c.holder = &t.fleet, appid, ticketPrefix+kind, rand.Text()[:8]
+		t.cells.Add(id, c)
 	}
-	l = &lead{began: now, done: make(chan struct{})}
-	t.leads[id] = l
-	return l, true
+	return c
 }
 
-// win gets the lead, or the ticket of the gateway that has it.
-func (t *Tickets) win(ctx context.Context, id ticketID, l *lead) (answer []byte, lead bool) {
-	if t.store == nil {
-		return nil, true
+// merge implements value: the ticket that lasts longer, for a new one does not end the old. WeChat may give
+// the same one again.
+func (k ticket) merge(o ticket, now time.Time) ticket {
+	d := cmp.Compare(o.Ends, k.Ends)
+	if o.Text == k.Text {
+		d = cmp.Compare(o.Got, k.Got)
 	}
-	for {
-		k, err := t.look(ctx, id)
-		if err == nil && k == nil {
-			var held bool
-			if held, err = t.lease(ctx, id); held {
-				// It may have been saved between the two.
-				if k, err = t.look(ctx, id); k != nil {
-					t.release(ctx, id)
-				} else {
-					return nil, true
-				}
-			}
-		}
-		if k != nil {
-			t.end(id, l, &k.ticket)
-			return k.answer(t.now()), false
-		}
-		if err != nil && ctx.Err() == nil {
-			return nil, true // among the calls of this gateway
-		}
-		select {
-		case <-time.After(pollEvery + mathrand.N(pollEvery)): //nolint:gosec // spreads the looks, hides nothing
-		case <-ctx.Done():
-			t.end(id, l, nil)
-			return t.instead(id), false
-		}
+	if o.good(now) && (!k.good(now) || cmp.Or(d, cmp.Compare(o.Ends, k.Ends), cmp.Compare(o.Text, k.Text)) > 0) {
+		return o
 	}
+	return k
 }
 
-// end lets those go on who wait for the lead that is under way, if it is l or l is nil.
-func (t *Tickets) end(id ticketID, l *lead, got *ticket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	present := t.leads[id]
-	if present == nil || l != nil && l != present {
-		return
-	}
-	delete(t.leads, id)
-	present.ticket = got
-	close(present.done)
-}
-
-// cached returns the answer with the ticket in memory, if that is fresh or has to do, or nil.
-func (t *Tickets) cached(id ticketID) []byte {
-	t.mu.Lock()
-	k := t.kept[id]
-	t.mu.Unlock()
-	now := t.now()
-	if k != nil && (k.fresh(now) || now.Before(k.retry) && k.worthwhile(now)) {
-		return k.answer(now)
-	}
-	return nil
-}
-
-// instead returns the answer with a ticket that is about to end, if there is one, or nil.
-func (t *Tickets) instead(id ticketID) []byte {
-	t.mu.Lock()
-	k := t.kept[id]
-	t.mu.Unlock()
-	if now := t.now(); k != nil && k.worthwhile(now) {
-		return k.answer(now)
-	}
-	return nil
-}
-
-// keep keeps a ticket in memory, unless one is there that lasts longer, and returns that which is.
-func (t *Tickets) keep(id ticketID, got *ticket) *ticket {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if k := t.kept[id]; k != nil && k.Ends > got.Ends && k.good(t.now()) {
-		return &k.ticket
-	}
-	makeRoom(t.kept, maxTickets, func(*keptTicket) bool { return true })
-	t.kept[id] = &keptTicket{ticket: *got}
-	return got
-}
-
-// look takes the ticket from the store, if it is fresh there.
-func (t *Tickets) look(ctx context.Context, id ticketID) (*keptTicket, error) {
-	if t.store == nil {
-		return nil, nil
-	}
-	raw, err := t.read(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	got := parseStoredTicket(raw)
-	if got == nil || !got.good(t.now()) {
-		return nil, nil
-	}
-	got = t.keep(id, got)
-	if !got.fresh(t.now()) {
-		return nil, nil
-	}
-	return &keptTicket{ticket: *got}, nil
-}
-
-// publish writes a ticket for the other gateways, unless they have one that lasts longer.
-func (t *Tickets) publish(ctx context.Context, id ticketID, got *ticket) {
-	value, err := json.Marshal(got)
-	if err != nil {
-		return
-	}
-	for range 3 {
-		raw, err := t.read(ctx, id)
-		if err != nil {
-			return
-		}
-		now := t.now()
-		if theirs := parseStoredTicket(raw); theirs != nil && theirs.good(now) && theirs.Ends >= got.Ends {
-			return
-		}
-		if done, err := t.swap(ctx, id, raw, value, time.UnixMilli(got.Ends).Sub(now)); done || err != nil {
-			return
-		}
-	}
+// keep implements value.
+func (k ticket) keep(now time.Time) time.Duration {
+	return max(time.Second, time.UnixMilli(k.Ends).Sub(now))
 }
 
 // good reports whether a ticket has a second left to live. One that ends later than any does comes
 // from a clock that is wrong.
-func (k *ticket) good(now time.Time) bool {
+func (k ticket) good(now time.Time) bool {
 	left := time.UnixMilli(k.Ends).Sub(now)
-	return left >= time.Second && left <= longest
+	return left >= time.Second && left <= longest && validTicket(k.Text)
 }
 
 // fresh reports whether a ticket is far from its end: WeChat may give the same one again until
 // then, so one that had little left from the start is used for half of that.
-func (k *ticket) fresh(now time.Time) bool {
+func (k ticket) fresh(now time.Time) bool {
 	margin := min(ticketMargin, time.Duration(k.Ends-k.Got)*time.Millisecond/2)
 	return k.good(now) && time.UnixMilli(k.Ends).Sub(now) > margin
 }
 
-func (k *ticket) worthwhile(now time.Time) bool {
+func (k ticket) worthwhile(now time.Time) bool {
 	return k.good(now) && time.UnixMilli(k.Ends).Sub(now) > ticketWorthwhile
 }
 
-// answer is what WeChat would say.
-func (k *ticket) answer(now time.Time) []byte {
+// answer is as WeChat writes it.
+func (k ticket) answer(now time.Time) []byte {
 	return fmt.Appendf(nil, `{"errcode":0,"errmsg":"ok","ticket":"%s","expires_in":%d}`,
-		k.Text, time.UnixMilli(k.Ends).Sub(now)/time.Second)
+		k.Text, (k.Ends-now.UnixMilli())/1000)
 }
 
 // parseTicket reads what WeChat has answered to a request that began at a time, nil if there is no
@@ -349,20 +274,11 @@ func parseTicket(answer []byte, began time.Time) *ticket {
 		Ticket  string `json:"ticket"`
 		Expires number `json:"expires_in"`
 	}
-	if len(answer) > maxBody || json.Unmarshal(answer, &a) != nil || a.ErrCode != 0 || a.Expires <= 0 || !validTicket(a.Ticket) {
+	if len(answer) > maxBody || json.Unmarshal(answer, &a) != nil || a.ErrCode != 0 || a.Expires <= 0 {
 		return nil
 	}
 	life := min(time.Duration(min(a.Expires, 1<<30))*time.Second, longest)
 	return &ticket{Text: a.Ticket, Got: began.UnixMilli(), Ends: began.Add(life).UnixMilli()}
-}
-
-// parseStoredTicket reads what the store has. What is not ours is like nothing.
-func parseStoredTicket(raw []byte) *ticket {
-	var k ticket
-	if json.Unmarshal(raw, &k) != nil || !validTicket(k.Text) {
-		return nil
-	}
-	return &k
 }
 
 // validTicket reports whether a ticket can go into JSON as it is.
@@ -376,31 +292,4 @@ func validTicket(text string) bool {
 		}
 	}
 	return true
-}
-
-// The words with the store, each of which has its own time.
-
-func (t *Tickets) read(ctx context.Context, id ticketID) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return t.store.Get(ctx, id.appid, ticketPrefix+id.kind)
-}
-
-func (t *Tickets) swap(ctx context.Context, id ticketID, was, value []byte, expiry time.Duration) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return t.store.CompareAndSet(ctx, id.appid, ticketPrefix+id.kind, was, value, expiry)
-}
-
-func (t *Tickets) lease(ctx context.Context, id ticketID) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return t.store.Lease(ctx, id.appid, ticketPrefix+id.kind, t.id, ticketLease)
-}
-
-// release leaves the lease to itself if the store does not answer: it runs out.
-func (t *Tickets) release(ctx context.Context, id ticketID) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	_ = t.store.Release(ctx, id.appid, ticketPrefix+id.kind, t.id)
 }

@@ -15,6 +15,13 @@ import (
 	"wxproxy/token"
 )
 
+func newTickets(t testing.TB, st token.Store, now func() time.Time) *token.Tickets {
+	t.Helper()
+	s := token.NewTickets(st, now)
+	t.Cleanup(s.Close)
+	return s
+}
+
 // ticketAnswer is what WeChat says.
 func ticketAnswer(text string, left time.Duration) []byte {
 	return fmt.Appendf(nil, `{"errcode":0,"errmsg":"ok","ticket":"%s","expires_in":%d}`, text, left/time.Second)
@@ -26,9 +33,6 @@ func wantTicket(t *testing.T, s *token.Tickets, text string, left time.Duration)
 	answer, lead := s.Lead(t.Context(), appid, "jsapi")
 	if want := string(ticketAnswer(text, left)); lead || string(answer) != want {
 		t.Errorf("Lead = %s, lead %v, want %s", answer, lead, want)
-	}
-	if answer, ok := s.Get(t.Context(), appid, "jsapi"); ok && string(answer) != string(ticketAnswer(text, left)) {
-		t.Errorf("Get = %s, want what Lead gave out", answer)
 	}
 }
 
@@ -42,10 +46,7 @@ func wantLead(t *testing.T, s *token.Tickets) {
 func TestTickets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newMemoryStore()
-		a, b := token.NewTickets(st, nil), token.NewTickets(st, time.Now)
-		if answer, ok := a.Get(t.Context(), appid, "jsapi"); ok || answer != nil {
-			t.Errorf("Get = %s, want nothing yet", answer)
-		}
+		a, b := newTickets(t, st, nil), newTickets(t, st, time.Now)
 		wantLead(t, a)
 		a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
 		wantTicket(t, a, "one", 2*time.Hour)
@@ -59,15 +60,12 @@ func TestTickets(t *testing.T) {
 
 		// Other kinds and other apps have tickets of their own.
 		for _, id := range [][2]string{{appid, "wx_card"}, {"wx2", "jsapi"}} {
-			if _, ok := a.Get(t.Context(), id[0], id[1]); ok {
-				t.Errorf("Get of %s has the ticket of another", id)
-			}
-			if _, lead := a.Lead(t.Context(), id[0], id[1]); !lead {
-				t.Errorf("Lead of %s is not led", id)
+			if answer, lead := a.Lead(t.Context(), id[0], id[1]); !lead || answer != nil {
+				t.Errorf("Lead of %s = %s, lead %v, want the lead", id, answer, lead)
 			}
 			a.Save(t.Context(), id[0], id[1], ticketAnswer(id[0]+id[1], 2*time.Hour))
-			if answer, _ := b.Get(t.Context(), id[0], id[1]); string(answer) != string(ticketAnswer(id[0]+id[1], 2*time.Hour)) {
-				t.Errorf("Get of %s = %s", id, answer)
+			if answer, _ := b.Lead(t.Context(), id[0], id[1]); string(answer) != string(ticketAnswer(id[0]+id[1], 2*time.Hour)) {
+				t.Errorf("Lead of %s = %s", id, answer)
 			}
 		}
 
@@ -84,7 +82,7 @@ func TestTickets(t *testing.T) {
 // A ticket ages from the moment that it was asked for.
 func TestTicketAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := token.NewTickets(newMemoryStore(), nil)
+		s := newTickets(t, newMemoryStore(), nil)
 		wantLead(t, s)
 		time.Sleep(2 * time.Second)
 		s.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
@@ -95,10 +93,10 @@ func TestTicketAge(t *testing.T) {
 // WeChat gives the same ticket until it ends. It is not asked over and over then.
 func TestTicketOfWeChatsOwnCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := token.NewTickets(newMemoryStore(), nil)
+		s := newTickets(t, newMemoryStore(), nil)
 		ends := time.Now().Add(2 * time.Hour)
 		leads := 0
-		for ; time.Now().Before(ends); time.Sleep(time.Second) {
+		for ; time.Now().Before(ends); time.Sleep(1100 * time.Millisecond) {
 			if _, lead := s.Lead(t.Context(), appid, "jsapi"); lead {
 				leads++
 				s.Save(t.Context(), appid, "jsapi", ticketAnswer("one", time.Until(ends)))
@@ -115,7 +113,7 @@ func TestTicketOnceForAFleet(t *testing.T) {
 	url := redistest.Start(t).URL()
 	var gateways []*token.Tickets
 	for range 3 {
-		gateways = append(gateways, token.NewTickets(openStore(t, url), nil))
+		gateways = append(gateways, newTickets(t, openStore(t, url), nil))
 	}
 	var leads atomic.Int32
 	var wg sync.WaitGroup
@@ -154,7 +152,7 @@ func TestTicketAbandoned(t *testing.T) {
 		t.Run(end.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st := newMemoryStore()
-				a, b := token.NewTickets(st, nil), token.NewTickets(st, nil)
+				a, b := newTickets(t, st, nil), newTickets(t, st, nil)
 				wantLead(t, a)
 				var wg sync.WaitGroup
 				began := time.Now()
@@ -186,7 +184,7 @@ func TestTicketAbandoned(t *testing.T) {
 func TestTicketLeaderDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newMemoryStore()
-		a, b := token.NewTickets(st, nil), token.NewTickets(st, nil)
+		a, b := newTickets(t, st, nil), newTickets(t, st, nil)
 		wantLead(t, a)
 		for _, s := range []*token.Tickets{a, b} {
 			var wg sync.WaitGroup
@@ -207,7 +205,7 @@ func TestTicketLeaderDies(t *testing.T) {
 		b.Save(t.Context(), appid, "jsapi", ticketAnswer("two", 2*time.Hour))
 		a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", time.Hour)) // it was only slow
 		wantTicket(t, b, "two", 2*time.Hour)
-		wantTicket(t, token.NewTickets(st, nil), "two", 2*time.Hour)
+		wantTicket(t, newTickets(t, st, nil), "two", 2*time.Hour)
 		b.Save(t.Context(), appid, "jsapi", ticketAnswer("three", time.Hour))
 		wantTicket(t, b, "two", 2*time.Hour)
 	})
@@ -218,9 +216,9 @@ func TestTicketLeaderDies(t *testing.T) {
 func TestTicketSavedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newMemoryStore()
-		a := token.NewTickets(st, nil)
+		a := newTickets(t, st, nil)
 		var once sync.Once
-		b := token.NewTickets(&between{st, func() {
+		b := newTickets(t, &between{st, func() {
 			once.Do(func() {
 				wantLead(t, a)
 				a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 4*time.Second))
@@ -239,7 +237,7 @@ func TestTicketSavedMeanwhile(t *testing.T) {
 func TestTicketClientsLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newMemoryStore()
-		a, b := token.NewTickets(st, nil), token.NewTickets(st, nil)
+		a, b := newTickets(t, st, nil), newTickets(t, st, nil)
 		wantLead(t, a)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -262,7 +260,7 @@ func TestTicketClientsLeave(t *testing.T) {
 // While no new ticket is to be had the old one will do, and WeChat is not asked by everybody.
 func TestTicketOldOneWillDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := token.NewTickets(newMemoryStore(), nil)
+		s := newTickets(t, newMemoryStore(), nil)
 		wantLead(t, s)
 		s.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
 		time.Sleep(95 * time.Minute)
@@ -313,7 +311,7 @@ func TestTicketAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := token.NewTickets(newMemoryStore(), nil)
+				s := newTickets(t, newMemoryStore(), nil)
 				wantLead(t, s)
 				s.Save(t.Context(), appid, "jsapi", []byte(tt.answer))
 				if tt.want == "" {
@@ -331,11 +329,11 @@ func TestTicketForeignRecord(t *testing.T) {
 	for _, raw := range []string{"x", "null", `{}`, `{"ticket":"a b","ends_ms":99999999999999}`, `{"ticket":"old","ends_ms":1}`, `{"ticket":"never ends","ends_ms":9223372036854775807}`, `{"ticket":"far","got_ms":0,"ends_ms":99999999999999}`} {
 		st := newMemoryStore()
 		st.put(appid, "ticket:jsapi", raw)
-		s := token.NewTickets(st, nil)
+		s := newTickets(t, st, nil)
 		wantLead(t, s)
 		s.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
-		if answer, ok := token.NewTickets(st, nil).Get(t.Context(), appid, "jsapi"); !ok || !strings.Contains(string(answer), `"one"`) {
-			t.Errorf("after %s: Get = %s, want the new ticket", raw, answer)
+		if answer, lead := newTickets(t, st, nil).Lead(t.Context(), appid, "jsapi"); lead || !strings.Contains(string(answer), `"one"`) {
+			t.Errorf("after %s: Lead = %s, lead %v, want the new ticket", raw, answer, lead)
 		}
 	}
 }
@@ -346,7 +344,7 @@ func TestTicketStoreDown(t *testing.T) {
 	st.down.Store(true)
 	for _, store := range []token.Store{nil, st} {
 		synctest.Test(t, func(t *testing.T) {
-			s := token.NewTickets(store, nil)
+			s := newTickets(t, store, nil)
 			wantLead(t, s)
 			var wg sync.WaitGroup
 			for range 5 {
@@ -369,7 +367,7 @@ func TestTicketStoreFails(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					st := newMemoryStore()
 					st.last, st.lossy = last, lossy
-					a, b := token.NewTickets(st, nil), token.NewTickets(st, nil)
+					a, b := newTickets(t, st, nil), newTickets(t, st, nil)
 					wantLead(t, a)
 					a.Save(t.Context(), appid, "jsapi", ticketAnswer("one", 2*time.Hour))
 					wantTicket(t, a, "one", 2*time.Hour)
@@ -389,21 +387,18 @@ func TestTicketStoreFails(t *testing.T) {
 
 // Kinds that nobody documents go past, as do names that the store does not take.
 func TestTicketNotShared(t *testing.T) {
-	s := token.NewTickets(newMemoryStore(), nil)
+	s := newTickets(t, newMemoryStore(), nil)
 	for _, id := range [][2]string{{appid, ""}, {appid, "JSAPI"}, {appid, "sdk"}, {"", "jsapi"}, {"a:b", "jsapi"}, {strings.Repeat("a", 65), "jsapi"}} {
 		s.Save(t.Context(), id[0], id[1], ticketAnswer("one", 2*time.Hour))
 		s.Abandon(t.Context(), id[0], id[1])
 		if answer, lead := s.Lead(t.Context(), id[0], id[1]); answer != nil || lead {
 			t.Errorf("Lead of %q = %s, lead %v, want neither", id, answer, lead)
 		}
-		if answer, ok := s.Get(t.Context(), id[0], id[1]); answer != nil || ok {
-			t.Errorf("Get of %q = %s, want nothing", id, answer)
-		}
 	}
 }
 
 func TestTicketsAreNotPrinted(t *testing.T) {
-	s := token.NewTickets(newMemoryStore(), nil)
+	s := newTickets(t, newMemoryStore(), nil)
 	s.Save(t.Context(), appid, "jsapi", ticketAnswer("canary", 2*time.Hour))
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		if text := fmt.Sprintf(format, s); strings.Contains(text, "canary") {
@@ -418,10 +413,11 @@ func FuzzTicketSave(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s := token.NewTickets(nil, func() time.Time { return noon })
+		s := newTickets(t, nil, func() time.Time { return noon })
 		s.Save(t.Context(), appid, "jsapi", []byte(text))
-		answer, ok := s.Get(t.Context(), appid, "jsapi")
-		if !ok {
+		answer, lead := s.Lead(t.Context(), appid, "jsapi")
+		if lead {
+			s.Abandon(t.Context(), appid, "jsapi")
 			return
 		}
 		var in, out struct {
@@ -431,13 +427,13 @@ func FuzzTicketSave(f *testing.F) {
 		}
 		_ = json.Unmarshal([]byte(text), &in) // expires_in may be a text
 		if err := json.Unmarshal(answer, &out); err != nil || out.Ticket != in.Ticket || out.ErrCode != "0" || out.Expires <= 0 || out.Expires > 86400 {
-			t.Errorf("Save(%q), then Get = %s", text, answer)
+			t.Errorf("Save(%q), then Lead = %s", text, answer)
 		}
 	})
 }
 
 func BenchmarkTicketsLead(b *testing.B) {
-	s := token.NewTickets(nil, nil)
+	s := newTickets(b, nil, nil)
 	s.Save(b.Context(), appid, "jsapi", ticketAnswer(strings.Repeat("x", 86), 2*time.Hour))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,10 +4,10 @@
 // memory. Before it ends, or when WeChat says that it is dead, one goroutine of one gateway
 // fetches the next, and everybody else who shares the Store takes it from there:
 //
-//	Token, Renew  -> one flight per app and process: everybody waits for the same one
-//	 flight       -> one lease per app and fleet; look into the store again; adopt what is there
+//	Token, Renew  -> account.go: which token will do, when to fetch, force or wait
+//	 cell         -> one flight per app and process, one lease per app and fleet, one write
 //	  fetch       -> one request to WeChat, never repeated by net/http
-//	   record     -> what the fleet knows, written by compare-and-set
+//	   record     -> what the fleet knows
 //
 // Without the store a Source goes on with what is in its memory, and fetches for itself what is
 // not. What fails never replaces a token that is still good.
@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +68,7 @@ func (r *Rejected) Error() string {
 // same promises; Get returns nil for a key that is not there.
 type Store interface {
 	Get(ctx context.Context, app, key string) ([]byte, error)
-	CompareAndSet(ctx context.Context, app, key string, was, value []byte, expiry time.Duration) (bool, error)
+	Update(ctx context.Context, app, key string, was []byte, change func(present []byte) (next []byte, expiry time.Duration, err error)) error
 	Lease(ctx context.Context, app, key, holder string, expiry time.Duration) (bool, error)
 	Release(ctx context.Context, app, key, holder string) error
 }
@@ -126,47 +125,29 @@ const (
 
 	leaseExpiry   = 10 * time.Second
 	fetchTimeout  = 5 * time.Second
-	storeTimeout  = 250 * time.Millisecond
-	flightTimeout = 30 * time.Second // waiting for somebody else's lease included
-	pollEvery     = 25 * time.Millisecond
-	retryAfter    = time.Second // after what may be over in a moment
+	flightTimeout = 30 * time.Second // waiting for another gateway's lease included
+	retryAfter    = time.Second      // after what may be over in a moment
 )
 
 // Source hands out tokens. Its methods are safe for concurrent use.
 type Source struct {
-	store     Store
-	transport http.RoundTripper
-	upstream  string
-	stable    bool
-	path      string
-	count     func(ctx context.Context, appid, path string)
-	observe   func(Event)
-	now       func() time.Time
-	id        string // of this Source among those that share the store
+	endpoint
+	fleet fleet
+	id    string // of this Source among those that share the store
 
-	apps atomic.Pointer[map[string]*app] // replaced as a whole by Configure
-
-	mu      sync.Mutex // covers what follows, and the fields of app that say so
-	closed  bool
-	flights map[*flight]struct{}
-	wg      sync.WaitGroup // one for each of flights; nothing is added once closed is set
+	configuring sync.Mutex                      // covers changes of apps
+	apps        atomic.Pointer[map[string]*app] // replaced as a whole by Configure
 }
 
 // app is one configuration of an app. A new secret makes a new one.
 type app struct {
 	App
-	secretID string
-	live     atomic.Pointer[live] // what Token hands out; stored by the flight and by Configure
+	asker asker
+	live  atomic.Pointer[live] // what Token hands out; stored by the flight and by Configure
 
-	// Under Source.mu.
-	flight *flight // the one that is under way
-	pause  pause
-	last   outcome
-
-	// Owned by the flight.
-	record record   // what the fleet knows, as far as we know
-	raw    []byte   // the record as the store has it
-	dead   []string // digests of the last tokens that WeChat has refused to this process
+	cell[record] // its mutex covers what follows, too
+	pause        pause
+	refused      bool // WeChat's last word was a refusal
 }
 
 // live is a token that is good until ends, as far as we know.
@@ -176,47 +157,18 @@ type live struct {
 	ends    time.Time
 }
 
-// renewAt is when the next one should be fetched. A token that is short-lived from the start, as
-// none of WeChat's is, is used for half of its time.
-func (l *live) renewAt() time.Time { return l.ends.Add(-min(early, l.ends.Sub(l.fetched)/2)) }
-
-// outcome is what Status tells of the last flight.
-type outcome struct {
-	err      error
-	rejected *Rejected // err, if it is one
+// renewAt is when the next one should be fetched: margin before the end. A token that is short-lived from
+// the start, as none of WeChat's is, is used for half of its time.
+func (l *live) renewAt(margin time.Duration) time.Time {
+	return l.ends.Add(-min(margin, max(0, l.ends.Sub(l.fetched))/2))
 }
 
 // New returns a Source without apps.
 func New(o Options) *Source {
-	s := &Source{
-		store:     o.Store,
-		transport: o.Transport,
-		upstream:  strings.TrimRight(o.Upstream, "/"),
-		stable:    o.Endpoint != "token",
-		path:      stablePath,
-		count:     o.Count,
-		observe:   o.Observe,
-		now:       o.Now,
-		id:        rand.Text()[:8],
-		flights:   map[*flight]struct{}{},
-	}
-	if !s.stable {
-		s.path = classicPath
-	}
-	if s.upstream == "" {
-		s.upstream = "https://api.weixin.qq.com"
-	}
-	if s.count == nil {
-		s.count = func(context.Context, string, string) {}
-	}
-	if s.observe == nil {
-		s.observe = func(Event) {}
-	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	if s.transport == nil {
-		s.transport = newTransport()
+	s := &Source{endpoint: newEndpoint(o), id: rand.Text()[:8]}
+	s.fleet = fleet{
+		store: o.Store, now: s.now, patience: flightTimeout, lease: leaseExpiry,
+		down: func(app string, err error) { s.observe(Event{Kind: StoreFailed, AppID: app, Err: err}) },
 	}
 	s.apps.Store(&map[string]*app{})
 	return s
@@ -225,8 +177,8 @@ func New(o Options) *Source {
 // Configure replaces the apps, at the start and at each reload. An app whose secret has changed
 // keeps its token, which goes on working, but not WeChat's refusals of the old secret.
 func (s *Source) Configure(apps []App) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
 	old := *s.apps.Load()
 	next := make(map[string]*app, len(apps))
 	for _, c := range apps {
@@ -235,9 +187,11 @@ func (s *Source) Configure(apps []App) {
 			next[c.AppID] = was
 			continue
 		}
-		a := &app{App: c, secretID: secretID(c)}
+		a := &app{App: c, asker: asker{c.AppID, secretID(c), s.id}}
+		a.fleet, a.app, a.key, a.holder = &s.fleet, c.AppID, recordKey, rand.Text()[:8]
 		if was != nil {
 			a.live.Store(was.live.Load())
+			a.known = was.value()
 		}
 		next[c.AppID] = a
 	}
@@ -262,7 +216,7 @@ func (s *Source) Token(ctx context.Context, appid string) (string, error) {
 	}
 	if l := a.live.Load(); l != nil {
 		now := s.now()
-		if now.Before(l.renewAt()) {
+		if now.Before(l.renewAt(early)) {
 			return l.token, nil
 		}
 		if now.Before(l.ends) {
@@ -287,50 +241,6 @@ func (s *Source) Renew(ctx context.Context, appid, failed string) (string, error
 	return s.await(ctx, a, failed)
 }
 
-// Status is what is known of an app's token, without the token.
-type Status struct {
-	Fetched time.Time // zero if there is no token
-	Expires time.Time
-	Err     string    // what came of the last attempt to renew it, or "" if that went well
-	ErrCode int       // WeChat's, if it refused
-	IP      string    // the address that WeChat saw, if it refused that: errcode 40164
-	Blocked bool      // WeChat refuses, and nobody asks it until Until
-	Until   time.Time // zero unless Blocked
-}
-
-// Status returns the state of an app's token; all is zero for an app that is not configured.
-func (s *Source) Status(appid string) Status {
-	a := (*s.apps.Load())[appid]
-	if a == nil {
-		return Status{}
-	}
-	var st Status
-	if l := a.live.Load(); l != nil {
-		st.Fetched, st.Expires = l.fetched, l.ends
-	}
-	s.mu.Lock()
-	last := a.last
-	s.mu.Unlock()
-	if last.err != nil {
-		st.Err = last.err.Error()
-	}
-	if r := last.rejected; r != nil {
-		st.ErrCode, st.IP = r.ErrCode, r.IP
-		if s.now().Before(r.Until) {
-			st.Blocked, st.Until = true, r.Until
-		}
-	}
-	return st
-}
-
 // Close ends the fetches that are under way and waits for them. Token goes on with what is in
 // memory.
-func (s *Source) Close() {
-	s.mu.Lock()
-	s.closed = true
-	for f := range s.flights {
-		f.cancel()
-	}
-	s.mu.Unlock()
-	s.wg.Wait()
-}
+func (s *Source) Close() { s.fleet.close() }

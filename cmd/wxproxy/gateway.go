@@ -41,6 +41,8 @@ type gateway struct {
 	counters io.Closer // of the embedded store; nil with Redis
 	limiter  *limits.Limiter
 	tokens   *token.Source
+	learned  *token.Learned
+	tickets  *token.Tickets
 	handler  *proxy.Handler
 	admin    *admin.Admin
 	access   *proxy.AccessLog
@@ -94,6 +96,10 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	g.tokens = token.New(token.Options{
 		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
 	})
+	g.learned = token.NewLearned(token.LearnedOptions{
+		Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
+	})
+	g.tickets = token.NewTickets(g.store, nil)
 	if c.AccessLog.Stdout {
 		g.access = proxy.NewAccessLog(stdout, g.accessLogChanged)
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
@@ -108,10 +114,8 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Config:  settings,
 		Limiter: g.limiter,
 		Tokens:  g.tokens,
-		Learned: token.NewLearned(token.LearnedOptions{
-			Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
-		}),
-		Tickets: token.NewTickets(g.store, nil),
+		Learned: g.learned,
+		Tickets: g.tickets,
 		LostClear: func(appid, path string, at int64) {
 			g.log.Warn("a clear was sent and its answer is lost; WeChat's own counts will tell", zap.String("app", g.name(appid)))
 			g.auditor.LostClear(appid, at, path)
@@ -418,6 +422,8 @@ func (g *gateway) close(ctx context.Context) error {
 	}
 	if g.tokens != nil {
 		g.tokens.Close()
+		g.learned.Close()
+		g.tickets.Close()
 	}
 	if g.limiter != nil {
 		errs = append(errs, g.limiter.Close(ctx))
