@@ -39,8 +39,9 @@ type Learned interface {
 	App(ctx context.Context, shown string) (appid string, ok bool)
 	// Remember keeps whom a token was issued for, until its end.
 	Remember(ctx context.Context, accessToken, appid string, life time.Duration) error
-	// Fetch gets a token for an app that is not configured; the answer is one in WeChat's form.
-	Fetch(ctx context.Context, endpoint, appid, secret string) (answer []byte, err error)
+	// Fetch gets a token for an app that is not configured; the answer is one in WeChat's form. known
+	// reports whether WeChat has issued a token for the app: anybody can make an appid up.
+	Fetch(ctx context.Context, endpoint, appid, secret string) (answer []byte, known bool, err error)
 	// Dead forgets a token that WeChat called dead.
 	Dead(ctx context.Context, shown string)
 }

@@ -130,8 +130,11 @@ func (c *call) learnToken(endpoint string, ask tokenRequest) *ownAnswer {
 	if own := c.enter(); own != nil {
 		return own
 	}
-	c.app = &App{Name: ask.AppID, AppID: ask.AppID}
-	text, err := c.h.learned.Fetch(c.r.Context(), strings.TrimPrefix(endpoint, "/cgi-bin/"), ask.AppID, ask.Secret)
+	c.rec.AppID = ask.AppID // and no app, which would be in the metrics, before WeChat has issued a token for it
+	text, known, err := c.h.learned.Fetch(c.r.Context(), strings.TrimPrefix(endpoint, "/cgi-bin/"), ask.AppID, ask.Secret)
+	if known {
+		c.app = &App{Name: ask.AppID, AppID: ask.AppID}
+	}
 	if err != nil || len(text) == 0 {
 		c.h.outages.Warn("no access_token for an app that is learned", zap.String("app", ask.AppID), zap.Error(err))
 		return refuse(refusedOverload, wechat.SystemError)

@@ -15,7 +15,7 @@ const (
 	maxFetches      = 60
 	fetchWindow     = time.Minute
 
-	fetchesKey = "fetches" // of learnedApp: []spent of the last minute
+	fetchesKey = "fetches" // of LearnedApp: []spent of the last minute
 )
 
 // budget bounds the fetches for apps that are not configured: those of the fleet while the store answers,
@@ -28,6 +28,14 @@ type budget struct {
 
 	mu   sync.Mutex // covers what follows
 	past []spent    // while the store does not answer
+	full time.Time  // until then nothing is left, for any app
+}
+
+// spentAll reports whether it is known that nothing is left, for any app.
+func (b *budget) spentAll() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now().Before(b.full)
 }
 
 // spent is one upstream fetch.
@@ -46,10 +54,11 @@ func (b *budget) spend(ctx context.Context, appid string, alone bool) (ok bool) 
 			return false
 		}
 		// An old list refuses rightly: what is in it stays in every later one for as long as it counts.
-		err := b.store.Update(ctx, learnedApp, fetchesKey, b.last, func(present []byte) ([]byte, time.Duration, error) {
+		err := b.store.Update(ctx, LearnedApp, fetchesKey, b.last, func(present []byte) ([]byte, time.Duration, error) {
 			var past []spent
 			past, ok = spendOne(parse[[]spent](present), appid, b.now())
 			if b.last = present; !ok {
+				b.note(past)
 				return nil, 0, nil
 			}
 			next, err := json.Marshal(past)
@@ -64,6 +73,15 @@ func (b *budget) spend(ctx context.Context, appid string, alone bool) (ok bool) 
 	defer b.mu.Unlock()
 	b.past, ok = spendOne(b.past, appid, b.now())
 	return ok
+}
+
+// note notes until when nothing is left of a minute with these fetches.
+func (b *budget) note(past []spent) {
+	if len(past) >= maxFetches {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.full = time.UnixMilli(past[0].At).Add(fetchWindow)
+	}
 }
 
 // spendOne adds a fetch to those of the last minute, if there is room for it. A time further ahead

@@ -27,4 +27,5 @@ type Event struct {
 	Expires time.Time     // Fetched, Adopted
 	Took    time.Duration // Fetched, Failed: the request to WeChat
 	Err     error         // Failed, StoreFailed
+	Unknown bool          // Failed: WeChat has never issued a token for AppID, which may be made up
 }

@@ -24,7 +24,7 @@ const (
 	maxKnown   = 10_000 // tokens in memory, and as many that are unknown
 	maxLookups = 1_000  // a second, of tokens that are not in memory: beyond it they are unknown
 
-	issuedPrefix = "token:" // + hex SHA-256 of a token, of learnedApp -> issue
+	issuedPrefix = "token:" // + hex SHA-256 of a token, of LearnedApp -> issue
 )
 
 // issued knows which app a token was issued to. A token in use costs a round trip a minute, one that is
@@ -91,7 +91,7 @@ func (s *issued) remember(ctx context.Context, accessToken string, i issue) erro
 }
 
 func (s *issued) write(ctx context.Context, hash tokenHash, raw []byte, i issue) error {
-	return s.store.Update(ctx, learnedApp, hash.key(), raw, func([]byte) ([]byte, time.Duration, error) {
+	return s.store.Update(ctx, LearnedApp, hash.key(), raw, func([]byte) ([]byte, time.Duration, error) {
 		text, err := json.Marshal(i)
 		return text, time.UnixMilli(i.Ends).Sub(s.now()), err
 	})
@@ -107,7 +107,7 @@ func (s *issued) find(ctx context.Context, shown string) (issue, bool) {
 	if !ask || s.store == nil {
 		return known, known.App != ""
 	}
-	raw, err := s.store.Get(ctx, learnedApp, hash.key())
+	raw, err := s.store.Get(ctx, LearnedApp, hash.key())
 	if err != nil {
 		return known, known.App != ""
 	}

@@ -19,10 +19,11 @@ import (
 	"wxproxy/wechat"
 )
 
-// Where the store keeps what was learned: what belongs to no single app under an appid that
-// WeChat never gives out, and the shared tokens under their own app.
+// LearnedApp is where the store keeps what was learned and belongs to no single app: an appid that WeChat
+// never gives out. Shared tokens are kept under their own app.
+const LearnedApp = "learned"
+
 const (
-	learnedApp  = "learned"
 	hmacKeyKey  = "hmac-key" // 32 random bytes
 	sharePrefix = "learned:" // + endpoint + ":" + HMAC of the secret -> record; also its lease
 )
@@ -64,9 +65,11 @@ type LearnedOptions struct {
 	Store     Store
 	Transport http.RoundTripper
 	Upstream  string
-	Count     func(ctx context.Context, appid, path string)
-	Observe   func(Event)
-	Now       func() time.Time
+
+	// Count is called once for every request to WeChat for an app that is known by then.
+	Count   func(ctx context.Context, appid, path string)
+	Observe func(Event)
+	Now     func() time.Time
 }
 
 // Learned knows apps by tokens of WeChat's that the fleet has seen being issued, and shares one
@@ -78,6 +81,7 @@ type Learned struct {
 	fleet     fleet
 	id        string // of this Learned among those that share the store
 	local     []byte // a key like the fleet's, for what is in memory only
+	count     func(ctx context.Context, appid, path string)
 	issued    *issued
 	budget    budget
 
@@ -92,13 +96,17 @@ func NewLearned(o LearnedOptions) *Learned {
 		endpoints: map[string]*endpoint{},
 		id:        rand.Text()[:8],
 		local:     randomKey(),
+		count:     o.Count,
 		shares:    newLRU[[sha256.Size]byte, *cell[record]](maxShares),
 	}
 	for _, name := range []string{"token", "stable_token"} {
 		e := newEndpoint(Options{
-			Transport: o.Transport, Upstream: o.Upstream, Endpoint: name, Count: o.Count, Observe: o.Observe, Now: o.Now,
+			Transport: o.Transport, Upstream: o.Upstream, Endpoint: name, Observe: o.Observe, Now: o.Now,
 		})
 		l.endpoints[name] = &e
+	}
+	if l.count == nil {
+		l.count = func(context.Context, string, string) {}
 	}
 	e := l.endpoints["token"]
 	l.fleet = fleet{
@@ -122,7 +130,7 @@ func (l *Learned) Remember(ctx context.Context, accessToken, appid string, life 
 	switch {
 	case !validToken(accessToken):
 		return fmt.Errorf("learned token of %d bytes: want 1 to %d of A-Z a-z 0-9 - . _ ~ =", len(accessToken), maxToken)
-	case !goodAppID.MatchString(appid) || appid == learnedApp:
+	case !goodAppID.MatchString(appid) || appid == LearnedApp:
 		return fmt.Errorf("learned token: an appid of %d bytes: want 1 to 64 of A-Z a-z 0-9 _ -", len(appid))
 	case life <= 0:
 		return fmt.Errorf("learned token of %s: life %s: want more than 0", appid, life)
@@ -179,27 +187,31 @@ func (l *Learned) Dead(ctx context.Context, shown string) {
 // seconds that are left of it, or WeChat's refusal, or errcode 45011 when too many have been
 // fetched within a minute. A refusal is repeated for ten seconds, one that is about a quota for a
 // minute, without asking WeChat again. The error wraps ErrUnavailable, or is that of ctx.
-func (l *Learned) Fetch(ctx context.Context, endpoint, appid, secret string) (answer []byte, err error) {
+//
+// known reports whether WeChat has issued a token for this appid and secret. Anybody can make an appid up:
+// one that is not known must leave nothing behind that stays, such as a counter.
+func (l *Learned) Fetch(ctx context.Context, endpoint, appid, secret string) (answer []byte, known bool, err error) {
 	e := l.endpoints[endpoint]
 	switch {
 	case e == nil:
-		return nil, fmt.Errorf("endpoint %.32q: want token or stable_token", endpoint)
+		return nil, false, fmt.Errorf("endpoint %.32q: want token or stable_token", endpoint)
 	case appid == "":
-		return []byte(answerNoAppID), nil
+		return []byte(answerNoAppID), false, nil
 	case secret == "":
-		return []byte(answerNoSecret), nil
-	case !goodAppID.MatchString(appid) || appid == learnedApp:
-		return []byte(answerBadAppID), nil
+		return []byte(answerNoSecret), false, nil
+	case !goodAppID.MatchString(appid) || appid == LearnedApp:
+		return []byte(answerBadAppID), false, nil
 	case len(secret) > maxSecret:
-		return []byte(answerBadSecret), nil
+		return []byte(answerBadSecret), false, nil
 	}
 	q := &request{Learned: l, endpoint: e, app: App{appid, secret}, who: asker{appid: appid, gateway: l.id}}
 	q.cell = l.share(q)
 	f := q.cell.join(ctx, q.renew)
 	if err := f.wait(ctx); err != nil {
-		return nil, fmt.Errorf("token of %s: %w", appid, err)
+		return nil, false, fmt.Errorf("token of %s: %w", appid, err)
 	}
-	return q.answer(f.value, f.err)
+	answer, err = q.answer(f.value, f.err)
+	return answer, f.value.Token != "", err
 }
 
 // share returns the cell of what is asked for.
@@ -227,17 +239,21 @@ type request struct {
 // renew finds the shared token or fetches it.
 func (q *request) renew(ctx context.Context) (r record, err error) {
 	c := q.cell
-	renew := c.renew
-	if c.store != nil {
-		key, err := q.fleetKey(ctx)
-		if err != nil {
-			c.down(c.app, err)
-			renew = c.alone
-		} else {
-			c.key = sharePrefix + q.endpoint.name() + ":" + hex.EncodeToString(q.mac(key)[:16])
+	if c.store == nil {
+		r, err = c.alone(ctx, q.settled, q.next)
+	} else if key, failed := q.fleetKey(ctx); failed != nil {
+		c.down(c.app, failed)
+		r, err = c.alone(ctx, q.settled, q.next)
+	} else {
+		c.key = sharePrefix + q.endpoint.name() + ":" + hex.EncodeToString(q.mac(key)[:16])
+		if q.budget.spentAll() { // read, and do not write a lease for each appid that is made up
+			r, _, err = c.read(ctx)
+			if err == nil && !q.settled(r) {
+				return r, wechat.Answer(answerTooManyAsks)
+			}
 		}
+		r, err = c.renew(ctx, q.settled, q.next)
 	}
-	r, err = renew(ctx, q.settled, q.next)
 	if l := r.live(c.now()); l != nil {
 		q.issued.learn(hashOf(l.token), newIssue(c.app, c.key, r.Ends), knownFor)
 	}
@@ -288,7 +304,16 @@ func (q *request) next(ctx context.Context, r record, lead *lead[record]) (recor
 	if !q.budget.spend(ctx, q.app.AppID, lead.alone) {
 		return r, wechat.Answer(answerTooManyAsks)
 	}
-	l, err := q.endpoint.fetch(ctx, q.app, false)
+	e, known := *q.endpoint, r.Token != ""
+	e.observe = func(event Event) {
+		known = known || event.Kind == Fetched
+		event.Unknown = !known
+		q.endpoint.observe(event)
+	}
+	l, err := e.fetch(ctx, q.app, false)
+	if known {
+		q.count(ctx, q.app.AppID, e.path)
+	}
 	if rejected, ok := errors.AsType[*Rejected](err); ok {
 		r.Block = nil // a service that is set right should not wait for longer each time
 		r.refuse(now(), q.who, rejected)
@@ -325,9 +350,9 @@ func (l *Learned) fleetKey(ctx context.Context) ([]byte, error) {
 	if key == nil {
 		key = randomKey()
 	}
-	stored, err := l.fleet.store.Get(ctx, learnedApp, hmacKeyKey)
+	stored, err := l.fleet.store.Get(ctx, LearnedApp, hmacKeyKey)
 	if err == nil && stored == nil {
-		err = l.fleet.store.Update(ctx, learnedApp, hmacKeyKey, nil, func(present []byte) ([]byte, time.Duration, error) {
+		err = l.fleet.store.Update(ctx, LearnedApp, hmacKeyKey, nil, func(present []byte) ([]byte, time.Duration, error) {
 			if stored = present; present != nil {
 				return nil, 0, nil
 			}
@@ -339,7 +364,7 @@ func (l *Learned) fleetKey(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if len(stored) < sha256.Size {
-		return nil, fmt.Errorf("store %s of %s: %d bytes: want %d", hmacKeyKey, learnedApp, len(stored), sha256.Size)
+		return nil, fmt.Errorf("store %s of %s: %d bytes: want %d", hmacKeyKey, LearnedApp, len(stored), sha256.Size)
 	}
 	l.mu.Lock()
 	l.key = stored

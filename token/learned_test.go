@@ -134,6 +134,19 @@ func (m *memoryStore) dump() string {
 	return text
 }
 
+// left is the keys of what has not expired.
+func (m *memoryStore) left() (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, v := range m.values {
+		if v.ends.IsZero() || time.Now().Before(v.ends) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // between is a store in which something happens before a lease is asked for.
 type between struct {
 	*memoryStore
@@ -287,7 +300,7 @@ func wantSecretless(t *testing.T, text string) {
 // fetch returns the token that a Fetch with the right secret gets, "" if none.
 func (l *learner) fetch(t *testing.T, endpoint, appid string) (accessToken string, expiresSeconds int) {
 	t.Helper()
-	answer, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
+	answer, _, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
 	if err != nil {
 		t.Fatalf("Fetch: %v", err)
 	}
@@ -303,7 +316,7 @@ func (l *learner) fetch(t *testing.T, endpoint, appid string) (accessToken strin
 
 func (l *learner) wantFetch(t *testing.T, endpoint, want string, expiresSeconds int) {
 	t.Helper()
-	got, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
+	got, _, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
 	if full := fmt.Sprintf(`{"access_token":"c4n4ry-%s-%s","expires_in":%d}`, appid, want, expiresSeconds); string(got) != full || err != nil {
 		t.Errorf("Fetch = %s, %v, want %s", got, err, full)
 	}
@@ -312,7 +325,7 @@ func (l *learner) wantFetch(t *testing.T, endpoint, want string, expiresSeconds 
 // wantAnswer checks an answer that is no token.
 func (l *learner) wantAnswer(t *testing.T, endpoint, appid, secret, want string) {
 	t.Helper()
-	if got, err := l.Fetch(t.Context(), endpoint, appid, secret); string(got) != want || err != nil {
+	if got, _, err := l.Fetch(t.Context(), endpoint, appid, secret); string(got) != want || err != nil {
 		t.Errorf("Fetch = %s, %v, want %s", got, err, want)
 	}
 }
@@ -472,10 +485,74 @@ func TestLearnedAnswersItself(t *testing.T) {
 	} {
 		l.wantAnswer(t, "token", tt.appid, tt.secret, tt.want)
 	}
-	if _, err := l.Fetch(t.Context(), "gettoken", appid, "s"); err == nil {
+	if _, _, err := l.Fetch(t.Context(), "gettoken", appid, "s"); err == nil {
 		t.Error("Fetch from an endpoint that does not exist has no error")
 	}
 	p.want(t, 0)
+}
+
+// An app is known once WeChat has issued a token for it: before that, anybody may have made its appid up.
+// What is in the store of either ends.
+func TestLearnedMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, p := newMemoryStore(), newPlatform()
+		l := newLearner(t, st, p)
+		fetch := func(secret string, wantKnown bool) {
+			t.Helper()
+			if answer, known, err := l.Fetch(t.Context(), "stable_token", appid, secret); known != wantKnown || err != nil {
+				t.Errorf("Fetch = %s, known %v, %v, want known %v", answer, known, err, wantKnown)
+			}
+		}
+		wantUnknown := func(want int) {
+			t.Helper()
+			unknown := 0
+			for _, e := range l.events {
+				if e.Unknown {
+					unknown++
+				}
+			}
+			if unknown != want {
+				t.Errorf("%d events of unknown apps, want %d", unknown, want)
+			}
+		}
+		fetch("made up", false)
+		wantUnknown(1)
+		if len(l.counts) > 0 {
+			t.Errorf("counted %q for an app that may be made up", l.counts)
+		}
+		fetch(secretOf(appid), true)
+		fetch(secretOf(appid), true)
+		if len(l.counts) != 1 {
+			t.Errorf("counted %q, want the one fetch", l.counts)
+		}
+		l.Dead(t.Context(), "c4n4ry-"+appid+"-1")
+		p.set(func(p *platform) { p.answer = `{"errcode":40125,"errmsg":"invalid appsecret"}` })
+		fetch(secretOf(appid), true) // refused, and known all the same
+		if len(l.counts) != 2 {
+			t.Errorf("counted %q, want the refused fetch of a known app too", l.counts)
+		}
+		wantUnknown(1)
+
+		for i := range 100 {
+			_, _, _ = l.Fetch(t.Context(), "token", fmt.Sprint("wxmadeup", i), "made up")
+		}
+		st.last = st.words.Load() + 100*2 // what is past the budget reads the fleet's key and its record, and writes nothing
+		for i := range 100 {
+			_, _, _ = l.Fetch(t.Context(), "token", fmt.Sprint("wxmadeup", 100+i), "made up")
+		}
+		if got := l.seen(token.StoreFailed); got > 0 || st.words.Load() != st.last {
+			t.Errorf("100 made-up appids past the budget cost %d operations of the store more than 200", st.words.Load()-st.last)
+		}
+		st.last = 0
+		time.Sleep(10 * time.Minute)
+		if left := st.left(); len(left) > 4 {
+			t.Errorf("10 minutes later the store has %q, want what is of the app that exists", left)
+		}
+		time.Sleep(24 * time.Hour)
+		if left := st.left(); !slices.Equal(left, []string{"learned hmac-key"}) {
+			t.Errorf("a day later the store has %q, want the fleet's key only", left)
+		}
+	})
 }
 
 // However many ask for whatever, WeChat is asked at most 10 times a minute for an app and 60 times
@@ -486,7 +563,7 @@ func TestLearnedBudget(t *testing.T) {
 		gateways := []*learner{newLearner(t, st, p), newLearner(t, st, p), newLearner(t, st, p)}
 		refused := 0
 		for i := range 60 {
-			answer, err := gateways[i%3].Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
+			answer, _, err := gateways[i%3].Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -513,7 +590,7 @@ func TestLearnedBudget(t *testing.T) {
 		for i := range 100 {
 			wg.Go(func() {
 				id := fmt.Sprintf("wxmany%d", i)
-				_, _ = gateways[i%3].Fetch(t.Context(), "token", id, secretOf(id))
+				_, _, _ = gateways[i%3].Fetch(t.Context(), "token", id, secretOf(id))
 			})
 		}
 		wg.Wait()
@@ -589,7 +666,7 @@ func TestLearnedDeadAllTheTime(t *testing.T) {
 				p := newPlatform()
 				l := newLearner(t, newMemoryStore(), p)
 				for began := time.Now(); time.Since(began) < 24*time.Hour; time.Sleep(10 * time.Second) {
-					answer, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
+					answer, _, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -623,7 +700,7 @@ func TestLearnedUnavailable(t *testing.T) {
 		} {
 			for _, endpoint := range []string{"token", "stable_token"} {
 				p.set(change)
-				answer, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
+				answer, _, err := l.Fetch(t.Context(), endpoint, appid, secretOf(appid))
 				if !errors.Is(err, token.ErrUnavailable) || answer != nil {
 					t.Errorf("Fetch = %s, %v, want ErrUnavailable", answer, err)
 				}
@@ -653,11 +730,11 @@ func TestLearnedCallersLeave(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = l.Fetch(ctx, "token", appid, secretOf(appid)) }) // makes the fetch
+		wg.Go(func() { _, _, _ = l.Fetch(ctx, "token", appid, secretOf(appid)) }) // makes the fetch
 		synctest.Wait()
 		wg.Go(func() { l.wantFetch(t, "token", "1", 7197) })
 		wg.Go(func() {
-			if _, err := l.Fetch(ctx, "token", appid, secretOf(appid)); !errors.Is(err, context.DeadlineExceeded) || time.Now().Nanosecond() != 0 {
+			if _, _, err := l.Fetch(ctx, "token", appid, secretOf(appid)); !errors.Is(err, context.DeadlineExceeded) || time.Now().Nanosecond() != 0 {
 				t.Errorf("Fetch = %v, want the caller's own deadline", err)
 			}
 		})
@@ -691,7 +768,7 @@ func TestLearnedHolderDies(t *testing.T) {
 		if held, err := st.Lease(t.Context(), appid, share, "another", time.Hour); !held || err != nil {
 			t.Fatal(held, err)
 		}
-		if _, err := b.Fetch(t.Context(), "token", appid, secretOf(appid)); !errors.Is(err, token.ErrUnavailable) {
+		if _, _, err := b.Fetch(t.Context(), "token", appid, secretOf(appid)); !errors.Is(err, token.ErrUnavailable) {
 			t.Errorf("Fetch = %v, want ErrUnavailable", err)
 		}
 	})
@@ -773,7 +850,7 @@ func TestLearnedStoreDown(t *testing.T) {
 		a.wantFetch(t, "token", "2", 7200)
 		p.want(t, 2)
 		for i := range 20 {
-			_, _ = a.Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
+			_, _, _ = a.Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
 		}
 		p.want(t, 10)
 		if err := a.Remember(t.Context(), "57_theirs", "wx2", time.Hour); err == nil {
@@ -842,7 +919,7 @@ func TestLearnedManySecrets(t *testing.T) {
 		l := newLearner(t, newMemoryStore(), p)
 		l.wantFetch(t, "token", "1", 7200)
 		for i := range 1100 {
-			_, _ = l.Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
+			_, _, _ = l.Fetch(t.Context(), "token", appid, fmt.Sprint("wrong", i))
 		}
 		l.wantFetch(t, "token", "1", 7200)
 		p.want(t, 10)

@@ -399,6 +399,9 @@ func (g *gateway) observeToken(e token.Event) {
 		if e.ErrCode != 0 {
 			result = strconv.Itoa(e.ErrCode)
 		}
+		if e.Unknown {
+			app = "" // or made-up appids would make series
+		}
 		g.metrics.Token(app, result)
 		g.log.Warn("access_token not fetched", append(fields, zap.Error(e.Err))...)
 	case token.Opened:

@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"wxproxy/admin"
@@ -201,5 +205,83 @@ func TestTicketsAreShared(t *testing.T) {
 	do(t, "GET", gateways[1].url+"/"+appB+path+"?type=jsapi", nil)
 	if a, b := wechat.Executed(appA, path), wechat.Executed(appB, path); a != 2 || b != 1 {
 		t.Errorf("WeChat executed %d of a and %d of b, want 2 and 1", a, b)
+	}
+}
+
+// Anybody who may learn can show any number of appids. Made-up ones leave no series, no counters and no
+// memory behind, and no rows that stay.
+func TestLearningIsBounded(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the memory of a process is read from /proc")
+	}
+	wechat := newWechat(t, sandbox.Options{})
+	folder := t.TempDir()
+	config, file := filepath.Join(folder, "wxproxy.yaml"), filepath.Join(folder, "wxproxy.db")
+	writeFile(t, config, fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\", token: \"${CANARY_ADMIN}\"}\nupstream: {url: %q}\nstore: {url: \"file:%s\"}\n", wechat.URL, file))
+	p := start(t, config, wechat)
+	fetch := func(appid string) tokenAnswer {
+		return decodeToken(t, post(t, p.url+"/cgi-bin/stable_token",
+			`{"grant_type":"client_credential","appid":"`+appid+`","secret":"`+canarySecret+`"}`, nil))
+	}
+	if got := fetch(appA); got.AccessToken == "" {
+		t.Fatalf("the fetch of an app that exists: errcode %d", got.Errcode)
+	}
+	var next atomic.Int64
+	makeUp := func(n int64) {
+		var wg sync.WaitGroup
+		end := next.Load() + n
+		for range 8 {
+			wg.Go(func() {
+				for i := next.Add(1); i <= end; i = next.Add(1) {
+					if got := fetch(fmt.Sprintf("wx%016x", i)); got.Errcode != 40013 && got.Errcode != 45011 {
+						t.Errorf("a made-up appid: errcode %d, want WeChat's 40013, or 45011 past 60 a minute", got.Errcode)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		next.Store(end)
+	}
+	measure := func() (memory, size int64, series int) {
+		for line := range strings.Lines(readFile(t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))) {
+			if text, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+				if _, err := fmt.Sscan(text, &memory); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(do(t, "GET", p.admin+"/metrics", nil).body) {
+			if !strings.HasPrefix(line, "#") {
+				series++
+			}
+		}
+		return memory, info.Size(), series
+	}
+	makeUp(5_000) // so that what is bounded is full, and the garbage collector at work
+	memory, size, series := measure()
+	makeUp(20_000)
+	memoryAfter, sizeAfter, seriesAfter := measure()
+	t.Logf("memory %d -> %d KiB, file %d -> %d bytes, series %d -> %d", memory, memoryAfter, size, sizeAfter, series, seriesAfter)
+	if grown := memoryAfter - memory; grown > 32<<10 {
+		t.Errorf("20,000 made-up appids took %d KiB of memory, want at most 32 MiB", grown)
+	}
+	if grown := sizeAfter - size; grown > 256<<10 {
+		t.Errorf("20,000 made-up appids took %d bytes of the file, want at most 256 KiB", grown)
+	}
+	if grown := seriesAfter - series; grown > 10 {
+		t.Errorf("20,000 made-up appids made %d series, want at most 10", grown)
+	}
+	if text := do(t, "GET", p.admin+"/metrics", nil).body; strings.Contains(text, `"wx0000`) || !strings.Contains(text, appA) {
+		t.Error("the metrics name a made-up appid, or not the one that exists")
+	}
+	var u admin.Usage
+	p.askAdmin(t, "GET", "/api/v1/usage", &u)
+	if len(u.Apps) != 1 || u.Apps[0].AppID != appA {
+		t.Errorf("usage has %d apps, want the one that exists", len(u.Apps))
 	}
 }
