@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"wxproxy/token"
 )
 
 // forgetLife is how long erasing an app may take: a Redis is looked through key by key.
@@ -65,6 +67,8 @@ func (a *Admin) forgettable(w http.ResponseWriter, r *http.Request) (*Forgotten,
 	switch {
 	case i >= 0 && !apps[i].Learned:
 		stillConfigured(w, apps[i])
+	case name == token.LearnedApp:
+		reply(w, http.StatusBadRequest, problem{Error: name + " is no appid: the store keeps there which app each learned token is of, and each of these entries expires with its token. To erase a learned app, want its appid, as in wx0123456789abcdef"})
 	case !anAppID.MatchString(name):
 		reply(w, http.StatusBadRequest, problem{Error: "app " + strings.ToValidUTF8(name, "?") + ": want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"})
 	default:

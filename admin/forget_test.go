@@ -40,6 +40,7 @@ func TestForgetRefuses(t *testing.T) {
 		{"wx0000000000000002", 409, "app wx0000000000000002" + first},
 		{"", 400, "app : want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
 		{"sh", 400, "app sh: want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
+		{"learned", 400, "learned is no appid: the store keeps there which app each learned token is of, and each of these entries expires with its token. To erase a learned app, want its appid, as in wx0123456789abcdef"},
 		{"wx01%7D%3A*", 400, "app wx01}:*: want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
 	} {
 		for _, method := range []string{"GET", "POST"} {
