@@ -104,7 +104,7 @@ func newStand(t *testing.T) *stand {
 	metrics := NewMetrics("test")
 	apps := func() []App { return []App{{Name: "shop", AppID: "wx1"}} }
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 40007, Sent: 2, Duration: time.Millisecond})
-	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "refused-quota", Errcode: 45009})
+	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "refused-quota", Reason: "quota-used-up", Errcode: 45009})
 	s.server = httptest.NewServer(New(Options{
 		Token: "correct", Apps: apps, Limiter: s.limiter, Metrics: metrics,
 		Stop:   func() bool { return s.stopping },
@@ -279,8 +279,8 @@ func TestMetrics(t *testing.T) {
 	s := newStand(t)
 	_, body := s.do(t, "GET", "/metrics")
 	for _, want := range []string{
-		`wxproxy_requests_total{app="shop",caller="",decision="pass",rule="menu.create"} 1`,
-		`wxproxy_requests_total{app="shop",caller="",decision="refused-quota",rule="menu.create"} 1`,
+		`wxproxy_requests_total{app="shop",caller="",decision="pass",reason="",rule="menu.create"} 1`,
+		`wxproxy_requests_total{app="shop",caller="",decision="refused-quota",reason="quota-used-up",rule="menu.create"} 1`,
 		`wxproxy_upstream_requests_total{app="shop",outcome="errcode",rule="menu.create"} 2`,
 		`wxproxy_upstream_errcode_total{app="shop",errcode="40007"} 1`,
 		`wxproxy_quota_limit{app="shop",period="day",rule="menu.create"} 2`,

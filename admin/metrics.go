@@ -39,12 +39,12 @@ type Metrics struct {
 // its memory, because there are two for each rule of each app that is called.
 type counters struct {
 	name, help string
-	labels     []string // in alphabetical order; 4 at most
+	labels     []string // in alphabetical order; 5 at most
 	n          map[seriesKey]*atomic.Uint64
 }
 
 // seriesKey is the ids of a series' label values, in the order of its labels.
-type seriesKey [4]uint32
+type seriesKey [5]uint32
 
 func newCounters(name, help string, labels ...string) counters {
 	return counters{name: name, help: help, labels: labels, n: make(map[seriesKey]*atomic.Uint64)}
@@ -56,6 +56,7 @@ type Call struct {
 	Rule     string
 	Caller   string
 	Decision string
+	Reason   string // "" unless it was refused; one of a fixed list
 	Outcome  string // of the last sending: ok, errcode, http_error or transport_error; "" when nothing was sent
 	Errcode  int
 	Sent     int // how often it was sent
@@ -91,7 +92,7 @@ func NewMetrics(version string) *Metrics {
 		}),
 		ids:       make(map[string]uint32),
 		values:    []string{""},
-		calls:     newCounters("wxproxy_requests_total", "Calls by what became of them.", "app", "caller", "decision", "rule"),
+		calls:     newCounters("wxproxy_requests_total", "Calls by what became of them.", "app", "caller", "decision", "reason", "rule"),
 		upstream:  newCounters("wxproxy_upstream_requests_total", "Requests sent to WeChat by how the last one of the call ended.", "app", "outcome", "rule"),
 		errcodes:  newCounters("wxproxy_upstream_errcode_total", "Errcodes that WeChat answered with.", "app", "errcode"),
 		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
@@ -116,13 +117,13 @@ func (m *Metrics) Call(c Call) {
 	}
 	m.mu.RLock()
 	app, rule := m.ids[c.App], m.ids[c.Rule]
-	calls := m.calls.n[seriesKey{app, m.ids[c.Caller], m.ids[c.Decision], rule}]
+	calls := m.calls.n[seriesKey{app, m.ids[c.Caller], m.ids[c.Decision], m.ids[c.Reason], rule}]
 	upstream := m.upstream.n[seriesKey{app, m.ids[c.Outcome], rule}]
 	duration, seconds := m.durations[c.Decision], m.upstreams[c.Rule]
 	m.mu.RUnlock()
 
 	if calls == nil || duration == nil {
-		calls, duration = m.counter(&m.calls, c.App, c.Caller, c.Decision, c.Rule), m.observer(m.duration, m.durations, c.Decision)
+		calls, duration = m.counter(&m.calls, c.App, c.Caller, c.Decision, c.Reason, c.Rule), m.observer(m.duration, m.durations, c.Decision)
 	}
 	calls.Add(1)
 	duration.Observe(c.Duration.Seconds())

@@ -171,7 +171,7 @@ type series[T any] struct {
 	metric dto.Metric
 	of     T
 	value  float64
-	labels [4]*dto.LabelPair
+	labels [len(seriesKey{})]*dto.LabelPair
 }
 
 func newFamily(name, help string, kind dto.MetricType) *family {

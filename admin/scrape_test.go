@@ -196,7 +196,7 @@ func TestCallsAtOnce(t *testing.T) {
 	body := get(a, "/metrics").Body.String()
 	for i := range 50 {
 		for _, want := range []string{
-			fmt.Sprintf(`wxproxy_requests_total{app="app%d",caller="",decision="pass",rule="r"} %d`, i, workers*calls/50),
+			fmt.Sprintf(`wxproxy_requests_total{app="app%d",caller="",decision="pass",reason="",rule="r"} %d`, i, workers*calls/50),
 			fmt.Sprintf(`wxproxy_upstream_requests_total{app="app%d",outcome="ok",rule="r"} %d`, i, 2*workers*calls/50),
 			fmt.Sprintf(`wxproxy_upstream_errcode_total{app="app%d",errcode="40001"} %d`, i, workers*calls/50),
 		} {
@@ -206,7 +206,7 @@ func TestCallsAtOnce(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		fmt.Sprintf(`wxproxy_requests_total{app="all",caller="",decision="refused-quota",rule="r"} %d`, workers*calls),
+		fmt.Sprintf(`wxproxy_requests_total{app="all",caller="",decision="refused-quota",reason="",rule="r"} %d`, workers*calls),
 		fmt.Sprintf(`wxproxy_request_duration_seconds_count{decision="pass"} %d`, workers*calls),
 		fmt.Sprintf(`wxproxy_upstream_duration_seconds_count{rule="r"} %d`, workers*calls),
 	} {
@@ -226,7 +226,7 @@ func TestScrapeOfOddNames(t *testing.T) {
 	a := m.admin(1)
 	a.o.Metrics.Call(Call{App: "\xc3(", Rule: "\"\n\\", Decision: "pass"})
 	w := get(a, "/metrics")
-	for _, want := range []string{`wxproxy_quota_used{app="shop-0000",period="day",rule="a�b"} 7`, `{app="�(",caller="",decision="pass",rule="\"\n\\"} 1`} {
+	for _, want := range []string{`wxproxy_quota_used{app="shop-0000",period="day",rule="a�b"} 7`, `{app="�(",caller="",decision="pass",reason="",rule="\"\n\\"} 1`} {
 		if !strings.Contains(w.Body.String(), want+"\n") {
 			t.Errorf("status %d, and the metrics lack %s", w.Code, want)
 		}

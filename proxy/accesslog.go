@@ -29,6 +29,7 @@ type Record struct {
 	Path      string // canonical, or "-"
 	Rule      string
 	Decision  string
+	Reason    Reason // "" unless the call was refused
 
 	Quota     int64 // of the tightest figure; 0 when the rule has none
 	Used      int64
@@ -141,6 +142,7 @@ func (r *Record) appendLine(b []byte) []byte {
 	b = appendText(b, `,"path":`, r.Path)
 	b = appendText(b, `,"rule":`, r.Rule)
 	b = appendText(b, `,"decision":`, r.Decision)
+	b = appendText(b, `,"reason":`, string(r.Reason))
 	b = strconv.AppendInt(append(b, `,"quota":`...), r.Quota, 10)
 	b = strconv.AppendInt(append(b, `,"used":`...), r.Used, 10)
 	b = strconv.AppendInt(append(b, `,"remaining":`...), r.Remaining, 10)

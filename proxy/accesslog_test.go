@@ -39,7 +39,7 @@ func (s *sink) String() string {
 }
 
 // fields are those of the access log, in their order.
-var fields = strings.Fields("time request_id client_ip caller app appid method path rule decision quota used remaining reset_s status errcode rid duration_ms upstream_ms attempts bytes_in bytes_out user_agent")
+var fields = strings.Fields("time request_id client_ip caller app appid method path rule decision reason quota used remaining reset_s status errcode rid duration_ms upstream_ms attempts bytes_in bytes_out user_agent")
 
 func TestAccessLogLine(t *testing.T) {
 	var s sink
@@ -57,7 +57,7 @@ func TestAccessLogLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `{"time":"2026-11-23T09:08:07.006+08:00","request_id":"me-1","client_ip":"192.0.2.1","caller":"crm","app":"shop","appid":"wx0123456789abcdef",` +
-		`"method":"POST","path":"/cgi-bin/menu/create","rule":"menu.create","decision":"pass","quota":1000,"used":1,"remaining":999,"reset_s":2,` +
+		`"method":"POST","path":"/cgi-bin/menu/create","rule":"menu.create","decision":"pass","reason":"","quota":1000,"used":1,"remaining":999,"reset_s":2,` +
 		`"status":200,"errcode":40001,"rid":"617682e0-09059ac5-34a8e2ea","duration_ms":12.345,"upstream_ms":12,"attempts":2,"bytes_in":3,"bytes_out":4,"user_agent":"okhttp/4.9.0"}` + "\n"
 	if diff := cmp.Diff(want, s.String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)

@@ -67,7 +67,7 @@ func (c *call) readTokenBody() *ownAnswer {
 		return nil
 	}
 	if c.r.ContentLength > tokenBytes {
-		return refuse(refusedRequest, wechat.InvalidParameter)
+		return refuse(BodyTooLarge, wechat.InvalidParameter)
 	}
 	c.readBy(tokenTime)
 	text := make([]byte, tokenSmallBytes)
@@ -75,7 +75,7 @@ func (c *call) readTokenBody() *ownAnswer {
 	if err == nil {
 		defer c.h.tokenBodies.Add(-1)
 		if c.h.tokenBodies.Add(1) > tokenPlaces {
-			return refuse(refusedOverload, wechat.SystemError)
+			return refuse(TooManyCalls, wechat.SystemError)
 		}
 		text = append(text, make([]byte, tokenBytes+1-n)...)
 		var more int
@@ -85,7 +85,7 @@ func (c *call) readTokenBody() *ownAnswer {
 	c.rec.BytesIn = int64(n)
 	switch {
 	case err == nil:
-		return refuse(refusedRequest, wechat.InvalidParameter) // too large
+		return refuse(BodyTooLarge, wechat.InvalidParameter)
 	case !errors.Is(err, io.EOF):
 		c.abandonBody(err)
 	}
@@ -104,7 +104,7 @@ func (c *call) readBody() *ownAnswer {
 		return nil
 	}
 	if c.r.ContentLength > c.s.MaxBody {
-		return refuse(refusedRequest, wechat.InvalidParameter)
+		return refuse(BodyTooLarge, wechat.InvalidParameter)
 	}
 	if n := c.r.ContentLength; n > 0 && n <= pieceBytes {
 		c.readBy(pieceTime)
@@ -139,7 +139,7 @@ func (c *call) readPiece() *ownAnswer {
 		c.abandonBody(err)
 	}
 	if c.body.size > c.s.MaxBody {
-		return refuse(refusedRequest, wechat.InvalidParameter)
+		return refuse(BodyTooLarge, wechat.InvalidParameter)
 	}
 	if whole && c.body.media == nil {
 		c.body.memory, c.body.whole = bytes.Clone(p[:n]), true
@@ -151,7 +151,7 @@ func (c *call) readPiece() *ownAnswer {
 	}
 	if fault := c.body.media.add(p, n); fault != nil {
 		c.h.outages.Error("temporary file for a request body", zap.Error(fault))
-		return refuse(refusedOverload, wechat.SystemError)
+		return refuse(BodyNotKept, wechat.SystemError)
 	}
 	c.body.whole = whole
 	return nil
@@ -171,7 +171,7 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 // abandonBody ends a call whose body never came to its end.
 func (c *call) abandonBody(err error) {
 	c.h.log.Debug("request body broke off", zap.String("request_id", c.rec.RequestID), zap.Error(err))
-	c.abandon(refusedRequest)
+	c.abandon(ClientGone)
 }
 
 // close frees what the body takes.

@@ -60,7 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // when WeChat's was passed on.
 func (c *call) serve() *ownAnswer {
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
-		return &ownAnswer{decision: refusedRequest, status: http.StatusMethodNotAllowed, plain: "method not allowed"}
+		return (&ownAnswer{status: http.StatusMethodNotAllowed, plain: "method not allowed"}).refused(BadMethod)
 	}
 	if own := c.route(); own != nil {
 		return own
@@ -104,7 +104,7 @@ func (c *call) route() *ownAnswer {
 	}
 	path, err := limits.Canonical(escaped)
 	if err != nil {
-		return refuse(refusedRequest, wechat.InvalidURL) // the path is not logged: any bytes at all, a secret among them
+		return refuse(BadPath, wechat.InvalidURL) // the path is not logged: any bytes at all, a secret among them
 	}
 	c.path = path
 	first, rest := path[1:], ""
@@ -121,12 +121,12 @@ func (c *call) route() *ownAnswer {
 	}
 	if c.path != path {
 		if configured == nil {
-			return refuse(refusedAuth, wechat.InvalidAppID)
+			return refuse(UnknownApp, wechat.InvalidAppID)
 		}
 		c.app = configured
 	}
 	if !queryParses(c.r.URL.RawQuery) {
-		return refuse(refusedRequest, wechat.InvalidParameter)
+		return refuse(BadQuery, wechat.InvalidParameter)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func (c *call) route() *ownAnswer {
 func (c *call) enter() *ownAnswer {
 	c.placed = true
 	if c.h.inFlight.Add(1) > int64(c.s.MaxInFlight) {
-		return refuse(refusedOverload, wechat.SystemError)
+		return refuse(TooManyCalls, wechat.SystemError)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func (c *call) findRule() *ownAnswer {
 	}
 	rule := c.match.Rule
 	if rule == nil {
-		return refuse(refusedRequest, wechat.InvalidURL)
+		return refuse(BadPath, wechat.InvalidURL)
 	}
 	c.rec.Rule = rule.Name
 	if c.match.Counter == rule.Name {
@@ -161,8 +161,7 @@ func (c *call) findRule() *ownAnswer {
 func (c *call) injects() bool { return c.ownToken == "" && c.match.Rule.Injects(c.path) }
 
 // fetchToken gets the account's token before the call is counted, so that a call without one never
-// is. Of the fixed list of decisions refused-overload fits best: the gateway cannot serve now, nothing
-// was sent or counted, and the same call may work in a while. The caller did nothing wrong.
+// is.
 func (c *call) fetchToken() *ownAnswer {
 	if !c.injects() {
 		return nil
@@ -173,15 +172,21 @@ func (c *call) fetchToken() *ownAnswer {
 		return nil
 	}
 	if c.clientGone() {
-		c.abandon(refusedOverload)
+		c.abandon(ClientGone)
 	}
 	c.h.outages.Warn("no access_token", zap.String("app", c.app.Name), zap.Error(err))
-	if theirs, ok := errors.AsType[wechat.Answer](err); ok && len(theirs) > 0 {
-		own := passOn(theirs)
-		own.decision, own.retryAfter = refusedOverload, time.Second
-		return own
+	theirs, _ := errors.AsType[wechat.Answer](err)
+	return tokenRefused(theirs)
+}
+
+// tokenRefused returns the refusal of a call for which there is no access_token: in WeChat's own words, where
+// it gave an answer.
+func tokenRefused(theirs []byte) *ownAnswer {
+	if len(theirs) == 0 {
+		return refuse(NoToken, wechat.SystemError)
 	}
-	return refuse(refusedOverload, wechat.SystemError)
+	own := passOn(theirs)
+	return own.refused(noToken(own.errcode))
 }
 
 // take asks the limiter whether the call may be sent.
@@ -192,19 +197,13 @@ func (c *call) take() *ownAnswer {
 	if c.granted {
 		return nil
 	}
-	errcode := wechat.SystemError
-	switch c.decision.Verdict {
-	case limits.RefusedQuota, limits.RefusedLatched, limits.RefusedShare:
-		errcode = wechat.QuotaReached
-		if isClear(c.path) {
-			errcode = wechat.ClearsUsed
-		}
-	case limits.RefusedPace:
-		errcode = wechat.TooFast
-	case limits.RefusedDenied:
-		errcode = wechat.Unauthorized
+	refusal := verdicts[c.decision.Verdict]
+	own := refuse(refusal.reason, refusal.errcode)
+	if own.errcode == wechat.QuotaReached && isClear(c.path) {
+		own.errcode = wechat.ClearsUsed
 	}
-	return &ownAnswer{decision: c.rec.Decision, errcode: errcode, retryAfter: c.decision.RetryAfter}
+	own.retryAfter = c.decision.RetryAfter
+	return own
 }
 
 // done ends a granted call that stays counted. errcode is what WeChat answered, or unknownErrcode
@@ -234,9 +233,13 @@ func (c *call) clientGone() bool {
 // stopping reports whether the call was ended because the gateway stops.
 func (c *call) stopping() bool { return errors.Is(context.Cause(c.r.Context()), ErrStopping) }
 
-// abandon ends a call that has nobody left to answer: it closes the client's connection.
-func (c *call) abandon(decision string) {
-	c.rec.Decision, c.rec.Status = decision, statusClientGone
+// abandon ends a call that has nobody left to answer: it closes the client's connection. The reason is "" for
+// one that was sent.
+func (c *call) abandon(reason Reason) {
+	if reason != "" {
+		c.rec.Decision, c.rec.Reason = decisions[reason], reason
+	}
+	c.rec.Status = statusClientGone
 	panic(http.ErrAbortHandler)
 }
 

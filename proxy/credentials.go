@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,8 @@ type identity struct {
 	caller string // "" is nobody by name
 	proven bool   // by something that others cannot know
 	stale  bool   // a proxy token was shown that is no longer good
+
+	unknown bool // an access_token was shown that nobody knows
 
 	ownToken   string // a learned token that the call shows and keeps
 	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
@@ -48,31 +51,32 @@ const (
 func (c *call) authenticate() *ownAnswer {
 	if post, ok := c.w.(*postWriter); ok { // a call of the gateway's own
 		if c.app = c.s.byID[post.appid]; c.app == nil {
-			return refuse(refusedAuth, wechat.InvalidAppID)
+			return refuse(UnknownApp, wechat.InvalidAppID)
 		}
 		return nil
 	}
 	var few [4]credential
-	shown, err := c.queryCredentials(c.headerCredentials(few[:0]))
-	if err == nil {
-		err = c.verifyAll(shown)
+	shown, own := c.queryCredentials(c.headerCredentials(few[:0]))
+	if own == nil {
+		own = c.verifyAll(shown)
 	}
 	c.rec.Caller = c.caller
-	if err == nil {
-		err = c.judge()
+	if own == nil {
+		own = c.judge()
 	}
-	if err != nil {
-		return denied(err)
-	}
-	return nil
+	return own
 }
 
-// denied returns the answer to a call whose credentials are refused.
+// denied returns the refusal for an error of Identity.Issue.
 func denied(err error) *ownAnswer {
-	if errcode, ok := errors.AsType[wechat.Errcode](err); ok {
-		return refuse(refusedAuth, errcode)
+	errcode, _ := errors.AsType[wechat.Errcode](err)
+	switch errcode {
+	case wechat.InvalidSecret:
+		return refuse(WrongKey, errcode)
+	case wechat.InvalidAppID:
+		return refuse(UnknownApp, errcode)
 	}
-	return refuse(refusedAuth, wechat.Unauthorized)
+	return refuse(AppNotAllowed, wechat.Unauthorized)
 }
 
 // headerCredentials appends the credentials of the call's headers.
@@ -111,14 +115,13 @@ var secretParameters = map[string]string{
 }
 
 // queryCredentials appends every access_token of the query, and the secret of a call that carries one.
-// Its error is an Errcode.
-func (c *call) queryCredentials(shown []credential) ([]credential, error) {
+func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 	raw := c.r.URL.RawQuery
 	for start, end := nextParameter(raw, tokenParameter, 0); start >= 0; start, end = nextParameter(raw, tokenParameter, end+1) {
 		_, value, _ := strings.Cut(raw[start:end], "=")
 		token, err := url.QueryUnescape(value)
 		if err != nil {
-			return nil, wechat.InvalidParameter
+			return nil, refuse(BadQuery, wechat.InvalidParameter)
 		}
 		if i := strings.LastIndexByte(token, '='); i >= 0 {
 			token = token[i+1:] // one SDK sends access_token=n=TOKEN
@@ -128,12 +131,12 @@ func (c *call) queryCredentials(shown []credential) ([]credential, error) {
 		}
 	}
 	name := secretParameters[strings.ToLower(strings.TrimSuffix(c.path, "/"))]
-	if name == "" || c.s.Identity == nil {
+	if name == "" {
 		return shown, nil
 	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, wechat.InvalidParameter
+		return nil, refuse(BadQuery, wechat.InvalidParameter)
 	}
 	if secret := query.Get(name); secret != "" { // else it is in the body, which is never changed
 		shown = append(shown, credential{appSecret, secret, query.Get("appid")})
@@ -142,17 +145,17 @@ func (c *call) queryCredentials(shown []credential) ([]credential, error) {
 	return shown, nil
 }
 
-// verifyAll verifies each credential, and takes in whom it names. Its error is or wraps an Errcode.
-func (c *call) verifyAll(shown []credential) error {
+// verifyAll verifies each credential, and takes in whom it names.
+func (c *call) verifyAll(shown []credential) *ownAnswer {
 	for i := range shown {
-		if err := c.verify(&shown[i]); err != nil {
-			return err
+		if own := c.verify(&shown[i]); own != nil {
+			return own
 		}
 	}
 	return nil
 }
 
-func (c *call) verify(shown *credential) error {
+func (c *call) verify(shown *credential) *ownAnswer {
 	switch shown.kind {
 	case appName:
 		app := c.s.byID[shown.value]
@@ -161,15 +164,9 @@ func (c *call) verify(shown *credential) error {
 		}
 		return c.selects(app)
 	case callerKey:
-		if c.s.Identity == nil {
-			c.h.keyShown.Do(func() {
-				c.h.log.Warn("a caller showed a key, but no callers are configured: such calls are refused with 48001")
-			})
-			return wechat.Unauthorized
-		}
 		caller, ok := c.s.Identity.Caller(shown.value)
 		if !ok {
-			return wechat.Unauthorized
+			return refuse(WrongKey, wechat.Unauthorized)
 		}
 		return c.proves(caller)
 	case accessToken:
@@ -182,36 +179,35 @@ func (c *call) verify(shown *credential) error {
 		}
 		_, caller, err := c.s.Identity.Issue(app.AppID, shown.value, c.began)
 		if err != nil {
-			return err
+			return denied(err)
 		}
 		if caller == "" {
 			c.secretName = "" // it is the AppSecret
 		}
-		return errors.Join(c.selects(app), c.proves(caller))
+		return cmp.Or(c.selects(app), c.proves(caller))
 	default:
-		return wechat.Unauthorized
+		return refuse(MalformedBasic, wechat.Unauthorized)
 	}
 }
 
 // verifyToken takes in what an access_token says, if it was issued by the gateway or is learned.
-func (c *call) verifyToken(shown string) error {
-	if c.s.Identity != nil {
-		appid, caller, err := c.s.Identity.Read(shown, c.began)
-		switch {
-		case err == nil:
-			return errors.Join(c.selects(c.s.byID[appid]), c.proves(caller))
-		case errors.Is(err, wechat.TokenExpired):
-			c.stale = true
-			return nil
-		case !errors.Is(err, wechat.ErrUnknownToken):
-			return wechat.Unauthorized
-		}
-	}
-	if c.h.learned == nil {
+func (c *call) verifyToken(shown string) *ownAnswer {
+	appid, caller, err := c.s.Identity.Read(shown, c.began)
+	switch {
+	case err == nil:
+		return cmp.Or(c.selects(c.s.byID[appid]), c.proves(caller))
+	case errors.Is(err, wechat.TokenExpired):
+		c.stale = true
 		return nil
+	case !errors.Is(err, wechat.ErrUnknownToken):
+		return refuse(ForgedToken, wechat.Unauthorized)
 	}
-	appid, ok := c.h.learned.App(c.r.Context(), shown)
+	ok := false
+	if c.h.learned != nil {
+		appid, ok = c.h.learned.App(c.r.Context(), shown)
+	}
 	if !ok {
+		c.unknown = true
 		return nil
 	}
 	app := c.s.byID[appid]
@@ -219,34 +215,42 @@ func (c *call) verifyToken(shown string) error {
 		app = &App{Name: appid, AppID: appid} // a learned one
 	}
 	c.ownToken = shown
-	return errors.Join(c.selects(app), c.proves(""))
+	return cmp.Or(c.selects(app), c.proves(""))
 }
 
 // selects takes in the app; nil is one that is not configured.
-func (i *identity) selects(app *App) error {
-	if app == nil || i.app != nil && i.app.AppID != app.AppID {
-		return wechat.Unauthorized // two credentials that name different ones
+func (i *identity) selects(app *App) *ownAnswer {
+	switch {
+	case app == nil:
+		return refuse(UnknownApp, wechat.Unauthorized)
+	case i.app != nil && i.app.AppID != app.AppID:
+		return refuse(Contradiction, wechat.Unauthorized)
 	}
 	i.app = app
 	return nil
 }
 
 // proves takes in the caller. An AppSecret names nobody, which contradicts nobody.
-func (i *identity) proves(caller string) error {
+func (i *identity) proves(caller string) *ownAnswer {
 	if caller != "" && i.caller != "" && i.caller != caller {
-		return wechat.Unauthorized
+		return refuse(Contradiction, wechat.Unauthorized)
 	}
-	if caller != "" {
-		i.caller = caller
-	}
+	i.caller = cmp.Or(caller, i.caller)
 	i.proven = true
 	return nil
 }
 
 // judge decides whether the call may be made, once all credentials were taken in.
-func (c *call) judge() error {
+func (c *call) judge() *ownAnswer {
 	if !c.proven && c.stale {
-		return wechat.TokenExpired // the SDK fetches another one from the gateway, which costs nothing
+		return refuse(ExpiredToken, wechat.TokenExpired) // the SDK fetches another one from the gateway, which costs nothing
+	}
+	if !c.proven {
+		if reason := c.stranger(); reason != "" && c.unknown {
+			return refuse(UnknownToken, wechat.Unauthorized)
+		} else if reason != "" {
+			return refuse(reason, wechat.Unauthorized)
+		}
 	}
 	if c.app == nil {
 		c.app = c.s.only
@@ -254,11 +258,11 @@ func (c *call) judge() error {
 	if c.app == nil && isComponent(c.path) {
 		c.app = component // its own token names no account
 	}
-	if c.app == nil || !c.proven && !c.s.allowsAnonymous(c.r, c.peer) {
-		return wechat.Unauthorized
-	}
-	if c.caller != "" && !c.s.Identity.May(c.caller, c.app.AppID) && c.app != component {
-		return wechat.Unauthorized
+	switch {
+	case c.app == nil:
+		return refuse(NoApp, wechat.Unauthorized)
+	case c.caller != "" && c.app != component && !c.s.Identity.May(c.caller, c.app.AppID):
+		return refuse(AppNotAllowed, wechat.Unauthorized)
 	}
 	return nil
 }
@@ -266,7 +270,7 @@ func (c *call) judge() error {
 // checkBodySecret refuses a caller's key in the body of clear_quota/v2: a body is never changed, so the
 // key would reach WeChat, and a wrong secret is not sent either.
 func (c *call) checkBodySecret() *ownAnswer {
-	if c.s.Identity == nil || c.body.size == 0 || !wechat.SamePath(c.path, wechat.ClearV2Path) {
+	if c.body.size == 0 || !wechat.SamePath(c.path, wechat.ClearV2Path) {
 		return nil
 	}
 	var ask struct {
@@ -280,7 +284,7 @@ func (c *call) checkBodySecret() *ownAnswer {
 	case err != nil:
 		return denied(err)
 	case caller != "" || ask.AppID != c.app.AppID:
-		return refuse(refusedAuth, wechat.Unauthorized)
+		return refuse(Contradiction, wechat.Unauthorized)
 	}
 	return nil
 }

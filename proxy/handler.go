@@ -110,7 +110,6 @@ type Handler struct {
 	pieces      sync.Pool    // *piece
 	room        atomic.Int64 // bytes that large bodies may still take in memory
 	copies      copyBuffers
-	keyShown    sync.Once
 	wecom       sync.Once
 }
 
@@ -201,6 +200,9 @@ func (h *Handler) Configure(c Config) error {
 	delete(s.byName, "")
 	if len(c.Apps) == 1 {
 		s.only = &c.Apps[0]
+	}
+	if s.Identity == nil {
+		s.Identity = noIdentity{}
 	}
 	if s.MaxBody <= 0 {
 		s.MaxBody = 32 << 20

@@ -316,7 +316,7 @@ func TestTokenMissing(t *testing.T) {
 				if res.StatusCode != 200 || text != tt.want || res.Header.Get("Content-Type") != jsonType[0] {
 					t.Errorf("answer = %d %s %v", res.StatusCode, text, res.Header)
 				}
-				if rec := g.nextRecord(t); rec.ErrCode != tt.code || rec.Decision != refusedOverload {
+				if rec := g.nextRecord(t); rec.ErrCode != tt.code || rec.Decision != refusedToken {
 					t.Errorf("record = %+v", rec)
 				}
 			}
@@ -343,7 +343,7 @@ func TestTokenAwaited(t *testing.T) {
 	say(conn, "GET /cgi-bin/user/info HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-tokens
 	conn.Close()
-	if rec := g.nextRecord(t); rec.Status != statusClientGone || rec.Decision != refusedOverload {
+	if rec := g.nextRecord(t); rec.Status != statusClientGone || rec.Reason != ClientGone {
 		t.Errorf("record = %+v", rec)
 	}
 	if u.count() != 0 || g.limiter.taken != 0 || g.logs.FilterLevelExact(zapcore.WarnLevel).Len() != 0 {

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // Anonymous says whether a call may come without any proof of who sends it.
@@ -45,3 +47,17 @@ type Learned interface {
 	// Dead forgets a token that WeChat called dead.
 	Dead(ctx context.Context, shown string)
 }
+
+// noIdentity is what there is without an Identity: nobody has a key, and no proxy tokens are issued.
+type noIdentity struct{}
+
+func (noIdentity) Issue(string, string, time.Time) (proxyToken, caller string, err error) {
+	return "", "", wechat.InvalidSecret
+}
+
+func (noIdentity) Read(string, time.Time) (appid, caller string, err error) {
+	return "", "", wechat.ErrUnknownToken
+}
+
+func (noIdentity) Caller(string) (string, bool) { return "", false }
+func (noIdentity) May(string, string) bool      { return false }

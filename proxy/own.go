@@ -9,14 +9,6 @@ import (
 	"wxproxy/wechat"
 )
 
-// The decisions that are not a verdict of the limiter's.
-const (
-	decidedLocal    = "local"
-	refusedAuth     = "refused-auth"
-	refusedOverload = "refused-overload"
-	refusedRequest  = "refused-request"
-)
-
 // statusClientGone is logged for a call whose client went away before it had an answer. It is
 // never sent.
 const statusClientGone = 499
@@ -24,7 +16,8 @@ const statusClientGone = 499
 // ownAnswer is an answer that the gateway gives itself: a refusal, or what it knows without WeChat.
 type ownAnswer struct {
 	decision   string
-	status     int // 0: 200
+	reason     Reason // "" unless it is a refusal
+	status     int    // 0: 200
 	errcode    wechat.Errcode
 	body       string        // JSON; "" is that of errcode in WeChat's words
 	plain      string        // text in place of a body of JSON
@@ -34,13 +27,19 @@ type ownAnswer struct {
 }
 
 // notFound answers a call of a path that no app's table could name: not WeChat's at all.
-var notFound = &ownAnswer{decision: refusedRequest, status: http.StatusNotFound, errcode: wechat.InvalidURL}
+var notFound = &ownAnswer{decision: refusedRequest, reason: BadPath, status: http.StatusNotFound, errcode: wechat.InvalidURL}
 
-// refuse returns the answer with an errcode.
-func refuse(decision string, errcode wechat.Errcode) *ownAnswer {
-	own := &ownAnswer{decision: decision, errcode: errcode}
-	if decision == refusedOverload {
-		own.retryAfter = time.Second
+// refuse returns the refusal for a reason, with an errcode.
+func refuse(reason Reason, errcode wechat.Errcode) *ownAnswer {
+	return (&ownAnswer{errcode: errcode}).refused(reason)
+}
+
+// refused makes the answer one that refuses the call for a reason.
+func (own *ownAnswer) refused(reason Reason) *ownAnswer {
+	own.decision, own.reason = decisions[reason], reason
+	switch own.decision {
+	case refusedToken, refusedUpstream, refusedOverload:
+		own.retryAfter = time.Second // the same call may work in a while
 	}
 	return own
 }
@@ -75,7 +74,7 @@ func (c *call) write(own *ownAnswer) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	c.rec.Decision, c.rec.ErrCode, c.rec.Status = own.decision, int(own.errcode), status
+	c.rec.Decision, c.rec.Reason, c.rec.ErrCode, c.rec.Status = own.decision, own.reason, int(own.errcode), status
 	if own.rid != "" {
 		c.rec.RID = own.rid
 	}
@@ -84,6 +83,9 @@ func (c *call) write(own *ownAnswer) {
 	}
 	h := c.w.Header()
 	c.setOurs(h, own.retryAfter)
+	if own.reason != "" {
+		h["X-Wxproxy-Reason"] = []string{string(own.reason)}
+	}
 	h["Content-Type"] = kind
 	if status == http.StatusMethodNotAllowed {
 		h["Allow"] = []string{"GET, HEAD, POST"}

@@ -7,20 +7,25 @@ import (
 	"strings"
 )
 
-// allowsAnonymous reports whether a call without proof is allowed. What auto asks for keeps out
+// stranger returns why a call without proof is not allowed, "" if it is. What auto asks for keeps out
 // everybody but a program on this machine that was pointed here on purpose: the Host stops DNS
 // rebinding, the headers stop web pages and proxies that speak for somebody else.
-func (s *settings) allowsAnonymous(r *http.Request, peer netip.Addr) bool {
-	if s.Anonymous != AnonymousAuto {
-		return s.Anonymous == AnonymousAlways
-	}
+func (c *call) stranger() Reason {
+	s, r, h := c.s, c.r, c.r.Header
 	unixSocket := r.RemoteAddr == "" || r.RemoteAddr == "@"
-	if !s.LoopbackListener || !unixSocket && !peer.IsLoopback() || !expectedHost(r.Host) {
-		return false
+	switch {
+	case s.Anonymous == AnonymousAlways:
+		return ""
+	case s.Anonymous == AnonymousNever, !s.LoopbackListener, !unixSocket && !c.peer.IsLoopback():
+		return NothingShown
+	case !expectedHost(r.Host):
+		return ForeignHost
+	case len(h["Origin"]) != 0 || len(h["Sec-Fetch-Site"]) != 0:
+		return Browser
+	case len(h["Forwarded"]) != 0 || len(h["X-Forwarded-For"]) != 0 || len(h["X-Real-Ip"]) != 0 || len(h["Via"]) != 0:
+		return Relayed
 	}
-	h := r.Header
-	return len(h["Origin"]) == 0 && len(h["Sec-Fetch-Site"]) == 0 && len(h["Forwarded"]) == 0 &&
-		len(h["X-Forwarded-For"]) == 0 && len(h["X-Real-Ip"]) == 0 && len(h["Via"]) == 0
+	return ""
 }
 
 // peerAddr returns the address in an http.Request's RemoteAddr, the zero Addr if there is none.

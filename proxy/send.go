@@ -223,14 +223,13 @@ func (c *call) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
 		return // failed is the refusal
 	}
 	if c.clientGone() {
-		c.abandon(c.rec.Decision)
+		c.abandon("")
 	}
 	if _, ok := errors.AsType[*unsentError](err); ok {
-		// Nothing left, so the caller may repeat the call: -1 is what SDKs repeat on. See
-		// fetchToken for the decision.
+		// Nothing left, so the caller may repeat the call: -1 is what SDKs repeat on.
 		c.decision = limits.Decision{Rule: c.decision.Rule}
 		c.h.outages.Warn("WeChat cannot be reached", zap.String("reason", describe(err)))
-		c.failed = refuse(refusedOverload, wechat.SystemError)
+		c.failed = refuse(Unreachable, wechat.SystemError)
 		return
 	}
 	// The one answer below a family that is not HTTP 200. WeChat may have executed the call,

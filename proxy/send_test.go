@@ -303,7 +303,7 @@ func TestNeverLeft(t *testing.T) {
 				if res.StatusCode != 200 || text != wechat.SystemError.Body() || res.Header.Get("Retry-After") != "1" {
 					t.Errorf("answer = %d %s %v", res.StatusCode, text, res.Header)
 				}
-				if rec.Decision != refusedOverload || rec.Attempts != 0 || rec.Quota != 0 || rec.Rule != "user.info" {
+				if rec.Decision != refusedUpstream || rec.Attempts != 0 || rec.Quota != 0 || rec.Rule != "user.info" {
 					t.Errorf("record = %+v", rec)
 				}
 			}

@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -41,9 +41,9 @@ func (c *call) issueToken(endpoint string) *ownAnswer {
 		c.h.wecom.Do(func() {
 			c.h.log.Warn("/cgi-bin/gettoken is a path of WeCom (qyapi.weixin.qq.com), which this gateway does not serve: answered 40066")
 		})
-		return refuse(refusedRequest, wechat.InvalidURL)
+		return refuse(BadPath, wechat.InvalidURL)
 	case endpoint == wechat.StableTokenPath && c.r.Method != http.MethodPost:
-		return refuse(refusedRequest, wechat.RequirePost)
+		return refuse(BadMethod, wechat.RequirePost)
 	}
 	if own := c.readTokenBody(); own != nil {
 		return own
@@ -51,13 +51,13 @@ func (c *call) issueToken(endpoint string) *ownAnswer {
 	ask, ok := c.tokenRequest(endpoint)
 	switch {
 	case !ok:
-		return refuse(refusedRequest, wechat.InvalidParameter)
+		return refuse(TokenRequest, wechat.InvalidParameter)
 	case ask.GrantType != "client_credential":
-		return refuse(refusedRequest, wechat.InvalidGrant)
+		return refuse(TokenRequest, wechat.InvalidGrant)
 	case ask.AppID == "":
-		return refuse(refusedRequest, wechat.NoAppID)
+		return refuse(TokenRequest, wechat.NoAppID)
 	case ask.Secret == "":
-		return refuse(refusedRequest, wechat.NoSecret)
+		return refuse(TokenRequest, wechat.NoSecret)
 	}
 	app := c.s.byID[ask.AppID]
 	if app == nil {
@@ -65,9 +65,8 @@ func (c *call) issueToken(endpoint string) *ownAnswer {
 	}
 	// What else the call shows must not contradict it.
 	var few [4]credential
-	err := c.verifyAll(c.headerCredentials(few[:0]))
-	if err = errors.Join(err, c.selects(app)); err != nil || c.s.Identity == nil {
-		return refuse(refusedAuth, wechat.Unauthorized)
+	if own := cmp.Or(c.verifyAll(c.headerCredentials(few[:0])), c.selects(app)); own != nil {
+		return own
 	}
 	if rules := c.h.limiter.Rules(app.AppID); rules != nil {
 		if rule := rules.Match(c.path).Rule; rule != nil {
@@ -76,14 +75,11 @@ func (c *call) issueToken(endpoint string) *ownAnswer {
 	}
 	proxyToken, caller, err := c.s.Identity.Issue(ask.AppID, ask.Secret, c.began)
 	c.rec.Caller = caller
-	if _, refused := errors.AsType[wechat.Errcode](err); refused {
-		return denied(err)
-	}
 	if err != nil {
-		return refuse(refusedOverload, wechat.SystemError)
-	}
-	if err := c.proves(caller); err != nil {
 		return denied(err)
+	}
+	if own := c.proves(caller); own != nil {
+		return own
 	}
 	return &ownAnswer{decision: decidedLocal, body: `{"access_token":"` + proxyToken + `","expires_in":` + strconv.Itoa(proxyTokenSeconds) + `}`}
 }
@@ -122,10 +118,12 @@ func (c *call) tokenRequest(endpoint string) (ask tokenRequest, ok bool) {
 // the token that comes back names it from then on.
 func (c *call) learnToken(endpoint string, ask tokenRequest) *ownAnswer {
 	if !c.s.Learn || c.h.learned == nil || c.app != nil || !plausibleAppID(ask.AppID) {
-		return refuse(refusedAuth, wechat.InvalidAppID)
+		return refuse(UnknownApp, wechat.InvalidAppID)
 	}
-	if !c.s.LearnOpenly && !c.s.allowsAnonymous(c.r, c.peer) {
-		return refuse(refusedAuth, wechat.Unauthorized)
+	if !c.s.LearnOpenly {
+		if reason := c.stranger(); reason != "" {
+			return refuse(reason, wechat.Unauthorized)
+		}
 	}
 	if own := c.enter(); own != nil {
 		return own
@@ -137,9 +135,13 @@ func (c *call) learnToken(endpoint string, ask tokenRequest) *ownAnswer {
 	}
 	if err != nil || len(text) == 0 {
 		c.h.outages.Warn("no access_token for an app that is learned", zap.String("app", ask.AppID), zap.Error(err))
-		return refuse(refusedOverload, wechat.SystemError)
+		return tokenRefused(nil)
 	}
-	return passOn(text)
+	own := passOn(text)
+	if own.errcode != 0 {
+		own.refused(noToken(own.errcode))
+	}
+	return own
 }
 
 // plausibleAppID keeps a stranger's bytes out of the log and the store, and an AppSecret that stands in the

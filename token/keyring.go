@@ -263,7 +263,7 @@ func (k *Keyring) Issue(appid, secret string, now time.Time) (proxyToken, caller
 }
 
 // Read returns the app and the caller of a proxy token, the latter "" if it was issued for an
-// AppSecret. Its error is a *Denied, ErrNotOurs among them. Errcode 42001 means that the token
+// AppSecret. Whether the caller may call for the app now is for May to tell. Its error is a *Denied, ErrNotOurs among them. Errcode 42001 means that the token
 // was ours: it is too old, or its key was replaced. Whoever has the present key gets another.
 func (k *Keyring) Read(shown string, now time.Time) (appid, callerName string, err error) {
 	rest, ours := strings.CutPrefix(shown, proxyTokenPrefix)
@@ -298,9 +298,6 @@ func (k *Keyring) Read(shown string, now time.Time) (appid, callerName string, e
 	if a == nil || c == nobody && len(p.caller) > 0 {
 		return "", "", errNobody
 	}
-	if c != nobody && !c.apps[a.appid] {
-		return "", "", errNotAllowed
-	}
 	ageSeconds := now.Unix() - p.issued
 	if ageSeconds < -clockSkewSeconds {
 		return "", "", errFromFuture
@@ -314,7 +311,7 @@ func (k *Keyring) Read(shown string, now time.Time) (appid, callerName string, e
 		return a.appid, callerName, nil
 	case good:
 		return "", "", errTooOld
-	case known:
+	case known, c != nobody && !c.apps[a.appid]: // one that may not call gets no other token, so no 42001
 		return "", "", errForged
 	}
 	return "", "", errReplaced

@@ -207,7 +207,7 @@ func (t *tour) walk(ctx context.Context) error {
 			return err
 		}
 		fmt.Fprintf(t.out, "%s %s\n", response.Proto, response.Status)
-		for _, name := range []string{"Content-Type", "X-Wxproxy-Decision", "X-Wxproxy-Rule", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"} {
+		for _, name := range []string{"Content-Type", "X-Wxproxy-Decision", "X-Wxproxy-Reason", "X-Wxproxy-Rule", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"} {
 			if value := response.Header.Get(name); value != "" {
 				fmt.Fprintf(t.out, "%s: %s\n", name, value)
 			}

@@ -333,6 +333,7 @@ func (g *gateway) record(r *proxy.Record) {
 		Rule:     r.Rule,
 		Caller:   r.Caller,
 		Decision: r.Decision,
+		Reason:   string(r.Reason),
 		Outcome:  outcome(r),
 		Errcode:  r.ErrCode,
 		Sent:     r.Attempts,

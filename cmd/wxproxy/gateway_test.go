@@ -155,8 +155,8 @@ func TestExactlyTheQuotaIsExecuted(t *testing.T) {
 				}
 				for _, app := range []string{appA, appB} {
 					got := fire(t, gateways, 64, 2*n+128, "POST", "/"+app+"/cgi-bin/menu/create?access_token="+canaryOld, menu)
-					ok := answer{200, refusalType, "pass", `{"errcode":0,"errmsg":"ok"}`}
-					refused := answer{200, refusalType, "refused-quota", refusal}
+					ok := answer{200, refusalType, "pass", "", `{"errcode":0,"errmsg":"ok"}`}
+					refused := answer{200, refusalType, "refused-quota", "quota-used-up", refusal}
 					if got[ok] != n || got[refused] != n+128 || len(got) != 2 {
 						t.Errorf("app %s: answers %v, want %d sent and %d refused", app, got, n, n+128)
 					}
@@ -331,7 +331,7 @@ func TestADeadTokenIsRenewedOnceForAllGateways(t *testing.T) {
 	}
 	wechat.KillTokens(appA)
 	got := fire(t, gateways, 500, 500, "POST", target, menu)
-	if want := (answer{200, refusalType, "pass", `{"errcode":0,"errmsg":"ok"}`}); got[want] != 500 {
+	if want := (answer{200, refusalType, "pass", "", `{"errcode":0,"errmsg":"ok"}`}); got[want] != 500 {
 		t.Errorf("answers %v, want 500 of %v", got, want)
 	}
 	if fetched := wechat.TokenFetches(appA) - before; fetched != 1 {

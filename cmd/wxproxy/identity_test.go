@@ -74,46 +74,46 @@ func TestWhoCalls(t *testing.T) {
 		path   string // in front of /cgi-bin/...
 		query  string
 		header []string
-		want   string // "a crm" is the app and the caller; a number is the errcode
+		want   string // "a crm" is the app and the caller; a number is the errcode, with the reason
 	}{
 		{name: "AppSecret's proxy token", query: secretToken, want: "a"},
 		{name: "a caller's proxy token", query: crmToken, want: "a crm"},
 		{name: "another's of another app", query: webTokenB, want: "b web"},
 		{name: "in another spelling", query: "n=" + crmToken, want: "a crm"},
 		{name: "and the right prefix", path: "/" + appA, query: crmToken, want: "a crm"},
-		{name: "and another prefix", path: "/" + appB, query: crmToken, want: "48001"},
-		{name: "and another header", query: crmToken, header: []string{"X-Wxproxy-App", "b"}, want: "48001"},
-		{name: "forged", query: forged, want: "48001"},
-		{name: "truncated", query: crmToken[:len(crmToken)-3], want: "48001"},
-		{name: "of the other format", query: "wxp1.", want: "48001"},
+		{name: "and another prefix", path: "/" + appB, query: crmToken, want: "48001 contradiction"},
+		{name: "and another header", query: crmToken, header: []string{"X-Wxproxy-App", "b"}, want: "48001 contradiction"},
+		{name: "forged", query: forged, want: "48001 forged-token"},
+		{name: "truncated", query: crmToken[:len(crmToken)-3], want: "48001 forged-token"},
+		{name: "of the other format", query: "wxp1.", want: "48001 forged-token"},
 		{name: "two proxy tokens of one caller", query: crmToken + "&access_token=" + crmToken, want: "a crm"},
-		{name: "of two apps", query: crmToken + "&access_token=" + webTokenB, want: "48001"},
+		{name: "of two apps", query: crmToken + "&access_token=" + webTokenB, want: "48001 contradiction"},
 		{name: "two of one app", query: crmToken + "&Access_Token=" + secretToken, want: "a crm"},
 
 		{name: "Basic by name", header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "a crm"},
 		{name: "Basic by appid", header: []string{"Authorization", basic(appB, canaryWeb)}, want: "b web"},
 		{name: "Basic with the old key", header: []string{"Authorization", basic("a", canaryCRMOld)}, want: "a crm"},
 		{name: "Basic replaces a token that nobody knows", query: canaryOld, header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "a crm"},
-		{name: "Basic with a wrong key", header: []string{"Authorization", basic("a", "wrong")}, want: "48001"},
-		{name: "Basic with an empty key", header: []string{"Authorization", basic("a", "")}, want: "48001"},
-		{name: "Basic with the AppSecret", header: []string{"Authorization", basic("a", canarySecret)}, want: "48001"},
-		{name: "Basic for an app that the caller may not call", header: []string{"Authorization", basic("b", canaryCRMNew)}, want: "48001"},
-		{name: "Basic for no such app", header: []string{"Authorization", basic("c", canaryCRMNew)}, want: "48001"},
-		{name: "Basic that is none", header: []string{"Authorization", "Basic !!!"}, want: "48001"},
-		{name: "Basic and another caller's token", query: webTokenB, header: []string{"Authorization", basic("b", canaryCRMNew)}, want: "48001"},
+		{name: "Basic with a wrong key", header: []string{"Authorization", basic("a", "wrong")}, want: "48001 wrong-key"},
+		{name: "Basic with an empty key", header: []string{"Authorization", basic("a", "")}, want: "48001 wrong-key"},
+		{name: "Basic with the AppSecret", header: []string{"Authorization", basic("a", canarySecret)}, want: "48001 wrong-key"},
+		{name: "Basic for an app that the caller may not call", header: []string{"Authorization", basic("b", canaryCRMNew)}, want: "48001 app-not-allowed"},
+		{name: "Basic for no such app", header: []string{"Authorization", basic("c", canaryCRMNew)}, want: "48001 unknown-app"},
+		{name: "Basic that is none", header: []string{"Authorization", "Basic !!!"}, want: "48001 malformed-basic"},
+		{name: "Basic and another caller's token", query: webTokenB, header: []string{"Authorization", basic("b", canaryCRMNew)}, want: "48001 contradiction"},
 		{name: "Basic without an app, one selected", path: "/" + appB, header: []string{"Authorization", basic("", canaryWeb)}, want: "b web"},
 		{name: "Bearer is not for us", query: crmToken, header: []string{"Authorization", "Bearer x"}, want: "a crm"},
 
 		{name: "headers", header: []string{"X-Wxproxy-App", "b", "X-Wxproxy-Key", canaryWeb}, want: "b web"},
-		{name: "a key alone, two apps", header: []string{"X-Wxproxy-Key", canaryWeb}, want: "48001"},
+		{name: "a key alone, two apps", header: []string{"X-Wxproxy-Key", canaryWeb}, want: "48001 no-app"},
 		{name: "a key and a prefix", path: "/" + appA, header: []string{"X-Wxproxy-Key", canaryWeb}, want: "a web"},
-		{name: "a wrong key", path: "/" + appA, query: crmToken, header: []string{"X-Wxproxy-Key", "wrong"}, want: "48001"},
-		{name: "two keys of two callers", path: "/" + appA, header: []string{"X-Wxproxy-Key", canaryWeb, "Authorization", basic("a", canaryCRMNew)}, want: "48001"},
+		{name: "a wrong key", path: "/" + appA, query: crmToken, header: []string{"X-Wxproxy-Key", "wrong"}, want: "48001 wrong-key"},
+		{name: "two keys of two callers", path: "/" + appA, header: []string{"X-Wxproxy-Key", canaryWeb, "Authorization", basic("a", canaryCRMNew)}, want: "48001 contradiction"},
 
-		{name: "only selected", path: "/" + appA, want: "48001"},
-		{name: "only selected by header", header: []string{"X-Wxproxy-App", "a"}, want: "48001"},
-		{name: "a token that nobody knows", path: "/" + appA, query: canaryOld, want: "48001"},
-		{name: "nothing", want: "48001"},
+		{name: "only selected", path: "/" + appA, want: "48001 nothing-shown"},
+		{name: "only selected by header", header: []string{"X-Wxproxy-App", "a"}, want: "48001 nothing-shown"},
+		{name: "a token that nobody knows", path: "/" + appA, query: canaryOld, want: "48001 unknown-token"},
+		{name: "nothing", want: "48001 nothing-shown"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,9 +153,11 @@ func TestWhoCalls(t *testing.T) {
 				}
 				return
 			}
-			if !strings.HasPrefix(a.body, `{"errcode":`+tt.want+`,`) || a.status != 200 || a.decision != "refused-auth" {
+			errcode, reason, _ := strings.Cut(tt.want, " ")
+			if !strings.HasPrefix(a.body, `{"errcode":`+errcode+`,`) || a.status != 200 || a.decision != "refused-auth" || a.reason != reason {
 				t.Errorf("%v, want 200 with %s, refused-auth", a, tt.want)
 			}
+			p.stdout.await(t, "line of the call with its reason", func(line map[string]any) bool { return line["request_id"] == id && line["reason"] == reason })
 			if sent := wechat.Calls(appA, "") + wechat.Calls(appB, "") - before["a"] - before["b"]; sent != 0 {
 				t.Errorf("WeChat saw %d calls, want none", sent)
 			}

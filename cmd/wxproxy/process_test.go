@@ -258,6 +258,7 @@ type answer struct {
 	status   int
 	kind     string // Content-Type
 	decision string
+	reason   string
 	body     string
 }
 
@@ -289,7 +290,11 @@ func send(t *testing.T, r *http.Request) answer {
 	if err != nil {
 		t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
-	return answer{response.StatusCode, response.Header.Get("Content-Type"), response.Header.Get("X-Wxproxy-Decision"), string(text)}
+	decision, reason := response.Header.Get("X-Wxproxy-Decision"), response.Header.Get("X-Wxproxy-Reason")
+	if strings.HasPrefix(decision, "refused-") != (reason != "") {
+		t.Errorf("the decision %q has the reason %q, want one with each refusal", decision, reason)
+	}
+	return answer{response.StatusCode, response.Header.Get("Content-Type"), decision, reason, string(text)}
 }
 
 // askAdmin asks the admin listener with the token, and decodes JSON into value.

@@ -156,7 +156,7 @@ func TestMalformedTokenAnswers(t *testing.T) {
 			p, config := startMalformed(t, upstream, "learn: true\ntoken: {endpoint: "+endpoint+"}\n")
 			for i := range malformed {
 				got := do(t, http.MethodGet, p.url+"/"+malformedApp(i)+"/cgi-bin/user/info", nil)
-				if got.status != http.StatusOK || got.decision != "refused-overload" || strings.Contains(got.body, canaryToken) {
+				if got.status != http.StatusOK || got.decision != "refused-token" || strings.Contains(got.body, canaryToken) {
 					t.Errorf("answer to app %d, whose token came as %q, = %+v, want a refusal", i, malformed[i], got)
 				}
 			}

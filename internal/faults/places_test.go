@@ -25,7 +25,7 @@ func TestPlacesOfPaths(t *testing.T) {
 	if err := f.wechat.Close(); err != nil {
 		t.Fatal(err)
 	}
-	const unsent = "refused-overload -1" // the call never left, and is given back
+	const unsent = "refused-upstream -1" // the call never left, and is given back
 	waitFor(t, "kept connections are gone", func() bool { return f.hear(t.Context(), gateway, call{path: sendPath}) == unsent })
 	for i := range madeUp {
 		if said := f.hear(t.Context(), gateway, call{path: fmt.Sprint("/cgi-bin/made-up/", i), get: true}); said != unsent {

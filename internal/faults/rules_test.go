@@ -143,7 +143,7 @@ func TestF24(t *testing.T) {
 	if executed := f.executed(0, sendPath); executed != calls || got.of[passed] != quota || got.of["shadow 0"] != calls-quota {
 		t.Errorf("WeChat executed %d of %d; callers heard %v, want %d that pass", executed, calls, got, quota)
 	}
-	shadows := regexp.MustCompile(`(?m)^wxproxy_requests_total\{app="a0",caller="",decision="shadow",rule="send"\} (\d+)$`)
+	shadows := regexp.MustCompile(`(?m)^wxproxy_requests_total\{app="a0",caller="",decision="shadow",reason="",rule="send"\} (\d+)$`)
 	sum := 0
 	for _, p := range f.gateways {
 		_, text := f.ask(t, p, http.MethodGet, "/metrics")
