@@ -329,9 +329,14 @@ func TestRequestHeaders(t *testing.T) {
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Forwarded", "Forwarded", "X-Real-IP", "Via",
 		"X-Wxproxy-Decision", "X-Wxproxy-Anything", "RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-Ratelimit-Remaining",
 		"Proxy-Authorization", "Proxy-Connection", "Proxy-Anything", "Cookie", "Referer", "Origin", "Sec-Fetch-Site", "Sec-Ch-Ua",
-		"Keep-Alive", "TE", "Trailer", "Idempotency-Key", "X-Idempotency-Key", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
-		"X-Original-URL", "X-Rewrite-URL", "X-Request-ID", "X-Hop",
+		"Idempotency-Key", "X-Idempotency-Key", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+		"X-Original-URL", "X-Rewrite-URL", "X-Request-ID", "Max-Forwards", "Traceparent", "Tracestate", "Baggage",
 	}
+	stripped = append(append(stripped, browserHeaders...), proxyHeaders...)
+	for _, name := range stripped {
+		stripped = append(stripped, underscored(name))
+	}
+	stripped = append(stripped, "Keep-Alive", "TE", "Trailer", "X-Hop", "X_Wxproxy_Key", "x-wxproxy_app", "X_WXPROXY-Reason", "X_RateLimit_Limit")
 	kept := []string{"Wechatmp-Appid", "Wechatmp-TimeStamp", "Wechatmp-Signature", "Accept", "Accept-Language", "Accept-Encoding", "Content-Type", "Content-Encoding", "X-Custom", "Range"}
 	headers := []string{"Connection: X-Hop, X-Wxproxy-App", "Authorization: Bearer CANARY", "X-Wxproxy-App: shop"}
 	for _, name := range stripped {

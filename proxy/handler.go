@@ -111,6 +111,7 @@ type Handler struct {
 	room        atomic.Int64 // bytes that large bodies may still take in memory
 	copies      copyBuffers
 	wecom       sync.Once
+	relayed     sync.Once
 }
 
 // settings is a Config made ready for calls. A call keeps the one it began with.

@@ -8,22 +8,53 @@ import (
 	"time"
 )
 
-// requestHeader returns the header of a request to WeChat: the client's, which it shares the values with, but
-// for what speaks of the caller or of us, of one connection alone, what could make a server read the request
-// differently, and what would make net/http send it twice. Signatures (Wechatmp-*) stay.
+// headerKind says what a header of a request stands for. Only a plain one goes on to WeChat.
+type headerKind uint8
+
+const (
+	plainHeader   headerKind = 0
+	droppedHeader headerKind = 1 << (iota - 1) // speaks of the caller, of us or of one connection, or changes how a request is read or sent
+	browserHeader                              // only a browser sends it
+	proxyHeader                                // only a proxy sends it
+)
+
+// kindOf returns the kind of a header by its canonical name. Underscores count as hyphens: to servers in
+// the manner of CGI both are one name.
+func kindOf(name string) headerKind {
+	switch name {
+	case "Accept", "Accept-Encoding", "Content-Length", "Content-Type", "User-Agent":
+		return plainHeader
+	case "Cookie", "Origin", "Referer", "Upgrade-Insecure-Requests":
+		return browserHeader
+	case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Cluster-Client-Ip", "Fastly-Client-Ip",
+		"Cdn-Loop", "X-Original-Forwarded-For", "X-Original-Host":
+		return proxyHeader
+	case "Authorization", "Baggage", "Traceparent", "Tracestate", "X-Request-Id",
+		"Connection", "Expect", "Http2-Settings", "Keep-Alive", "Max-Forwards", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Idempotency-Key", "X-Idempotency-Key", // with them net/http would send a call twice
+		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
+		return droppedHeader
+	}
+	switch {
+	case strings.HasPrefix(name, "Sec-"):
+		return browserHeader
+	case strings.HasPrefix(name, "X-Forwarded"):
+		return proxyHeader
+	case ours(name), strings.HasPrefix(name, "Proxy-"):
+		return droppedHeader
+	case strings.Contains(name, "_"):
+		return kindOf(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")))
+	}
+	return plainHeader
+}
+
+// requestHeader returns the header of a request to WeChat: the plain ones of the client's, which it shares the
+// values with. Signatures (Wechatmp-*) stay.
 func requestHeader(theirs http.Header) http.Header {
 	h := make(http.Header, len(theirs)+1) // ReverseProxy adds a User-Agent
 	for name, values := range theirs {
-		switch name {
-		case "Authorization", "Cookie", "Referer", "Origin", "Via", "Forwarded", "X-Real-Ip", "X-Request-Id",
-			"Expect", "Te", "Upgrade", "Connection", "Keep-Alive", "Trailer", "Transfer-Encoding", "Http2-Settings",
-			"Idempotency-Key", "X-Idempotency-Key",
-			"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-			"X-Original-Url", "X-Rewrite-Url":
-		default:
-			if !ours(name) && !strings.HasPrefix(name, "X-Forwarded") && !strings.HasPrefix(name, "Proxy-") && !strings.HasPrefix(name, "Sec-") {
-				h[name] = values
-			}
+		if kindOf(name) == plainHeader {
+			h[name] = values
 		}
 	}
 	for _, names := range theirs["Connection"] {

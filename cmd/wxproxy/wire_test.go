@@ -22,6 +22,7 @@ type wireAnswer struct {
 	proto    string
 	status   int
 	decision string
+	reason   string
 	body     string
 	closes   bool // the gateway says, and does, that this was the last answer of the connection
 }
@@ -50,8 +51,10 @@ func TestFormsOnTheWire(t *testing.T) {
 		sent    = wireAnswer{proto: "HTTP/1.1", status: 200, decision: "pass", body: wireOK}
 		menu    = wireAnswer{proto: "HTTP/1.1", status: 200, decision: "pass", body: wireMenu}
 		getMenu = wireSeen{method: "GET", target: "/cgi-bin/menu/get?access_token=TOKEN"}
-		refused = wireAnswer{proto: "HTTP/1.1", status: 200, decision: "refused-auth", body: `{"errcode":48001,"errmsg":"api unauthorized"}`}
 	)
+	refused := func(reason string) wireAnswer {
+		return wireAnswer{proto: "HTTP/1.1", status: 200, decision: "refused-auth", reason: reason, body: `{"errcode":48001,"errmsg":"api unauthorized"}`}
+	}
 	once := func(a wireAnswer) []wireAnswer { return []wireAnswer{a} }
 	last := func(proto string, a wireAnswer) wireAnswer {
 		a.proto, a.closes = proto, true
@@ -92,9 +95,19 @@ func TestFormsOnTheWire(t *testing.T) {
 			seen: []wireSeen{getMenu, getMenu},
 		},
 		{
-			name: "HTTP/1.0 without a Host, which proves no program of this machine",
+			name: "HTTP/1.0 without a Host, as only a program of this machine sends it",
 			send: "GET /cgi-bin/menu/get HTTP/1.0\n\n",
-			want: once(last("HTTP/1.0", refused)),
+			want: once(last("HTTP/1.0", menu)), seen: []wireSeen{getMenu},
+		},
+		{
+			name: "HTTP/1.1 with an empty Host",
+			send: "GET /cgi-bin/menu/get HTTP/1.1\nHost:\n\n",
+			want: once(refused("host")),
+		},
+		{
+			name: "proxy_pass of nginx as it is by default",
+			send: "GET /cgi-bin/menu/get HTTP/1.0\nHost: HOST\nConnection: close\nUser-Agent: curl/8.5.0\nAccept: */*\n\n",
+			want: once(last("HTTP/1.0", refused("proxy"))),
 		},
 		{
 			name: "Connection: close",
@@ -109,7 +122,7 @@ func TestFormsOnTheWire(t *testing.T) {
 		{
 			name: "absolute-form with an authority of somebody else's",
 			send: "GET http://169.254.169.254/cgi-bin/menu/get HTTP/1.1\nHost: HOST\n\n",
-			want: once(refused),
+			want: once(refused("host")),
 		},
 		{
 			name: "two requests at once",
@@ -132,7 +145,7 @@ func TestFormsOnTheWire(t *testing.T) {
 		{
 			name: "Expect: 100-continue for what is refused",
 			send: "POST /nowhere HTTP/1.1\nHost: HOST\nExpect: 100-continue\n" + length + "\n",
-			want: once(wireAnswer{proto: "HTTP/1.1", status: 404, decision: "refused-request", body: `{"errcode":40066,"errmsg":"invalid url"}`, closes: true}), giveUp: true,
+			want: once(wireAnswer{proto: "HTTP/1.1", status: 404, decision: "refused-request", reason: "path", body: `{"errcode":40066,"errmsg":"invalid url"}`, closes: true}), giveUp: true,
 		},
 		{
 			name: "GET with a body",
@@ -200,8 +213,42 @@ func TestFormsOnTheWire(t *testing.T) {
 		{
 			name: "a Host of somebody else's, as after DNS rebinding",
 			send: "GET /cgi-bin/menu/get HTTP/1.1\nHost: rebound.example\n\n",
-			want: once(refused),
+			want: once(refused("host")),
 		},
+		{
+			name: "headers that are for the gateway or for tracing",
+			send: "GET /cgi-bin/menu/get HTTP/1.1\nHost: HOST\nX-Request-Id: 1\nTraceparent: 00-1-2-01\nTracestate: a=b\nBaggage: a=b\nMax-Forwards: 1\n" +
+				"X_Wxproxy_Key: " + canaryWeb + "\nx_wxproxy-app: a\nX_RateLimit_Limit: 1\nProxy-Connection: keep-alive\nIdempotency_Key: 1\n\n",
+			want: once(menu), seen: []wireSeen{getMenu},
+		},
+	}
+	for reason, headers := range map[string][]string{
+		"browser": {
+			"Origin", "Referer", "Cookie", "Upgrade-Insecure-Requests", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User", "Sec-CH-UA", "Sec-GPC",
+			"Sec-Purpose", "sec_fetch_site", "Upgrade_Insecure_Requests",
+		},
+		"proxy": {
+			"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Client-Cert", "X-Real-IP", "X-Client-IP",
+			"True-Client-IP", "CF-Connecting-IP", "X_Forwarded_For", "x-forwarded_for", "X_Real_IP",
+		},
+	} {
+		for _, header := range headers {
+			tests = append(tests, wireTest{
+				name: header,
+				send: "GET /cgi-bin/menu/get HTTP/1.1\nHost: HOST\n" + header + ": x\n\n",
+				want: once(refused(reason)),
+			})
+		}
+	}
+	for _, host := range []string{
+		"[::ffff:127.0.0.1]", "[::ffff:7f00:1]:8080", "[0:0:0:0:0:0:0:1]", "[::1%25lo]", "[::127.0.0.1]", "2130706433", "0x7f000001", "0177.0.0.1", "127.1",
+		"127.0.0.1.", "localhost.", "x.localhost", "0.0.0.0", "[::]", "api.weixin.qq.com.",
+	} {
+		tests = append(tests, wireTest{
+			name: "Host: " + host,
+			send: "GET /cgi-bin/menu/delete HTTP/1.1\nHost: " + host + "\n\n",
+			want: once(refused("host")),
+		})
 	}
 	for _, host := range []string{
 		"api.weixin.qq.com", "API.weixin.qq.com:80", "api2.weixin.qq.com", "sh.api.weixin.qq.com",
@@ -219,24 +266,25 @@ func TestFormsOnTheWire(t *testing.T) {
 	for _, odd := range []struct {
 		request string
 		status  int
+		reason  string
 		body    string
 	}{
-		{"GET /", 404, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /favicon.ico", 404, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/x/../menu/get", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/%2e%2e/menu/get", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin%2Fmenu/get", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/menu/get;x=1", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/menu\\get", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/gettoken?corpid=a&corpsecret=b", 200, `{"errcode":40066,"errmsg":"invalid url"}`},
-		{"GET /cgi-bin/menu/get?a=1;b=2", 200, `{"errcode":40035,"errmsg":"invalid parameter"}`},
-		{"GET /cgi-bin/menu/get?a=%zz", 200, `{"errcode":40035,"errmsg":"invalid parameter"}`},
-		{"GET /cgi-bin/menu/get?" + strings.Repeat("a&", 1000) + "a", 200, `{"errcode":40035,"errmsg":"invalid parameter"}`},
-		{"GET /cgi-bin/stable_token", 200, `{"errcode":43002,"errmsg":"require POST method"}`},
-		{"OPTIONS /cgi-bin/menu/get", 405, "method not allowed"},
-		{"PUT /cgi-bin/menu/create", 405, "method not allowed"},
-		{"TRACE /cgi-bin/menu/get", 405, "method not allowed"},
-		{"CONNECT api.weixin.qq.com:443", 405, "method not allowed"},
+		{"GET /", 404, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /favicon.ico", 404, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/x/../menu/get", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/%2e%2e/menu/get", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin%2Fmenu/get", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/menu/get;x=1", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/menu\\get", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/gettoken?corpid=a&corpsecret=b", 200, "path", `{"errcode":40066,"errmsg":"invalid url"}`},
+		{"GET /cgi-bin/menu/get?a=1;b=2", 200, "query", `{"errcode":40035,"errmsg":"invalid parameter"}`},
+		{"GET /cgi-bin/menu/get?a=%zz", 200, "query", `{"errcode":40035,"errmsg":"invalid parameter"}`},
+		{"GET /cgi-bin/menu/get?" + strings.Repeat("a&", 1000) + "a", 200, "query", `{"errcode":40035,"errmsg":"invalid parameter"}`},
+		{"GET /cgi-bin/stable_token", 200, "method", `{"errcode":43002,"errmsg":"require POST method"}`},
+		{"OPTIONS /cgi-bin/menu/get", 405, "method", "method not allowed"},
+		{"PUT /cgi-bin/menu/create", 405, "method", "method not allowed"},
+		{"TRACE /cgi-bin/menu/get", 405, "method", "method not allowed"},
+		{"CONNECT api.weixin.qq.com:443", 405, "method", "method not allowed"},
 	} {
 		name := odd.request
 		if len(name) > 60 {
@@ -245,7 +293,7 @@ func TestFormsOnTheWire(t *testing.T) {
 		tests = append(tests, wireTest{
 			name: name,
 			send: odd.request + " HTTP/1.1\nHost: HOST\n\n",
-			want: once(wireAnswer{proto: "HTTP/1.1", status: odd.status, decision: "refused-request", body: odd.body}),
+			want: once(wireAnswer{proto: "HTTP/1.1", status: odd.status, decision: "refused-request", reason: odd.reason, body: odd.body}),
 		})
 	}
 
@@ -285,9 +333,9 @@ func TestFormsOnTheWire(t *testing.T) {
 				if r.Proto != "HTTP/1.1" || "http://"+r.Host != wechat.URL || len(r.TransferEncoding) > 0 {
 					t.Errorf("WeChat saw %s, Host %s, transfer encoding %v, want HTTP/1.1, its own Host and none", r.Proto, r.Host, r.TransferEncoding)
 				}
-				for _, name := range []string{"Expect", "Connection", "X-Forwarded-For", "Via", "Authorization"} {
-					if v := r.Header.Get(name); v != "" {
-						t.Errorf("WeChat saw %s: %s", name, v)
+				for name, values := range r.Header {
+					if name != "Content-Type" && name != "Content-Length" {
+						t.Errorf("WeChat saw %s: %q", name, values)
 					}
 				}
 			}
@@ -388,7 +436,7 @@ func (w *wireConn) answer(t *testing.T, request string) wireAnswer {
 	if response.Proto == "HTTP/1.0" && !response.Close && !strings.EqualFold(response.Header.Get("Connection"), "keep-alive") {
 		t.Errorf("Connection: %q in an answer to HTTP/1.0 after which the connection stays", response.Header.Get("Connection"))
 	}
-	return wireAnswer{response.Proto, response.StatusCode, response.Header.Get("X-Wxproxy-Decision"), withoutIDs(string(body)), response.Close}
+	return wireAnswer{response.Proto, response.StatusCode, response.Header.Get("X-Wxproxy-Decision"), response.Header.Get("X-Wxproxy-Reason"), withoutIDs(string(body)), response.Close}
 }
 
 // withoutIDs replaces what is new in each answer of the sandbox's.
