@@ -54,13 +54,15 @@ const noPath = "-"
 // fill completes the record at the end of a call.
 func (c *call) fill() {
 	rec, d := &c.rec, &c.decision
-	if rec.Path == "" {
+	if rec.Path == "" && c.path != "" {
+		rec.Path = c.s.scrub(c.path)
+	} else if rec.Path == "" {
 		rec.Path = noPath
 	}
 	rec.ClientIP = c.s.clientIP(c.r, c.peer)
 	rec.Method = knownMethod(c.r.Method)
 	if agents := c.r.Header["User-Agent"]; len(agents) > 0 {
-		rec.UserAgent = scrub(agents[0])
+		rec.UserAgent = c.s.scrub(agents[0])
 	}
 	if c.app != nil {
 		rec.App, rec.AppID = c.app.Name, c.app.AppID

@@ -366,6 +366,7 @@ func TestRequestHeaders(t *testing.T) {
 }
 
 func TestRequestID(t *testing.T) {
+	s := &settings{Config: Config{Identity: noIdentity{}}}
 	tests := []struct {
 		ids  []string
 		keep bool
@@ -380,7 +381,7 @@ func TestRequestID(t *testing.T) {
 		{nil, false},
 	}
 	for _, tt := range tests {
-		got := requestID(http.Header{"X-Request-Id": tt.ids})
+		got := s.requestID(http.Header{"X-Request-Id": tt.ids})
 		if tt.keep != (len(tt.ids) > 0 && got == tt.ids[0]) || !wellFormedID(got) {
 			t.Errorf("requestID(%q) = %q", tt.ids, got)
 		}

@@ -45,7 +45,7 @@ type call struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	c := &call{h: h, s: h.settings.Load(), w: w, r: r, peer: peerAddr(r.RemoteAddr), began: now}
-	c.rec.Time, c.rec.RequestID = now, requestID(r.Header)
+	c.rec.Time, c.rec.RequestID = now, c.s.requestID(r.Header)
 	if r.URL.Path == "/-/healthy" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		c.write(&ownAnswer{decision: decidedLocal, plain: "ok"}) // no call: not logged, and answered under any load
 		return
@@ -83,7 +83,7 @@ func (c *call) serve() *ownAnswer {
 	if own := c.readBody(); own != nil {
 		return own
 	}
-	if own := c.checkBodySecret(); own != nil {
+	if own := c.checkBody(); own != nil {
 		return own
 	}
 	if own := c.fetchToken(); own != nil {
@@ -115,7 +115,6 @@ func (c *call) route() *ownAnswer {
 	if configured != nil || looksLikeAppID(first) {
 		c.path = rest
 	}
-	c.rec.Path = scrub(c.path)
 	if c.path == "" || !c.h.limiter.Family(c.path) {
 		return notFound
 	}
@@ -153,6 +152,8 @@ func (c *call) findRule() *ownAnswer {
 	c.rec.Rule = rule.Name
 	if c.match.Counter == rule.Name {
 		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
+	} else if c.s.hasKey(c.path) {
+		return misplaced()
 	}
 	return nil
 }

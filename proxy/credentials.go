@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -106,41 +105,52 @@ func (c *call) headerCredentials(shown []credential) []credential {
 	return shown
 }
 
-// secretParameters are the calls that carry the AppSecret in their query, by path, and its name
-// there. It may be a caller's key as at the token endpoints; then the AppSecret takes its place.
-var secretParameters = map[string]string{
-	wechat.OAuthTokenPath: "secret",
-	wechat.JSCodePath:     "secret",
-	wechat.ClearV2Path:    "appsecret",
+// secretParameter returns the name of the parameter that holds the AppSecret in the query of a call to
+// path, "" if the call has none. It may be a caller's key as at the token endpoints; then the AppSecret takes its place.
+func secretParameter(path string) string {
+	for _, known := range [...]string{wechat.OAuthTokenPath, wechat.JSCodePath} {
+		if wechat.SamePath(path, known) {
+			return "secret"
+		}
+	}
+	if wechat.SamePath(path, wechat.ClearV2Path) {
+		return "appsecret"
+	}
+	return ""
 }
 
 // queryCredentials appends every access_token of the query, and the secret of a call that carries one.
 func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 	raw := c.r.URL.RawQuery
-	for start, end := nextParameter(raw, tokenParameter, 0); start >= 0; start, end = nextParameter(raw, tokenParameter, end+1) {
-		_, value, _ := strings.Cut(raw[start:end], "=")
-		token, err := url.QueryUnescape(value)
-		if err != nil {
-			return nil, refuse(BadQuery, wechat.InvalidParameter)
-		}
-		if i := strings.LastIndexByte(token, '='); i >= 0 {
-			token = token[i+1:] // one SDK sends access_token=n=TOKEN
-		}
-		if token != "" {
-			shown = append(shown, credential{kind: accessToken, value: token})
-		}
-	}
-	name := secretParameters[strings.ToLower(strings.TrimSuffix(c.path, "/"))]
-	if name == "" {
+	if raw == "" {
 		return shown, nil
 	}
-	query, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, refuse(BadQuery, wechat.InvalidParameter)
-	}
-	if secret := query.Get(name); secret != "" { // else it is in the body, which is never changed
-		shown = append(shown, credential{appSecret, secret, query.Get("appid")})
-		c.secretName = name
+	secretName := secretParameter(c.path)
+	for parameter := range strings.SplitSeq(raw, "&") {
+		secret := secretName != "" && c.secretName == "" && names(parameter, secretName)
+		if !secret {
+			if own := c.checkParameter(parameter); own != nil {
+				return nil, own
+			}
+			if !names(parameter, tokenParameter) {
+				continue
+			}
+		}
+		_, value, _ := strings.Cut(parameter, "=")
+		value, err := url.QueryUnescape(value)
+		switch {
+		case err != nil:
+			return nil, refuse(BadQuery, wechat.InvalidParameter)
+		case secret && value != "": // else it is in the body, which is never changed
+			query, _ := url.ParseQuery(raw) //nolint:errcheck // queryParses has read it
+			shown = append(shown, credential{appSecret, value, query.Get("appid")})
+			c.secretName = secretName
+		case !secret:
+			value = value[strings.LastIndexByte(value, '=')+1:] // one SDK sends access_token=n=TOKEN
+			if value != "" {
+				shown = append(shown, credential{kind: accessToken, value: value})
+			}
+		}
 	}
 	return shown, nil
 }
@@ -173,6 +183,9 @@ func (c *call) verify(shown *credential) *ownAnswer {
 		return c.verifyToken(shown.value)
 	case appSecret:
 		app := c.s.byID[shown.appid]
+		if app == nil && c.s.isKey(shown.value) {
+			return misplaced()
+		}
 		if app == nil {
 			c.secretName = ""
 			return nil // WeChat judges it
@@ -201,6 +214,9 @@ func (c *call) verifyToken(shown string) *ownAnswer {
 		return nil
 	case !errors.Is(err, wechat.ErrUnknownToken):
 		return refuse(ForgedToken, wechat.Unauthorized)
+	}
+	if c.s.isKey(shown) {
+		return misplaced()
 	}
 	ok := false
 	if c.h.learned != nil {
@@ -263,28 +279,6 @@ func (c *call) judge() *ownAnswer {
 		return refuse(NoApp, wechat.Unauthorized)
 	case c.caller != "" && c.app != component && !c.s.Identity.May(c.caller, c.app.AppID):
 		return refuse(AppNotAllowed, wechat.Unauthorized)
-	}
-	return nil
-}
-
-// checkBodySecret refuses a caller's key in the body of clear_quota/v2: a body is never changed, so the
-// key would reach WeChat, and a wrong secret is not sent either.
-func (c *call) checkBodySecret() *ownAnswer {
-	if c.body.size == 0 || !wechat.SamePath(c.path, wechat.ClearV2Path) {
-		return nil
-	}
-	var ask struct {
-		AppID  string `json:"appid"`
-		Secret string `json:"appsecret"`
-	}
-	if json.Unmarshal(c.body.memory, &ask) != nil || ask.Secret == "" || c.s.byID[ask.AppID] == nil {
-		return nil
-	}
-	switch _, caller, err := c.s.Identity.Issue(ask.AppID, ask.Secret, c.began); {
-	case err != nil:
-		return denied(err)
-	case caller != "" || ask.AppID != c.app.AppID:
-		return refuse(Contradiction, wechat.Unauthorized)
 	}
 	return nil
 }

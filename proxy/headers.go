@@ -49,11 +49,11 @@ func kindOf(name string) headerKind {
 }
 
 // requestHeader returns the header of a request to WeChat: the plain ones of the client's, which it shares the
-// values with. Signatures (Wechatmp-*) stay.
-func requestHeader(theirs http.Header) http.Header {
+// values with, but for one with a caller's key in it. Signatures (Wechatmp-*) stay.
+func (s *settings) requestHeader(theirs http.Header) http.Header {
 	h := make(http.Header, len(theirs)+1) // ReverseProxy adds a User-Agent
 	for name, values := range theirs {
-		if kindOf(name) == plainHeader {
+		if kindOf(name) == plainHeader && !s.showsKey(values) {
 			h[name] = values
 		}
 	}
@@ -114,8 +114,8 @@ func wholeSeconds(d time.Duration) int64 {
 }
 
 // requestID returns the caller's id of the call if it is well formed, else a new one.
-func requestID(h http.Header) string {
-	if ids := h["X-Request-Id"]; len(ids) == 1 && wellFormedID(ids[0]) {
+func (s *settings) requestID(h http.Header) string {
+	if ids := h["X-Request-Id"]; len(ids) == 1 && wellFormedID(ids[0]) && !s.isKey(ids[0]) {
 		return ids[0]
 	}
 	return newRequestID()

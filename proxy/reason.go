@@ -25,6 +25,7 @@ type Reason string
 const (
 	WrongKey       Reason = "wrong-key"       // a key of no caller, or a secret that is none of the app's either
 	MalformedBasic Reason = "malformed-basic" // an Authorization header of the Basic scheme that cannot be read
+	MisplacedKey   Reason = "misplaced-key"   // a caller's key where WeChat would read it
 	UnknownToken   Reason = "unknown-token"   // an access_token that no gateway issued, nor saw being issued
 	ForgedToken    Reason = "forged-token"    // a proxy token that was not issued here, or was changed
 	ExpiredToken   Reason = "expired-token"   // a proxy token that is too old, or signed with a replaced key
@@ -61,6 +62,7 @@ const (
 var decisions = map[Reason]string{
 	WrongKey:       refusedAuth,
 	MalformedBasic: refusedAuth,
+	MisplacedKey:   refusedAuth,
 	UnknownToken:   refusedAuth,
 	ForgedToken:    refusedAuth,
 	ExpiredToken:   refusedAuth,

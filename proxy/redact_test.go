@@ -112,7 +112,7 @@ func TestRedactHeader(t *testing.T) {
 }
 
 // oneKey is an Identity that takes every key for that of a caller.
-type oneKey struct{ Identity }
+type oneKey struct{ noIdentity }
 
 func (oneKey) Issue(string, string, time.Time) (token, caller string, err error) {
 	return "wxp1.x", "crm", nil

@@ -69,7 +69,7 @@ func (c *call) forward() *ownAnswer {
 func (c *call) rewrite(out *http.Request, theirs http.Header) {
 	out.Host = ""
 	out.Trailer = nil
-	out.Header = requestHeader(theirs)
+	out.Header = c.s.requestHeader(theirs)
 	if c.reads() {
 		delete(out.Header, "Accept-Encoding")
 	}

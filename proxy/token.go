@@ -117,6 +117,9 @@ func (c *call) tokenRequest(endpoint string) (ask tokenRequest, ok bool) {
 // learnToken answers the token request of an app that is not configured: its own fetch passes, and
 // the token that comes back names it from then on.
 func (c *call) learnToken(endpoint string, ask tokenRequest) *ownAnswer {
+	if c.s.isKey(ask.AppID) || c.s.isKey(ask.Secret) {
+		return misplaced()
+	}
 	if !c.s.Learn || c.h.learned == nil || c.app != nil || !plausibleAppID(ask.AppID) {
 		return refuse(UnknownApp, wechat.InvalidAppID)
 	}
