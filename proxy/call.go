@@ -152,7 +152,7 @@ func (c *call) findRule() *ownAnswer {
 	c.rec.Rule = rule.Name
 	if c.match.Counter == rule.Name {
 		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
-	} else if c.s.hasKey(c.path) {
+	} else if c.holdsKey(c.path) {
 		return misplaced()
 	}
 	return nil

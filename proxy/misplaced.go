@@ -22,10 +22,10 @@ func (s *settings) isKey(text string) bool {
 	return ok
 }
 
-// hasKey reports whether a segment of a path is a caller's key.
-func (s *settings) hasKey(path string) bool {
+// holdsKey reports whether a segment of a path is a caller's key.
+func (c *call) holdsKey(path string) bool {
 	for segment := range strings.SplitSeq(path, "/") {
-		if s.isKey(segment) {
+		if c.s.isKey(segment) {
 			return true
 		}
 	}

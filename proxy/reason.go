@@ -23,20 +23,23 @@ type Reason string
 
 // The reasons. The manual has a table of them with what to do about each.
 const (
-	WrongKey       Reason = "wrong-key"       // a key of no caller, or a secret that is none of the app's either
-	MalformedBasic Reason = "malformed-basic" // an Authorization header of the Basic scheme that cannot be read
-	MisplacedKey   Reason = "misplaced-key"   // a caller's key where WeChat would read it
-	UnknownToken   Reason = "unknown-token"   // an access_token that no gateway issued, nor saw being issued
-	ForgedToken    Reason = "forged-token"    // a proxy token that was not issued here, or was changed
-	ExpiredToken   Reason = "expired-token"   // a proxy token that is too old, or signed with a replaced key
-	AppNotAllowed  Reason = "app-not-allowed" // the caller may not call for the app
-	Contradiction  Reason = "contradiction"   // two credentials that name different apps or callers
-	UnknownApp     Reason = "unknown-app"     // an app that is not configured
-	NoApp          Reason = "no-app"          // several apps are configured, and the call names none
-	NothingShown   Reason = "nothing-shown"   // no credentials, where calls without proof are not allowed
-	Browser        Reason = "browser"         // no credentials, and a header that only a browser sends
-	Relayed        Reason = "proxy"           // no credentials, and the marks of a proxy
-	ForeignHost    Reason = "host"            // no credentials, and a Host that is neither loopback nor WeChat's
+	WrongKey       Reason = "wrong-key"           // a key of no caller, or a secret that is none of the app's either
+	MalformedBasic Reason = "malformed-basic"     // an Authorization header of the Basic scheme that cannot be read
+	MisplacedKey   Reason = "misplaced-key"       // a caller's key where WeChat would read it
+	UnknownToken   Reason = "unknown-token"       // an access_token that no gateway issued, nor saw being issued
+	ForgedToken    Reason = "forged-token"        // a proxy token that was not issued here, or was changed
+	ExpiredToken   Reason = "expired-token"       // a proxy token that is too old, or signed with a replaced key
+	AppNotAllowed  Reason = "app-not-allowed"     // the caller may not call for the app
+	RuleNotAllowed Reason = "rule-not-allowed"    // the caller may not call this rule
+	AddrNotAllowed Reason = "address-not-allowed" // the caller may not call from this address
+	CallerExpired  Reason = "caller-expired"      // the caller's keys are over
+	Contradiction  Reason = "contradiction"       // two credentials that name different apps or callers
+	UnknownApp     Reason = "unknown-app"         // an app that is not configured
+	NoApp          Reason = "no-app"              // several apps are configured, and the call names none
+	NothingShown   Reason = "nothing-shown"       // no credentials, where calls without proof are not allowed
+	Browser        Reason = "browser"             // no credentials, and a header that only a browser sends
+	Relayed        Reason = "proxy"               // no credentials, and the marks of a proxy
+	ForeignHost    Reason = "host"                // no credentials, and a Host that is neither loopback nor WeChat's
 
 	BadPath      Reason = "path"           // not a path of WeChat's, or one that cannot be sent as it is
 	BadMethod    Reason = "method"         // not one of GET, HEAD and POST, or GET where only POST is served
@@ -67,6 +70,9 @@ var decisions = map[Reason]string{
 	ForgedToken:    refusedAuth,
 	ExpiredToken:   refusedAuth,
 	AppNotAllowed:  refusedAuth,
+	RuleNotAllowed: refusedAuth,
+	AddrNotAllowed: refusedAuth,
+	CallerExpired:  refusedAuth,
 	Contradiction:  refusedAuth,
 	UnknownApp:     refusedAuth,
 	NoApp:          refusedAuth,
