@@ -56,6 +56,7 @@ var modules = []string{
 	"github.com/prometheus/client_model",  // client_golang's own types, for metrics gathered without a registry
 	"github.com/redis/go-redis/v9",        // counters and tokens of several gateways
 	"github.com/spf13/cobra",              // commands, their help and completion
+	"github.com/spf13/pflag",              // the flags that cobra uses: what is wrong with one
 	"go.etcd.io/bbolt",                    // counters and tokens of one gateway
 	"go.uber.org/zap",                     // logs
 	"golang.org/x/sync",                   // errgroup, singleflight

@@ -60,16 +60,7 @@ const maxSuggested = 20
 // suggest returns the end of a fault about a name that is not known: the name that was probably
 // meant, or else those that there are.
 func suggest(name string, known []string) string {
-	best, least := "", len(name)/3+1
-	if len(name) > 3 {
-		least = max(least, 3)
-	}
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
-	if best != "" {
+	if best := Closest(name, known); best != "" {
 		return fmt.Sprintf("did you mean %s?", best)
 	}
 	if len(known) == 0 {
@@ -79,6 +70,20 @@ func suggest(name string, known []string) string {
 		known = append(slices.Clone(known[:maxSuggested]), "…")
 	}
 	return "want one of " + strings.Join(known, ", ")
+}
+
+// Closest returns the known name that was probably meant by name, or "".
+func Closest(name string, known []string) string {
+	best, least := "", len(name)/3+1
+	if len(name) > 3 {
+		least = max(least, 3)
+	}
+	for _, k := range known {
+		if d := distance(name, k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
 }
 
 // distance counts the letters to add, drop or change to come from a to b (Levenshtein).

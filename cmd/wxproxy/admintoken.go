@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +17,7 @@ func prepareAdminToken(c *config.Config) (string, error) {
 	if c.Admin.Token != "" {
 		return c.Admin.Token, nil
 	}
-	path, err := adminTokenPath(c)
+	path, err := adminTokenPath(c.Admin.Listen, c.Store.URL)
 	if err != nil {
 		return "", err
 	}
@@ -42,35 +41,16 @@ func prepareAdminToken(c *config.Config) (string, error) {
 	return token, nil
 }
 
-// readAdminToken returns the token that the gateway of this configuration asks for.
-func readAdminToken(c *config.Config) (string, error) {
-	if c.Admin.Token != "" {
-		return c.Admin.Token, nil
-	}
-	path, err := adminTokenPath(c)
-	if err != nil {
-		return "", err
-	}
-	data, err := os.ReadFile(path) //nolint:gosec // the path is the configuration's
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("admin token: %s: no such file: is the gateway running, with the same configuration?", path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
-}
-
 // adminTokenPath is where a random admin token is kept: beside the embedded store, else in the
 // state folder. The admin address is part of the name, because several gateways may share a folder.
-func adminTokenPath(c *config.Config) (string, error) {
+func adminTokenPath(listen, storeURL string) (string, error) {
 	name := "admin-" + strings.Map(func(r rune) rune {
 		if r == '/' || r == ':' || r == '[' || r == ']' {
 			return '-'
 		}
 		return r
-	}, c.Admin.Listen) + ".token"
-	if file, ok := strings.CutPrefix(c.Store.URL, "file:"); ok {
+	}, listen) + ".token"
+	if file, ok := strings.CutPrefix(storeURL, "file:"); ok {
 		return filepath.Join(filepath.Dir(file), name), nil
 	}
 	if folder := os.Getenv("STATE_DIRECTORY"); folder != "" { // set by systemd

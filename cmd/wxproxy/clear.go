@@ -15,8 +15,9 @@ import (
 
 func clearCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "clear APPID [RULE]",
-		Short: "Have WeChat start the day's counts of an app over, or those of one rule",
+		Use:        "clear APPID [RULE]",
+		SuggestFor: []string{"清零", "reset"},
+		Short:      "Have WeChat start the day's counts of an app over, or those of one rule",
 		Long: `clear sends WeChat's own clear through the running gateway: clear_quota for a whole app, of
 which WeChat grants 10 a month with those of its console, or with RULE one
 openapi/quota/clear for each path of that rule, of which it grants 50 a month.
@@ -25,18 +26,14 @@ It shows what would start over and what is left of the month, and asks first. --
 without asking.`,
 		Example: `  wxproxy clear shop
   wxproxy clear wx0123456789abcdef menu.create --yes`,
-		Args: usageArgs(cobra.RangeArgs(1, 2)),
+		Args: wantArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := loadConfig(cmd)
-			if err != nil {
-				return err
-			}
 			query := url.Values{"app": {args[0]}}
 			if len(args) > 1 {
 				query.Set("rule", args[1])
 			}
 			var plan admin.ClearPlan
-			if err := operate(cmd, c, http.MethodGet, "/api/v1/clear", query, &plan); err != nil {
+			if err := operate(cmd, http.MethodGet, "/api/v1/clear", query, &plan); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
@@ -48,12 +45,13 @@ without asking.`,
 				return err
 			}
 			var answer admin.ClearAnswer
-			if err := operate(cmd, c, http.MethodPost, "/api/v1/clear", query, &answer); err != nil {
+			if err := operate(cmd, http.MethodPost, "/api/v1/clear", query, &answer); err != nil {
 				return err
 			}
 			return printCleared(out, &plan, &answer)
 		},
 	}
+	addAccess(cmd)
 	addYes(cmd)
 	return cmd
 }

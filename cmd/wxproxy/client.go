@@ -17,8 +17,8 @@ import (
 // healthTimeout bounds the question whether a gateway lives.
 const healthTimeout = 10 * time.Second
 
-// clientFor returns a client for a listen address and the URL to begin with. An address of every
-// interface is asked on this machine.
+// clientFor returns a client for a URL or a listen address, and the URL to begin with. An address of
+// every interface is asked on this machine.
 func clientFor(listen string) (*http.Client, string) {
 	transport := &http.Transport{DisableKeepAlives: true} // no proxy: it is this machine, or close by
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -28,6 +28,9 @@ func clientFor(listen string) (*http.Client, string) {
 			return d.DialContext(ctx, "unix", path)
 		}
 		return client, "http://localhost"
+	}
+	if strings.Contains(listen, "://") {
+		return client, listen
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err == nil {
@@ -40,18 +43,19 @@ func clientFor(listen string) (*http.Client, string) {
 }
 
 func healthcheckCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "healthcheck",
-		Short: "Ask the running gateway whether it is healthy; exit 0 if so",
-		Args:  usageArgs(cobra.NoArgs),
+	cmd := &cobra.Command{
+		Use:        "healthcheck",
+		SuggestFor: []string{"health", "ping"},
+		Short:      "Ask the running gateway whether it is healthy; exit 0 if so",
+		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(cmd)
+			access, _, err := adminAddress(cmd)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
 			defer cancel()
-			client, base := clientFor(c.Admin.Listen)
+			client, base := clientFor(access.address)
 			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/healthy", nil)
 			if err != nil {
 				return err
@@ -68,4 +72,6 @@ func healthcheckCommand() *cobra.Command {
 			return err
 		},
 	}
+	addAdmin(cmd)
+	return cmd
 }

@@ -45,9 +45,10 @@ const (
 
 func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Run a local stand-in of WeChat and the gateway in front of it, ready to curl",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:        "demo",
+		SuggestFor: []string{"演示"},
+		Short:      "Run a local stand-in of WeChat and the gateway in front of it, ready to curl",
+		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			once, err := cmd.Flags().GetBool("once")
 			if err != nil {

@@ -21,8 +21,9 @@ import (
 
 func limitsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "limits APPID",
-		Short: "Print the quotas of an app as shipped, as configured and as WeChat says they are",
+		Use:        "limits APPID",
+		SuggestFor: []string{"额度", "限额"},
+		Short:      "Print the quotas of an app as shipped, as configured and as WeChat says they are",
 		Long: `limits prints the figures of an app side by side: those of its profile as this program ships
 them, those that the running gateway goes by, and those that WeChat itself has told. A * marks
 a rule whose figures differ.
@@ -32,7 +33,7 @@ figures of the rules that differ into wxproxy.yaml, as quotas of the app, and as
 does it without asking. Comments and all else in the file stay as they are.`,
 		Example: `  wxproxy limits shop --live
   wxproxy limits shop --live --write`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: wantArgs(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asJSON, err := cmd.Flags().GetBool("json")
 			if err != nil {
@@ -45,16 +46,12 @@ does it without asking. Comments and all else in the file stay as they are.`,
 			if asJSON && write {
 				return usageError{errors.New("wxproxy limits: want --json or --write, not both")}
 			}
-			c, err := loadConfig(cmd)
-			if err != nil {
-				return err
-			}
 			query, err := liveQuery(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			var l admin.Limits
-			if err := operate(cmd, c, http.MethodGet, "/api/v1/limits", query, &l); err != nil {
+			if err := operate(cmd, http.MethodGet, "/api/v1/limits", query, &l); err != nil {
 				return err
 			}
 			if asJSON {
@@ -62,11 +59,12 @@ does it without asking. Comments and all else in the file stay as they are.`,
 			}
 			printLimits(cmd.OutOrStdout(), &l)
 			if write {
-				return writeQuotas(cmd, c, &l)
+				return writeQuotas(cmd, &l)
 			}
 			return nil
 		},
 	}
+	addAccess(cmd)
 	addLive(cmd)
 	addYes(cmd)
 	cmd.Flags().Bool("write", false, "write WeChat's figures that differ into wxproxy.yaml")
@@ -158,7 +156,7 @@ func printDifference(w io.Writer, r admin.LimitRow) {
 }
 
 // writeQuotas writes WeChat's figures that differ into wxproxy.yaml.
-func writeQuotas(cmd *cobra.Command, c *config.Config, l *admin.Limits) error {
+func writeQuotas(cmd *cobra.Command, l *admin.Limits) error {
 	out := cmd.OutOrStdout()
 	quotas := make(map[string]string)
 	for _, r := range l.Rows {
@@ -169,6 +167,10 @@ func writeQuotas(cmd *cobra.Command, c *config.Config, l *admin.Limits) error {
 	if len(quotas) == 0 {
 		fmt.Fprintln(out, "\nNothing to write: no figure of WeChat's is known that differs from the configured one.")
 		return nil
+	}
+	c, err := loadConfig(cmd)
+	if err != nil {
+		return err
 	}
 	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == l.AppID })
 	if i >= 0 && c.Apps[i].AutoQuotas {

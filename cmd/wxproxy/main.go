@@ -55,11 +55,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// usageError is a command line that makes no sense.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 func rootCommand() *cobra.Command {
 	serve := serveCommand()
 	root := &cobra.Command{
@@ -70,14 +65,16 @@ against the quota of its account and API, injects the account's access_token, an
 answers calls over budget itself with WeChat's own 45009.
 
 With no command it serves, as "wxproxy serve" does.`,
-		Args:          usageArgs(cobra.NoArgs),
+		Args:          wantCommand,
 		RunE:          serve.RunE,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default: ./wxproxy.yaml if it is there)")
 	root.Flags().AddFlagSet(serve.Flags())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		serve, validateCommand(), explainCommand(), usageCommand(), limitsCommand(), clearCommand(), forgetCommand(), sandboxCommand(), demoCommand(), healthcheckCommand(), versionCommand(),
 	)
@@ -93,21 +90,11 @@ func loadConfig(cmd *cobra.Command) (*config.Config, error) {
 	return config.Load(loadOptions(path))
 }
 
-// usageArgs has a wrong number of arguments reported as a command line that makes no sense.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
-		}
-		return nil
-	}
-}
-
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "wxproxy %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err

@@ -27,28 +27,32 @@ const operateTimeout = 150 * time.Second
 // errNoGateway is wrapped where nobody listens at admin.listen.
 var errNoGateway = errors.New("is it running?")
 
-// operate sends a request to the admin listener of the gateway that runs with a configuration.
-func operate(cmd *cobra.Command, c *config.Config, method, path string, query url.Values, answer any) error {
-	token, err := readAdminToken(c)
+// operate sends a request to the admin listener that a command is to ask.
+func operate(cmd *cobra.Command, method, path string, query url.Values, answer any) error {
+	access, err := accessOf(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), operateTimeout)
 	defer cancel()
-	client, base := clientFor(c.Admin.Listen)
+	client, base := clientFor(access.address)
 	r, err := http.NewRequestWithContext(ctx, method, base+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+access.token)
 	response, err := client.Do(r)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("no gateway answers at %s (admin.listen): %w", c.Admin.Listen, errNoGateway)
+		return fmt.Errorf("no gateway answers at %s: %w", access.address, errNoGateway)
 	}
 	if err != nil {
-		return fmt.Errorf("asking the gateway at %s: %s", c.Admin.Listen, reason.Of(err))
+		return fmt.Errorf("asking the gateway at %s: %s", access.address, reason.Of(err))
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("the gateway at %s does not accept the admin token from %s: want the token that this gateway runs with: set it there, or name a file that holds it: --token-file FILE",
+			access.address, access.tokenFrom)
+	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct {
 			Error string   `json:"error"`
@@ -61,10 +65,10 @@ func operate(cmd *cobra.Command, c *config.Config, method, path string, query ur
 		if problem.Seen != "" {
 			problem.Error += ": " + config.Suggest(problem.Seen, problem.Known)
 		}
-		return fmt.Errorf("the gateway at %s: %s", c.Admin.Listen, problem.Error)
+		return fmt.Errorf("the gateway at %s: %s", access.address, problem.Error)
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("the gateway at %s: no JSON that a gateway answers: is admin.listen that of another program?", c.Admin.Listen)
+		return fmt.Errorf("the gateway at %s: no JSON that a gateway answers: does another program listen there?", access.address)
 	}
 	return nil
 }

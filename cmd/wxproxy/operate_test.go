@@ -237,10 +237,13 @@ func TestUsageWithoutTheStore(t *testing.T) {
 	const denied = "the store answered: NOPERM User wxproxy has no permissions to run the 'hgetall' command"
 	s.answers["GET /api/v1/usage"] = admin.Usage{Apps: []admin.AppUsage{{App: "shop", AppID: appA, Profile: "test", Error: denied}}}
 	stdout, _, err := s.run(t, nil, "usage")
-	if err != nil {
-		t.Error(err)
-	}
+	wantError(t, err, "usage of 1 of 1 apps was not read: shop")
 	wantText(t, "usage", stdout, "shop  "+appA+"  profile test\n"+denied+"\n")
+	stdout, _, err = s.run(t, nil, "usage", "--json")
+	wantError(t, err, "usage of 1 of 1 apps was not read: shop")
+	if !json.Valid([]byte(stdout)) {
+		t.Errorf("usage --json: %s", stdout)
+	}
 }
 
 // Live questions are asked about one app after the other.
@@ -483,7 +486,7 @@ func TestOperateFailures(t *testing.T) {
 func TestNoGateway(t *testing.T) {
 	s := newAdminStand(t, shopApps)
 	writeFile(t, s.config, "admin: {listen: \"127.0.0.1:1\", token: "+canaryAdmin+"}\n"+shopApps)
-	const nobody = "no gateway answers at 127.0.0.1:1 (admin.listen): is it running?"
+	const nobody = "no gateway answers at 127.0.0.1:1: is it running?"
 	for _, args := range [][]string{{"clear", "shop", "--yes"}, {"limits", "shop"}, {"usage"}, {"forget", appB, "--yes"}} {
 		_, _, err := s.run(t, nil, args...)
 		want := nobody

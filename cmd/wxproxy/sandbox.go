@@ -13,12 +13,13 @@ import (
 
 func sandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "sandbox",
-		Short: "Run a local stand-in of api.weixin.qq.com",
+		Use:        "sandbox",
+		SuggestFor: []string{"沙箱", "mock"},
+		Short:      "Run a local stand-in of api.weixin.qq.com",
 		Long: `sandbox answers like api.weixin.qq.com: tokens, quotas with WeChat's own 45009, media, errors.
 It knows one account, printed at start, and the daily quotas of a profile of limits.yaml. Faults
 are ordered at /-/sandbox/; GET /-/sandbox/state tells what it executed.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()
 			address, err := flags.GetString("listen")

@@ -41,9 +41,10 @@ To see it work without an account, run: wxproxy demo`)
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Run the gateway",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:        "serve",
+		SuggestFor: []string{"启动", "start", "run"},
+		Short:      "Run the gateway",
+		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := cmd.Flags().GetString("config")
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,8 +18,9 @@ import (
 
 func usageCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "usage [APPID]",
-		Short: "Print today's table of a running gateway, in the columns of WeChat's own console",
+		Use:        "usage [APPID]",
+		SuggestFor: []string{"用量", "quota", "stats"},
+		Short:      "Print today's table of a running gateway, in the columns of WeChat's own console",
 		Long: `usage prints what each app has used, in the columns of WeChat's own console. It asks the
 admin listener of the running gateway. Rules that have no figure and were not called are left
 out; --all prints them too.
@@ -27,25 +29,26 @@ Where WeChat was asked for its own count of the day, a second table has that: �
 count less ours, so calls around the gateway are above 0, and 起点未知 says that WeChat did not
 tell what it had counted before our first call of the day. --live asks WeChat now, rule by rule,
 which may take a minute for an app.`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: wantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := askUsage(cmd, args)
 			if err != nil {
 				return err
 			}
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
-				return encode(cmd.OutOrStdout(), u, err)
+				return errors.Join(encode(cmd.OutOrStdout(), u, err), notRead(u))
 			}
 			all, err := cmd.Flags().GetBool("all")
 			if err != nil {
 				return err
 			}
 			printUsage(cmd.OutOrStdout(), u, all)
-			return nil
+			return notRead(u)
 		},
 	}
 	cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().Bool("all", false, "print rules without a figure that were not called, too")
+	addAccess(cmd)
 	addLive(cmd)
 	return cmd
 }
@@ -69,17 +72,13 @@ func liveQuery(cmd *cobra.Command, app string) (url.Values, error) {
 // askUsage asks about all apps at once, or about one. With --live apps are asked about one by one,
 // because each takes its time.
 func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
-	c, err := loadConfig(cmd)
-	if err != nil {
-		return nil, err
-	}
 	live, err := cmd.Flags().GetBool("live")
 	if err != nil {
 		return nil, err
 	}
 	u := &admin.Usage{}
 	if len(args) == 0 {
-		if err := operate(cmd, c, http.MethodGet, "/api/v1/usage", nil, u); err != nil || !live {
+		if err := operate(cmd, http.MethodGet, "/api/v1/usage", nil, u); err != nil || !live {
 			return u, err
 		}
 		for _, app := range u.Apps {
@@ -93,12 +92,31 @@ func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
 			return nil, err
 		}
 		var one admin.Usage
-		if err := operate(cmd, c, http.MethodGet, "/api/v1/usage", query, &one); err != nil {
+		if err := operate(cmd, http.MethodGet, "/api/v1/usage", query, &one); err != nil {
 			return nil, err
 		}
 		u.Time, u.Apps = one.Time, append(u.Apps, one.Apps...)
 	}
 	return u, nil
+}
+
+// notRead is an error if the store has not answered about some app.
+func notRead(u *admin.Usage) error {
+	var apps []string
+	for _, app := range u.Apps {
+		if app.Error != "" {
+			apps = append(apps, app.App)
+		}
+	}
+	if len(apps) == 0 {
+		return nil
+	}
+	const most = 5
+	text := strings.Join(apps[:min(len(apps), most)], ", ")
+	if len(apps) > most {
+		text += ", …"
+	}
+	return fmt.Errorf("usage of %d of %d apps was not read: %s", len(apps), len(u.Apps), text)
 }
 
 func encode(w io.Writer, value any, err error) error {
@@ -299,19 +317,16 @@ func cells(text string) int {
 
 func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "explain APPID METHOD PATH",
-		Short: "Tell which rule a path has on a running gateway, its quotas, what is used and left",
+		Use:        "explain APPID METHOD PATH",
+		SuggestFor: []string{"解释", "why"},
+		Short:      "Tell which rule a path has on a running gateway, its quotas, what is used and left",
 		Example: `  wxproxy explain shop POST /cgi-bin/menu/create
   wxproxy explain wx0123456789abcdef GET /cgi-bin/user/info`,
-		Args: usageArgs(cobra.ExactArgs(3)),
+		Args: wantArgs(3, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := loadConfig(cmd)
-			if err != nil {
-				return err
-			}
 			var e admin.Explanation
 			query := url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}}
-			if err := operate(cmd, c, http.MethodGet, "/api/v1/explain", query, &e); err != nil {
+			if err := operate(cmd, http.MethodGet, "/api/v1/explain", query, &e); err != nil {
 				return err
 			}
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
@@ -321,6 +336,7 @@ func explainCommand() *cobra.Command {
 			return nil
 		},
 	}
+	addAccess(cmd)
 	cmd.Flags().Bool("json", false, "print JSON")
 	return cmd
 }

@@ -13,9 +13,10 @@ import (
 
 func validateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "validate",
-		Short: "Check the configuration: every fault at once, with file, line and column",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:        "validate",
+		SuggestFor: []string{"检查", "check", "test"},
+		Short:      "Check the configuration: every fault at once, with file, line and column",
+		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd)
 			if err != nil {
