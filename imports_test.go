@@ -21,12 +21,13 @@ var mayImport = map[string][]string{
 	"wxproxy":                    {},
 	"wxproxy/admin":              {"wxproxy/limits", "wxproxy/token"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/internal/reason", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/drift":              {"wxproxy/limits"},
 	"wxproxy/internal/faults":    {},
 	"wxproxy/internal/reason":    {},
 	"wxproxy/internal/redistest": {},
+	"wxproxy/internal/words":     {},
 	"wxproxy/limits":             {},
 	"wxproxy/proxy":              {"wxproxy/internal/reason", "wxproxy/limits", "wxproxy/proxy/upstream", "wxproxy/wechat"},
 	"wxproxy/proxy/upstream":     {},
@@ -52,6 +53,7 @@ var vagueNames = []string{"util", "utils", "common", "types", "model", "models",
 var modules = []string{
 	"github.com/go-redis/redis_rate/v10",  // pace
 	"github.com/hashicorp/golang-lru/v2",  // learned tokens and tickets in memory
+	"github.com/mattn/go-runewidth",       // widths of Chinese in tables
 	"github.com/prometheus/client_golang", // metrics
 	"github.com/prometheus/client_model",  // client_golang's own types, for metrics gathered without a registry
 	"github.com/redis/go-redis/v9",        // counters and tokens of several gateways
@@ -60,6 +62,7 @@ var modules = []string{
 	"go.etcd.io/bbolt",                    // counters and tokens of one gateway
 	"go.uber.org/zap",                     // logs
 	"golang.org/x/sync",                   // errgroup, singleflight
+	"golang.org/x/term",                   // whether a person can be asked
 	"golang.org/x/time",                   // pace in the embedded store
 	"gopkg.in/natefinch/lumberjack.v2",    // access log in a file that rotates
 	"gopkg.in/yaml.v3",                    // configuration, with the place of each value

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -11,24 +10,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 )
 
 // adminAccess is where a command asks a gateway, and with which token.
 type adminAccess struct {
 	address   string // host:port, unix:/path or a URL
 	token     string
-	tokenFrom string // where the token was found
+	tokenFrom any // where the token was found: a path, a name or words
 }
 
 // addAdmin gives a command the flag that adminAddress looks at.
-func addAdmin(cmd *cobra.Command) {
-	cmd.Flags().String("admin", "", "`URL` of the admin listener, in place of the configuration's admin.listen")
+func addAdmin(cmd *cobra.Command, l words.Language) {
+	cmd.Flags().String("admin", "", l.Text(words.FlagAdmin))
 }
 
 // addAccess gives a command the flags that accessOf looks at.
-func addAccess(cmd *cobra.Command) {
-	addAdmin(cmd)
-	cmd.Flags().String("token-file", "", "`file` that holds the admin token, in place of the configuration's")
+func addAccess(cmd *cobra.Command, l words.Language) {
+	addAdmin(cmd, l)
+	cmd.Flags().String("token-file", "", l.Text(words.FlagTokenFile))
 }
 
 // accessOf finds the admin listener of a command and its token: by flags, else in the configuration, of
@@ -43,15 +43,15 @@ func accessOf(cmd *cobra.Command) (*adminAccess, error) {
 	case err != nil:
 		return nil, err
 	case file != "":
-		access.tokenFrom = "--token-file " + file
+		access.tokenFrom = words.New(words.TokenFromFlag, "file", file)
 		access.token, err = readTokenFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("admin token: --token-file %s: %w", file, plainFileError(err))
+			return nil, words.New(words.TokenFileFailed, "file", file, "error", plainFileError(err))
 		}
 	case c.Token != "" && c.TokenEnv:
 		access.token, access.tokenFrom = c.Token, "WXPROXY_ADMIN_TOKEN"
 	case c.Token != "":
-		access.token, access.tokenFrom = c.Token, "admin.token in "+c.File
+		access.token, access.tokenFrom = c.Token, words.New(words.TokenFromConfig, "file", c.File)
 	default:
 		err = access.useStateFile(c)
 	}
@@ -72,7 +72,7 @@ func adminAddress(cmd *cobra.Command) (*adminAccess, config.AdminAccess, error) 
 		}
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return nil, c, usageError{errors.New("--admin: want a URL, as http://127.0.0.1:8081, or unix:/path")}
+			return nil, c, usageError{words.New(words.AdminWantURL)}
 		}
 		address = strings.TrimSuffix(u.String(), "/")
 	}
@@ -102,16 +102,16 @@ func (a *adminAccess) useStateFile(c config.AdminAccess) error {
 	if a.token, err = readTokenFile(path); err == nil {
 		return nil
 	}
-	var tried []string
+	configured := words.New(words.TokenFromConfig, "file", c.File)
+	var tried words.List
 	switch {
 	case len(c.Unset) > 0:
-		tried = append(tried, fmt.Sprintf("admin.token in %s (%s is not set)", c.File, strings.Join(c.Unset, ", ")))
+		tried = append(tried, words.New(words.TokenVariable, "source", configured, "variables", strings.Join(c.Unset, ", ")))
 	case c.File != "":
-		tried = append(tried, fmt.Sprintf("admin.token in %s (not set)", c.File))
+		tried = append(tried, words.New(words.TokenNotSet, "source", configured))
 	}
-	tried = append(tried, "WXPROXY_ADMIN_TOKEN (not set)", fmt.Sprintf("%s (%v)", path, plainFileError(err)))
-	return fmt.Errorf("no admin token: tried %s: is the gateway running, with the same configuration? Else name a file that holds its token: --token-file FILE",
-		strings.Join(tried, ", "))
+	tried = append(tried, words.New(words.TokenNotSet, "source", "WXPROXY_ADMIN_TOKEN"), words.New(words.TokenNotRead, "source", path, "error", plainFileError(err)))
+	return words.New(words.TokenMissing, "tried", tried)
 }
 
 func readTokenFile(path string) (string, error) {
@@ -121,7 +121,7 @@ func readTokenFile(path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" || strings.ContainsAny(token, "\r\n") {
-		return "", errors.New("want one line: the token")
+		return "", words.New(words.TokenOneLine)
 	}
 	return token, nil
 }
@@ -129,7 +129,7 @@ func readTokenFile(path string) (string, error) {
 // plainFileError is an error of a file without its path.
 func plainFileError(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("no such file")
+		return words.New(words.NoSuchFile)
 	}
 	if of, ok := errors.AsType[*fs.PathError](err); ok {
 		return of.Err

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"wxproxy/admin"
+	"wxproxy/internal/words"
 )
 
 // A question needs an address and a token, and says where they come from. It needs no secret of the
@@ -59,7 +60,7 @@ func TestAccess(t *testing.T) {
 		{"the running gateway's is wrong", "admin: {listen: ADDRESS}\n" + secrets, "", another, nil, refused + "data/" + state + ": "},
 		{"the flag's is wrong", "", "", "", []string{"--admin", server.URL, "--token-file", "wrong"}, "does not accept the admin token from --token-file wrong: "},
 		{"none", "admin: {listen: ADDRESS}\n" + secrets, "", "", nil, "no admin token: tried admin.token in wxproxy.yaml (not set), WXPROXY_ADMIN_TOKEN (not set), data/" + state + " (no such file): is the gateway running, with the same configuration?"},
-		{"none, with a variable that is not set", "admin: {listen: ADDRESS, token: \"${NOT_SET_EITHER}\"}\n" + secrets, "", "", nil, "tried admin.token in wxproxy.yaml (NOT_SET_EITHER is not set), WXPROXY_ADMIN_TOKEN"},
+		{"none, with a variable that is not set", "admin: {listen: ADDRESS, token: \"${NOT_SET_EITHER}\"}\n" + secrets, "", "", nil, "tried admin.token in wxproxy.yaml (NOT_SET_EITHER not set), WXPROXY_ADMIN_TOKEN"},
 		{"no such file", "", "", "", []string{"--token-file", "nosuch"}, "--token-file nosuch: no such file"},
 		{"an empty file", "", "", "", []string{"--token-file", "empty"}, "--token-file empty: want one line: the token"},
 		{"no YAML", "admin: [", "", "", nil, "wxproxy.yaml:1: not YAML"},
@@ -83,7 +84,7 @@ func TestAccess(t *testing.T) {
 				writeFile(t, filepath.Join("data", state), tt.state+"\n")
 			}
 			var out bytes.Buffer
-			root := rootCommand()
+			root := rootCommand(words.English)
 			root.SetOut(&out)
 			root.SetErr(&out)
 			root.SetArgs(append([]string{"usage"}, tt.args...))
@@ -102,6 +103,7 @@ func TestAccess(t *testing.T) {
 
 // A command line that makes no sense is told what was meant.
 func TestDidYouMean(t *testing.T) {
+	t.Setenv("LC_ALL", "C")
 	for _, tt := range []struct{ args, want string }{
 		{"usgae", `unknown command "usgae": did you mean usage?`},
 		{"val", `unknown command "val": did you mean validate?`},
@@ -113,10 +115,10 @@ func TestDidYouMean(t *testing.T) {
 		{"usage --zzzzzzzz", "wxproxy usage: unknown flag --zzzzzzzz"},
 		{"usage -z", "wxproxy usage: unknown flag -z"},
 		{"usage --config", "wxproxy usage: flag --config: want a value"},
-		{"usage --all=maybe", `wxproxy usage: flag --all: "maybe": want a bool`},
-		{"explain shop", "wxproxy explain: 1 arguments: want APPID METHOD PATH"},
-		{"clear", "wxproxy clear: 0 arguments: want APPID [RULE]"},
-		{"version 1", "wxproxy version: 1 arguments: want no arguments"},
+		{"usage --all=maybe", `wxproxy usage: flag --all: "maybe": want true or false`},
+		{"explain shop", "wxproxy explain: arguments: got 1, want APPID METHOD PATH"},
+		{"clear", "wxproxy clear: arguments: got 0, want APPID [RULE]"},
+		{"version 1", "wxproxy version: arguments: got 1, want none"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(tt.args), &out, &errs); code != 2 {

@@ -11,19 +11,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/admin"
+	"wxproxy/internal/words"
 )
 
-func clearCommand() *cobra.Command {
+func clearCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "clear APPID [RULE]",
 		SuggestFor: []string{"清零", "reset"},
-		Short:      "Have WeChat start the day's counts of an app over, or those of one rule",
-		Long: `clear sends WeChat's own clear through the running gateway: clear_quota for a whole app, of
-which WeChat grants 10 a month with those of its console, or with RULE one
-openapi/quota/clear for each path of that rule, of which it grants 50 a month.
-
-It shows what would start over and what is left of the month, and asks first. --yes does it
-without asking.`,
+		Short:      l.Text(words.ClearShort),
+		Long:       l.Text(words.ClearLong),
 		Example: `  wxproxy clear shop
   wxproxy clear wx0123456789abcdef menu.create --yes`,
 		Args: wantArgs(1, 2),
@@ -37,30 +33,31 @@ without asking.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
-			printClearPlan(out, &plan)
+			printClearPlan(out, l, &plan)
 			if left, known := clearsLeft(plan.Clears); known && left < int64(plan.Cost) {
-				return fmt.Errorf("not cleared: it takes %s, and %d of this month's %d are left", clears(plan.Cost), left, plan.Clears.Limit)
+				return words.New(words.ClearTooFew, "cost", clears(plan.Cost), "left", left, "limit", plan.Clears.Limit)
 			}
-			if err := confirm(cmd, "Clear?"); err != nil {
+			if err := confirm(cmd, l, words.ClearConfirm); err != nil {
 				return err
 			}
 			var answer admin.ClearAnswer
 			if err := operate(cmd, http.MethodPost, "/api/v1/clear", query, &answer); err != nil {
 				return err
 			}
-			return printCleared(out, &plan, &answer)
+			return printCleared(out, l, &plan, &answer)
 		},
 	}
-	addAccess(cmd)
-	addYes(cmd)
+	addAccess(cmd, l)
+	addYes(cmd, l)
 	return cmd
 }
 
-func clears(n int) string {
+// clears is a number of clears.
+func clears(n int) error {
 	if n == 1 {
-		return "1 clear"
+		return words.New(words.ClearOne)
 	}
-	return fmt.Sprintf("%d clears", n)
+	return words.New(words.ClearMany, "count", n)
 }
 
 // clearsLeft is what is left of the month's clears, if the table has a figure for them.
@@ -71,56 +68,52 @@ func clearsLeft(row *admin.Row) (left int64, known bool) {
 	return row.Remaining, true
 }
 
-func printClearPlan(w io.Writer, plan *admin.ClearPlan) {
-	fmt.Fprintf(w, "%s  %s  profile %s\n", plan.App, plan.AppID, plan.Profile)
-	of, granted := "the whole app", 10
+func printClearPlan(w io.Writer, l words.Language, plan *admin.ClearPlan) {
+	fmt.Fprintln(w, l.Text(words.AppLine, "app", plan.App, "appid", plan.AppID, "profile", plan.Profile))
+	what, granted := words.New(words.ClearWhole), 10
 	if plan.Rule != "" {
-		of, granted = "rule "+plan.Rule+": "+strings.Join(plan.Paths, ", "), 50
+		what, granted = words.New(words.ClearRule, "rule", plan.Rule, "paths", strings.Join(plan.Paths, ", ")), 50
 	}
-	fmt.Fprintf(w, "To clear: %s\n\n", of)
+	fmt.Fprintf(w, "%s\n\n", l.Text(words.ClearWhat, "what", what))
 	if len(plan.Rows) == 0 {
-		fmt.Fprintln(w, "Nothing was counted of it today.")
+		fmt.Fprintln(w, l.Text(words.ClearNothing))
 	} else {
-		rows := [][]string{consoleHead}
-		for _, r := range plan.Rows {
-			rows = append(rows, consoleRow(r))
-		}
-		fit(rows, 1)
-		printTable(w, rows)
+		printConsole(w, l, plan.Rows)
 	}
-	fmt.Fprintf(w, "\nIt takes %s", clears(plan.Cost))
+	takes := words.ClearTakes
 	if plan.Cost > 1 {
-		fmt.Fprint(w, ", one for each path")
+		takes = words.ClearEachPath
 	}
+	cost := words.New(takes, "cost", clears(plan.Cost))
 	if left, known := clearsLeft(plan.Clears); known {
-		fmt.Fprintf(w, "; %d of this month's %d are left.\n", left, plan.Clears.Limit)
+		fmt.Fprintf(w, "\n%s\n", l.Text(words.ClearLeft, "takes", cost, "left", left, "limit", plan.Clears.Limit))
 	} else {
-		fmt.Fprintf(w, "; how many are left this month is not known here. WeChat grants %d.\n", granted)
+		fmt.Fprintf(w, "\n%s\n", l.Text(words.ClearLeftUnknown, "takes", cost, "limit", granted))
 	}
 }
 
-// printCleared prints what WeChat said. What was not cleared is the error.
-func printCleared(w io.Writer, plan *admin.ClearPlan, answer *admin.ClearAnswer) error {
+// printCleared prints what WeChat has answered. What was not cleared is the error.
+func printCleared(w io.Writer, l words.Language, plan *admin.ClearPlan, answer *admin.ClearAnswer) error {
 	var failed []error
 	for _, call := range answer.Calls {
-		text := call.Statement
+		result := errors.New(call.Statement)
 		if call.Path != "" {
-			text = call.Path + ": " + text
+			result = words.New(words.ClearOfPath, "path", call.Path, "result", result)
 		}
 		if call.Done {
-			fmt.Fprintln(w, text)
+			fmt.Fprintln(w, l.Error(result))
 		} else {
-			failed = append(failed, errors.New(text))
+			failed = append(failed, result)
 		}
 	}
 	if n := plan.Cost - len(answer.Calls); n > 0 {
-		failed = append(failed, fmt.Errorf("%d of %d paths were left alone", n, plan.Cost))
+		failed = append(failed, words.New(words.ClearNotTried, "count", n, "total", plan.Cost))
 	}
 	if left, known := clearsLeft(answer.Clears); known {
-		fmt.Fprintf(w, "%d of this month's %d clears are left.\n", left, answer.Clears.Limit)
+		fmt.Fprintln(w, l.Text(words.ClearsLeft, "left", left, "limit", answer.Clears.Limit))
 	}
 	if !answer.Done && len(failed) == 0 {
-		failed = append(failed, errors.New("not cleared"))
+		failed = append(failed, words.New(words.ClearFailed))
 	}
 	return errors.Join(failed...)
 }

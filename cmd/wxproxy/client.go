@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/internal/reason"
+	"wxproxy/internal/words"
 )
 
 // healthTimeout bounds the question whether a gateway lives.
@@ -42,11 +44,11 @@ func clientFor(listen string) (*http.Client, string) {
 	return client, "http://" + listen
 }
 
-func healthcheckCommand() *cobra.Command {
+func healthcheckCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "healthcheck",
 		SuggestFor: []string{"health", "ping"},
-		Short:      "Ask the running gateway whether it is healthy; exit 0 if so",
+		Short:      l.Text(words.HealthShort),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			access, _, err := adminAddress(cmd)
@@ -62,16 +64,16 @@ func healthcheckCommand() *cobra.Command {
 			}
 			response, err := client.Do(r)
 			if err != nil {
-				return fmt.Errorf("unhealthy: %s", reason.Of(err))
+				return words.New(words.Unhealthy, "reason", errors.New(reason.Of(err)))
 			}
 			defer response.Body.Close()
 			if body, err := io.ReadAll(io.LimitReader(response.Body, 16)); err != nil || response.StatusCode != http.StatusOK || string(body) != "ok" {
-				return fmt.Errorf("unhealthy: HTTP status %d, and no ok", response.StatusCode)
+				return words.New(words.Unhealthy, "reason", words.New(words.UnhealthyStatus, "status", response.StatusCode))
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
 			return err
 		},
 	}
-	addAdmin(cmd)
+	addAdmin(cmd, l)
 	return cmd
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 	"wxproxy/sandbox"
 )
 
@@ -43,25 +44,25 @@ const (
 	demoSandbox = "127.0.0.1:9000"
 )
 
-func demoCommand() *cobra.Command {
+func demoCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "demo",
 		SuggestFor: []string{"演示"},
-		Short:      "Run a local stand-in of WeChat and the gateway in front of it, ready to curl",
+		Short:      l.Text(words.DemoShort),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			once, err := cmd.Flags().GetBool("once")
 			if err != nil {
 				return err
 			}
-			return demo(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), once)
+			return demo(cmd.Context(), l, cmd.OutOrStdout(), cmd.ErrOrStderr(), once)
 		},
 	}
-	cmd.Flags().Bool("once", false, "make the calls, print them with their answers, and exit 0 if they are as they should be")
+	cmd.Flags().Bool("once", false, l.Text(words.DemoOnce))
 	return cmd
 }
 
-func demo(ctx context.Context, stdout, stderr io.Writer, once bool) (err error) {
+func demo(ctx context.Context, l words.Language, stdout, stderr io.Writer, once bool) (err error) {
 	folder, err := os.MkdirTemp("", "wxproxy-demo-")
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, once bool) (err error) 
 	case err := <-stopped:
 		return err
 	}
-	t := tour{gateway: "http://" + at.main.String(), admin: "http://" + at.admin.String(), wechat: wechat.URL, out: stdout}
+	t := tour{l: l, gateway: "http://" + at.main.String(), admin: "http://" + at.admin.String(), wechat: wechat.URL, out: stdout}
 	if once {
 		err := t.walk(ctx)
 		stop()
@@ -135,13 +136,14 @@ func freeOr(ctx context.Context, address string) string {
 
 // tour shows a call being sent, the token being injected, and a call being refused.
 type tour struct {
+	l                      words.Language
 	gateway, admin, wechat string
 	out                    io.Writer
 }
 
 // stop is one call of the tour.
 type stop struct {
-	says string
+	says words.Message
 	body string // of a POST; "" is a GET
 	url  string
 	want string // what its answer contains
@@ -150,12 +152,12 @@ type stop struct {
 func (t *tour) stops() []stop {
 	menu := `{"button":[{"type":"click","name":"demo","key":"demo"}]}`
 	return []stop{
-		{"Straight to WeChat (the stand-in), without a token: it is not sent through.", "", t.wechat + "/cgi-bin/get_api_domain_ip", `"errcode":41001`},
-		{"The same through the gateway: it injects the account's token.", "", t.gateway + "/cgi-bin/get_api_domain_ip", `"ip_list"`},
-		{"A menu is created, 1 of 2 for today.", menu, t.gateway + "/cgi-bin/menu/create", `"errcode":0`},
-		{"Again, 2 of 2. A service's own old token is replaced.", menu, t.gateway + "/cgi-bin/menu/create?access_token=SOME_OLD_TOKEN", `"errcode":0`},
-		{"Once more: refused here with WeChat's own 45009; WeChat never sees it.", menu, t.gateway + "/cgi-bin/menu/create", `{"errcode":45009,"errmsg":"api freq out of limit"}`},
-		{"What WeChat (the stand-in) executed: menu/create twice.", "", t.wechat + "/-/sandbox/state", `"/cgi-bin/menu/create":2`},
+		{words.DemoDirect, "", t.wechat + "/cgi-bin/get_api_domain_ip", `"errcode":41001`},
+		{words.DemoInjected, "", t.gateway + "/cgi-bin/get_api_domain_ip", `"ip_list"`},
+		{words.DemoFirst, menu, t.gateway + "/cgi-bin/menu/create", `"errcode":0`},
+		{words.DemoSecond, menu, t.gateway + "/cgi-bin/menu/create?access_token=SOME_OLD_TOKEN", `"errcode":0`},
+		{words.DemoRefused, menu, t.gateway + "/cgi-bin/menu/create", `{"errcode":45009,"errmsg":"api freq out of limit"}`},
+		{words.DemoExecuted, "", t.wechat + "/-/sandbox/state", `"/cgi-bin/menu/create":2`},
 	}
 }
 
@@ -167,30 +169,27 @@ func (s stop) curl() string {
 }
 
 func (t *tour) print(config, accessLog string) {
-	fmt.Fprintf(t.out, `
-wxproxy is at %s, in front of a stand-in of WeChat at %s.
-Open another terminal and try:
-`, t.gateway, t.wechat)
+	fmt.Fprintf(t.out, "\n%s\n", t.l.Text(words.DemoStarted, "gateway", t.gateway, "wechat", t.wechat))
 	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", s.says, s.curl())
+		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.says), s.curl())
 	}
 	fmt.Fprintf(t.out, `
-# Every call is one line of the access log.
+# %s
 tail -f %s
 
-# What is used and left, and metrics.
+# %s
 go run ./cmd/wxproxy usage --config %s
 curl %s/metrics
 
-Ctrl-C ends the demo and removes its files.
-`, accessLog, config, t.admin)
+%s
+`, t.l.Text(words.DemoAccessLog), accessLog, t.l.Text(words.DemoUsage), config, t.admin, t.l.Text(words.DemoEnd))
 }
 
 // walk makes the calls, prints them with their answers, and returns an error for the first answer
 // that is not what it should be.
 func (t *tour) walk(ctx context.Context) error {
 	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", s.says, s.curl())
+		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.says), s.curl())
 		method, body := http.MethodGet, io.Reader(nil)
 		if s.body != "" {
 			method, body = http.MethodPost, strings.NewReader(s.body)
@@ -215,7 +214,7 @@ func (t *tour) walk(ctx context.Context) error {
 		}
 		fmt.Fprintf(t.out, "\n%s\n", answer)
 		if !strings.Contains(compact(answer), s.want) {
-			return fmt.Errorf("demo: %s: want an answer with %s", s.url, s.want)
+			return words.New(words.DemoUnexpected, "url", s.url, "want", s.want)
 		}
 	}
 	return nil

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -17,20 +17,15 @@ import (
 
 	"wxproxy/admin"
 	"wxproxy/config"
+	"wxproxy/internal/words"
 )
 
-func limitsCommand() *cobra.Command {
+func limitsCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "limits APPID",
 		SuggestFor: []string{"额度", "限额"},
-		Short:      "Print the quotas of an app as shipped, as configured and as WeChat says they are",
-		Long: `limits prints the figures of an app side by side: those of its profile as this program ships
-them, those that the running gateway goes by, and those that WeChat itself has told. A * marks
-a rule whose figures differ.
-
-WeChat is asked only with --live, rule by rule, which may take a minute. --write writes its
-figures of the rules that differ into wxproxy.yaml, as quotas of the app, and asks first; --yes
-does it without asking. Comments and all else in the file stay as they are.`,
+		Short:      l.Text(words.LimitsShort),
+		Long:       l.Text(words.LimitsLong),
 		Example: `  wxproxy limits shop --live
   wxproxy limits shop --live --write`,
 		Args: wantArgs(1, 1),
@@ -44,85 +39,93 @@ does it without asking. Comments and all else in the file stay as they are.`,
 				return err
 			}
 			if asJSON && write {
-				return usageError{errors.New("wxproxy limits: want --json or --write, not both")}
+				return usageError{words.New(words.LimitsOneOf)}
 			}
-			query, err := liveQuery(cmd, args[0])
+			query, err := liveQuery(cmd, l, args[0])
 			if err != nil {
 				return err
 			}
-			var l admin.Limits
-			if err := operate(cmd, http.MethodGet, "/api/v1/limits", query, &l); err != nil {
+			var got admin.Limits
+			if err := operate(cmd, http.MethodGet, "/api/v1/limits", query, &got); err != nil {
 				return err
 			}
 			if asJSON {
-				return encode(cmd.OutOrStdout(), l, nil)
+				return encode(cmd.OutOrStdout(), got, nil)
 			}
-			printLimits(cmd.OutOrStdout(), &l)
+			printLimits(cmd.OutOrStdout(), l, &got)
 			if write {
-				return writeQuotas(cmd, &l)
+				return writeQuotas(cmd, l, &got)
 			}
 			return nil
 		},
 	}
-	addAccess(cmd)
-	addLive(cmd)
-	addYes(cmd)
-	cmd.Flags().Bool("write", false, "write WeChat's figures that differ into wxproxy.yaml")
-	cmd.Flags().Bool("json", false, "print JSON")
+	addAccess(cmd, l)
+	addLive(cmd, l)
+	addYes(cmd, l)
+	cmd.Flags().Bool("write", false, l.Text(words.LimitsWrite))
+	cmd.Flags().Bool("json", false, l.Text(words.FlagJSON))
 	return cmd
 }
 
-func printLimits(w io.Writer, l *admin.Limits) {
-	fmt.Fprintf(w, "%s  %s  profile %s\n", l.App, l.AppID, l.Profile)
-	rows := [][]string{{" ", "rule", "shipped", "configured", "WeChat", "title"}}
+func printLimits(w io.Writer, l words.Language, answer *admin.Limits) {
+	fmt.Fprintln(w, l.Text(words.AppLine, "app", answer.App, "appid", answer.AppID, "profile", answer.Profile))
+	rows := [][]string{{" ", l.Text(words.HeadRule), l.Text(words.LimitsShipped), l.Text(words.LimitsConfigured), l.Text(words.LimitsWeChat), ""}}
+	if l == words.Chinese {
+		rows[0][5] = l.Text(words.HeadTitle)
+	}
 	read := false
-	for _, r := range l.Rows {
+	for _, r := range answer.Rows {
 		mark := " "
 		if r.Differs {
 			mark = "*"
 		}
-		title := r.Title
-		if r.Path != "" {
-			title = r.Path
+		title := r.Path
+		if title == "" && l == words.Chinese {
+			title = r.Title
 		}
-		rows = append(rows, []string{mark, r.Rule, figure(r.Shipped), figure(r.Configured), wechatFigure(r), title})
+		rows = append(rows, []string{mark, r.Rule, figure(l, r.Shipped), figure(l, r.Configured), wechatFigure(l, r), title})
 		read = read || !r.ReadAt.IsZero()
 	}
 	fit(rows, len(rows[0])-1)
 	printTable(w, rows)
-	for _, r := range l.Rows {
+	for _, r := range answer.Rows {
 		if r.Differs {
-			printDifference(w, r)
+			printDifference(w, l, r)
 		}
 	}
-	if l.ReadingError != "" {
-		fmt.Fprintf(w, "\nWeChat was not asked to the end:\n%s\n", l.ReadingError)
+	if answer.ReadingError != "" {
+		fmt.Fprintf(w, "\n%s\n%s\n", l.Text(words.ReadingFailed), l.Translate(answer.ReadingError))
 	} else if !read {
-		fmt.Fprintln(w, "\nWeChat's own figures are not known yet: --live asks for them.")
+		fmt.Fprintf(w, "\n%s\n", l.Text(words.LimitsNotAsked))
 	}
 }
 
 // figure is a budget for readers.
-func figure(budget string) string {
-	if budget == "unknown" {
-		return "no figure"
+func figure(l words.Language, budget string) string {
+	switch budget {
+	case "unknown":
+		return l.Text(words.LimitsNoFigure)
+	case "unlimited":
+		return l.Text(words.Unlimited)
+	case "denied":
+		return l.Text(words.StateDenied)
 	}
 	return budget
 }
 
-func wechatFigure(r admin.LimitRow) string {
+func wechatFigure(l words.Language, r admin.LimitRow) string {
 	switch {
 	case r.WechatLimit > 0:
 		return strconv.FormatInt(r.WechatLimit, 10) + "/day"
 	case !r.ReadAt.IsZero():
-		return "no figure"
+		return l.Text(words.LimitsNoFigure)
 	}
 	return ""
 }
 
-// printDifference tells where the figures of a rule come from.
-func printDifference(w io.Writer, r admin.LimitRow) {
-	const program = "the program's table"
+// printDifference shows where the figures of a rule come from.
+func printDifference(w io.Writer, l words.Language, r admin.LimitRow) {
+	program := l.Text(words.LimitsProgram)
 	name := r.Rule
 	if r.Path != "" {
 		name += "  " + r.Path
@@ -130,51 +133,47 @@ func printDifference(w io.Writer, r admin.LimitRow) {
 	fmt.Fprintf(w, "\n* %s\n", name)
 	var rows [][]string
 	if r.Shipped != "" {
-		source := r.ShippedSource
-		if source == "" {
-			source = program
-		}
-		rows = append(rows, []string{"   ", "shipped", figure(r.Shipped), source})
+		rows = append(rows, []string{"   ", l.Text(words.LimitsShipped), figure(l, r.Shipped), cmp.Or(r.ShippedSource, program)})
 	}
 	source := r.ConfiguredSource
 	switch {
 	case r.Own:
-		source = "quotas of the app in wxproxy.yaml"
+		source = l.Text(words.LimitsOfApp)
 	case source == "" && (r.Shipped == r.Configured || r.Path != ""):
 		source = program
 	case source == "":
-		source = "limits.yaml"
+		source = config.LimitsFile
 	}
-	rows = append(rows, []string{"   ", "configured", figure(r.Configured), source})
+	rows = append(rows, []string{"   ", l.Text(words.LimitsConfigured), figure(l, r.Configured), source})
 	if r.WechatLimit > 0 {
-		rows = append(rows, []string{"   ", "WeChat", wechatFigure(r), "asked at " + r.ReadAt.Format(time.DateTime)})
+		rows = append(rows, []string{"   ", l.Text(words.LimitsWeChat), wechatFigure(l, r), l.Text(words.LimitsReadAt, "time", r.ReadAt.Format(time.DateTime))})
 	}
 	printTable(w, rows)
 	if r.Path != "" {
-		fmt.Fprintln(w, "     --write leaves it: the rule is of many paths. Give this one a rule of its own in limits.yaml.")
+		fmt.Fprintln(w, "     "+l.Text(words.LimitsWildcard))
 	}
 }
 
 // writeQuotas writes WeChat's figures that differ into wxproxy.yaml.
-func writeQuotas(cmd *cobra.Command, l *admin.Limits) error {
+func writeQuotas(cmd *cobra.Command, l words.Language, answer *admin.Limits) error {
 	out := cmd.OutOrStdout()
 	quotas := make(map[string]string)
-	for _, r := range l.Rows {
+	for _, r := range answer.Rows {
 		if r.Write != "" {
 			quotas[r.Rule] = r.Write
 		}
 	}
 	if len(quotas) == 0 {
-		fmt.Fprintln(out, "\nNothing to write: no figure of WeChat's is known that differs from the configured one.")
+		fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsNone))
 		return nil
 	}
 	c, err := loadConfig(cmd)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == l.AppID })
+	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == answer.AppID })
 	if i >= 0 && c.Apps[i].AutoQuotas {
-		return fmt.Errorf("nothing to write: app %s has quotas: auto, which takes WeChat's figures over by itself", l.App)
+		return words.New(words.LimitsAuto, "app", answer.App)
 	}
 	path, err := cmd.Flags().GetString("config")
 	if err != nil {
@@ -186,23 +185,23 @@ func writeQuotas(cmd *cobra.Command, l *admin.Limits) error {
 	}
 	before, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return notWritten(out, path, quotas, err)
+		return notWritten(out, l, path, quotas, err)
 	}
 	if i < 0 {
-		return notWritten(out, path, quotas, errors.New("the app is not in it"))
+		return notWritten(out, l, path, quotas, words.New(words.LimitsNotInFile))
 	}
-	after, err := config.SetQuotas(before, l.AppID, quotas)
+	after, err := config.SetQuotas(before, answer.AppID, quotas)
 	if err == nil {
 		err = config.CheckText(load, after)
 	}
 	if err != nil {
-		return notWritten(out, path, quotas, err)
+		return notWritten(out, l, path, quotas, err)
 	}
 	if bytes.Equal(before, after) {
-		fmt.Fprintf(out, "\nNothing to write: %s has these figures already, and the gateway has not taken them over.\n", path)
+		fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsSame, "file", path))
 		return nil
 	}
-	fmt.Fprintf(out, "\n%s: quotas of %s:\n", path, l.App)
+	fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsDifference, "file", path, "app", answer.App))
 	for _, rule := range slices.Sorted(maps.Keys(quotas)) {
 		was, own := c.Apps[i].Quotas[rule]
 		if own && was.String() == quotas[rule] {
@@ -213,13 +212,13 @@ func writeQuotas(cmd *cobra.Command, l *admin.Limits) error {
 		}
 		fmt.Fprintf(out, "+ %s: %s\n", rule, quotaText(quotas[rule]))
 	}
-	if err := confirm(cmd, "Write?"); err != nil {
+	if err := confirm(cmd, l, words.LimitsConfirm); err != nil {
 		return err
 	}
 	if err := replaceFile(path, before, after); err != nil {
-		return notWritten(out, path, quotas, err)
+		return notWritten(out, l, path, quotas, err)
 	}
-	_, err = fmt.Fprintf(out, "%s is written. The running gateway takes it over within seconds.\n", path)
+	_, err = fmt.Fprintln(out, l.Text(words.LimitsWritten, "file", path))
 	return err
 }
 
@@ -232,10 +231,10 @@ func quotaText(budget string) string {
 }
 
 // notWritten prints what to write by hand, and returns why nothing else was done.
-func notWritten(w io.Writer, path string, quotas map[string]string, err error) error {
-	fmt.Fprintf(w, "\nTo be written into %s by hand, below the app:\n\n    quotas:\n", path)
+func notWritten(w io.Writer, l words.Language, path string, quotas map[string]string, err error) error {
+	fmt.Fprintf(w, "\n%s\n\n    quotas:\n", l.Text(words.LimitsByHand, "file", path))
 	for _, rule := range slices.Sorted(maps.Keys(quotas)) {
 		fmt.Fprintf(w, "      %s: %s\n", rule, quotaText(quotas[rule]))
 	}
-	return fmt.Errorf("%s was not changed: %w", path, err)
+	return words.New(words.LimitsNotWritten, "file", path, "error", err)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 )
 
 // version is set by the linker.
@@ -35,48 +36,54 @@ func main() {
 // run executes one command line and returns the exit code: 0, 1 for what went wrong, 2 for a
 // command line that makes no sense. It returns once ctx is done and all is closed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := rootCommand()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	l, err := languageOf(args, os.Getenv)
+	if err == nil {
+		root := rootCommand(l)
+		root.SetArgs(args)
+		root.SetOut(stdout)
+		root.SetErr(stderr)
+		err = root.ExecuteContext(ctx)
+	}
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, new(usageError)):
-		fmt.Fprintf(stderr, "wxproxy: %v\nRun 'wxproxy --help' for usage.\n", err)
+		fmt.Fprintf(stderr, "%s\n%s\n", l.Text(words.ErrorLine, "error", err), l.Text(words.HelpHint))
 		return 2
 	case errors.As(err, new(config.Faults)): // each line begins with its file, as editors like it
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(stderr, l.Error(err))
 		return 1
 	default:
-		fmt.Fprintf(stderr, "wxproxy: %v\n", err)
+		fmt.Fprintln(stderr, l.Text(words.ErrorLine, "error", err))
 		return 1
 	}
 }
 
-func rootCommand() *cobra.Command {
-	serve := serveCommand()
+func rootCommand(l words.Language) *cobra.Command {
+	serve := serveCommand(l)
 	root := &cobra.Command{
 		Use:   "wxproxy",
-		Short: "A gateway in front of api.weixin.qq.com that keeps WeChat's quotas",
-		Long: `wxproxy stands between your services and api.weixin.qq.com. It counts every call
-against the quota of its account and API, injects the account's access_token, and
-answers calls over budget itself with WeChat's own 45009.
+		Short: l.Text(words.RootShort),
+		Long:  l.Text(words.RootLong),
+		Args:  wantCommand,
+		RunE:  serve.RunE,
 
-With no command it serves, as "wxproxy serve" does.`,
-		Args:          wantCommand,
-		RunE:          serve.RunE,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 
 		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.PersistentFlags().String("config", "", "configuration file (default: ./wxproxy.yaml if it is there)")
+	root.PersistentFlags().String("config", "", l.Text(words.FlagConfig))
+	root.PersistentFlags().String("lang", "", l.Text(words.FlagLang))
+	root.PersistentFlags().BoolP("help", "h", false, l.Text(words.FlagHelp))
 	root.Flags().AddFlagSet(serve.Flags())
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd.OutOrStdout(), l, cmd) })
+	root.SetHelpCommand(helpCommand(l))
 	root.AddCommand(
-		serve, validateCommand(), explainCommand(), usageCommand(), limitsCommand(), clearCommand(), forgetCommand(), sandboxCommand(), demoCommand(), healthcheckCommand(), versionCommand(),
+		serve, validateCommand(l), explainCommand(l), usageCommand(l), limitsCommand(l), clearCommand(l), forgetCommand(l),
+		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root
 }
@@ -90,10 +97,10 @@ func loadConfig(cmd *cobra.Command) (*config.Config, error) {
 	return config.Load(loadOptions(path))
 }
 
-func versionCommand() *cobra.Command {
+func versionCommand(l words.Language) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: l.Text(words.VersionShort),
 		Args:  wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "wxproxy %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)

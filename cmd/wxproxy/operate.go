@@ -10,22 +10,22 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"wxproxy/config"
 	"wxproxy/internal/reason"
+	"wxproxy/internal/words"
 )
 
-// operateTimeout bounds what a gateway does at an operator's word. WeChat may be asked about each
-// rule, and a clear may be several calls.
+// operateTimeout bounds what a gateway does for an operator. WeChat may be asked about each rule, and a
+// clear may be several calls.
 const operateTimeout = 150 * time.Second
-
-// errNoGateway is wrapped where nobody listens at admin.listen.
-var errNoGateway = errors.New("is it running?")
 
 // operate sends a request to the admin listener that a command is to ask.
 func operate(cmd *cobra.Command, method, path string, query url.Values, answer any) error {
@@ -43,54 +43,69 @@ func operate(cmd *cobra.Command, method, path string, query url.Values, answer a
 	r.Header.Set("Authorization", "Bearer "+access.token)
 	response, err := client.Do(r)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("no gateway answers at %s: %w", access.address, errNoGateway)
+		return words.New(words.NoGateway, "address", access.address)
 	}
 	if err != nil {
-		return fmt.Errorf("asking the gateway at %s: %s", access.address, reason.Of(err))
+		return words.New(words.RequestFailed, "address", access.address, "reason", errors.New(reason.Of(err)))
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusUnauthorized {
-		return fmt.Errorf("the gateway at %s does not accept the admin token from %s: want the token that this gateway runs with: set it there, or name a file that holds it: --token-file FILE",
-			access.address, access.tokenFrom)
-	}
-	if response.StatusCode != http.StatusOK {
-		var problem struct {
-			Error string   `json:"error"`
-			Seen  string   `json:"seen"`
-			Known []string `json:"known"`
-		}
-		if err := json.NewDecoder(response.Body).Decode(&problem); err != nil || problem.Error == "" {
-			problem.Error = fmt.Sprintf("HTTP status %d", response.StatusCode)
-		}
-		if problem.Seen != "" {
-			problem.Error += ": " + config.Suggest(problem.Seen, problem.Known)
-		}
-		return fmt.Errorf("the gateway at %s: %s", access.address, problem.Error)
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return words.New(words.TokenRefused, "address", access.address, "source", access.tokenFrom)
+	default:
+		return words.New(words.GatewayError, "address", access.address, "error", apiError(response))
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("the gateway at %s: no JSON that a gateway answers: does another program listen there?", access.address)
+		return words.New(words.GatewayError, "address", access.address, "error", words.New(words.NotJSON))
 	}
 	return nil
 }
 
-// errNoTerminal says what to do where nobody can be asked.
-var errNoTerminal = errors.New("nobody to ask at, because stdin is no terminal: nothing was done; want --yes to do it without asking")
+// apiError is what an admin listener answers in place of what was asked for.
+func apiError(response *http.Response) error {
+	var problem struct {
+		Error string   `json:"error"`
+		Seen  string   `json:"seen"`
+		Known []string `json:"known"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&problem); err != nil || problem.Error == "" {
+		return words.New(words.GatewayStatus, "status", response.StatusCode)
+	}
+	err := errors.New(problem.Error)
+	if problem.Seen == "" || len(problem.Known) == 0 {
+		return err
+	}
+	if name := config.Closest(problem.Seen, problem.Known); name != "" {
+		return words.New(words.DidYouMean, "error", err, "name", name)
+	}
+	const most = 20
+	names := make(words.List, 0, most+1)
+	for _, name := range problem.Known {
+		if len(names) == most {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, name)
+	}
+	return words.New(words.WantOneOf, "error", err, "names", names)
+}
 
 // addYes gives a command the flag that confirm looks at.
-func addYes(cmd *cobra.Command) {
-	cmd.Flags().Bool("yes", false, "do it without asking")
+func addYes(cmd *cobra.Command, l words.Language) {
+	cmd.Flags().Bool("yes", false, l.Text(words.FlagYes))
 }
 
 // confirm asks on the terminal whether to go on. Without --yes and without a terminal it refuses.
-func confirm(cmd *cobra.Command, question string) error {
+func confirm(cmd *cobra.Command, l words.Language, question words.Message) error {
 	if yes, err := cmd.Flags().GetBool("yes"); err != nil || yes {
 		return err
 	}
 	in := cmd.InOrStdin()
 	if !isTerminal(in) {
-		return errNoTerminal
+		return words.New(words.NoTerminal)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s yes/no: ", question)
+	fmt.Fprint(cmd.ErrOrStderr(), l.Text(words.YesOrNo, "question", question))
 	type answer struct {
 		text string
 		err  error
@@ -102,26 +117,22 @@ func confirm(cmd *cobra.Command, question string) error {
 	}()
 	select {
 	case <-cmd.Context().Done():
-		return errors.New("interrupted: nothing was done")
+		return words.New(words.Interrupted)
 	case a := <-answered:
 		switch text := strings.TrimSpace(a.text); {
 		case strings.EqualFold(text, "yes"):
 			return nil
-		case a.err != nil: // as of /dev/null, which passes for a terminal
+		case a.err != nil:
 			fmt.Fprintln(cmd.ErrOrStderr())
-			return errNoTerminal
+			return words.New(words.NoTerminal)
 		default:
-			return fmt.Errorf("%q: want yes: nothing was done", text)
+			return words.New(words.NotConfirmed, "answer", strconv.Quote(text))
 		}
 	}
 }
 
-// isTerminal reports whether somebody may sit there.
+// isTerminal reports whether a person may type there.
 func isTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }

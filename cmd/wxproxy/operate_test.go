@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"wxproxy/admin"
+	"wxproxy/internal/words"
 )
 
 // adminStand is an admin listener with answers made up, what it was asked, and a configuration
@@ -27,6 +28,7 @@ type adminStand struct {
 	asked   []string
 	config  string
 	address string
+	lang    words.Language // of the commands
 }
 
 // wrong is an answer other than 200.
@@ -37,7 +39,7 @@ type wrong struct {
 
 func newAdminStand(t *testing.T, apps string) *adminStand {
 	t.Helper()
-	s := &adminStand{answers: make(map[string]any)}
+	s := &adminStand{answers: make(map[string]any), lang: words.English}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+canaryAdmin {
 			t.Errorf("%s %s without the admin token", r.Method, r.URL)
@@ -70,7 +72,7 @@ func newAdminStand(t *testing.T, apps string) *adminStand {
 func (s *adminStand) run(t *testing.T, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	s.asked = nil
-	root := rootCommand()
+	root := rootCommand(s.lang)
 	var out, errs bytes.Buffer
 	root.SetArgs(append(args, "--config", s.config))
 	root.SetIn(stdin)
@@ -139,12 +141,13 @@ func TestUsageWithReadings(t *testing.T) {
 		{Category: "界面丰富", Title: "自定义菜单创建", Rule: "menu.create", Period: "day", Quota: "100/day", Limit: 100, Used: 1, Remaining: 99, Reset: midnight, State: "open"},
 	}}
 	s.answers["GET /api/v1/usage"] = admin.Usage{Apps: []admin.AppUsage{shop, other}}
+	s.lang = words.Chinese
 	stdout, stderr, err := s.run(t, nil, "usage")
 	if err != nil || stderr != "" {
 		t.Errorf("usage: %v, stderr %q", err, stderr)
 	}
 	wantText(t, "usage", stdout, `
-shop  `+appA+`  profile production
+shop  `+appA+`  限额表 production
 类目        接口                             每日实时调用量/上限  接口状态    规则
 界面丰富    自定义菜单创建                   12/1000              已获得      menu.create
 用户管理    设置用户备注名                   10000/10000          已用完      user.info.updateremark
@@ -163,37 +166,60 @@ Publishing  Get the list of articles that …  7/100                已获得   
 Get the list of articles that were publis…  7/100            0         15:04  freepublish.getarticle
 其他接口                                    4                +4        15:04  other:/customservice/kfaccount/uploadheadimg
 
-WeChat was not asked to the end:
+没有读完微信的计数：
+quota/get of /cgi-bin/user/get: errcode 44993: want 0
+
+b  `+appB+`  限额表 test
+类目      接口            每日实时调用量/上限  接口状态  规则
+界面丰富  自定义菜单创建  1/100                已获得    menu.create
+`)
+	s.lang = words.English
+	stdout, _, err = s.run(t, nil, "usage")
+	if err != nil {
+		t.Error(err)
+	}
+	wantText(t, "usage in English", stdout, `
+shop  `+appA+`  profile production
+used/limit today  state              rule
+12/1000           open               menu.create
+10000/10000       used up            user.info.updateremark
+1234567/5000000   refused by WeChat  user.info
+100/100000        open               media.upload
+7/100             open               freepublish.getarticle
+3/10 a month      open               clear_quota
+0/not published   open               other:/customservice/kfaccount/uploadheadimg
+9/50              open               menu.create@crm
+
+WeChat's used/limit  drift          read at  rule
+15/2000              +3             15:04    menu.create
+9998                 -2             15:04    user.info.updateremark
+1234567/5000000      0              15:04    user.info
+                     start unknown           media.upload
+7/100                0              15:04    freepublish.getarticle
+4                    +4             15:04    other:/customservice/kfaccount/uploadheadimg
+
+WeChat's counts were not read completely:
 quota/get of /cgi-bin/user/get: errcode 44993: want 0
 
 b  `+appB+`  profile test
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  1/100                已获得    menu.create
+used/limit today  state  rule
+1/100             open   menu.create
 `)
 }
 
 // Whatever stands in the table, lines without a path keep to 100 columns.
 func TestTablesKeepTheirWidth(t *testing.T) {
 	var out strings.Builder
-	printUsage(&out, &admin.Usage{Apps: []admin.AppUsage{shopUsage()}}, true)
+	printUsage(&out, words.Chinese, &admin.Usage{Apps: []admin.AppUsage{shopUsage()}}, true)
 	l := shopLimits()
-	printLimits(&out, &l)
+	printLimits(&out, words.Chinese, &l)
 	for line := range strings.Lines(out.String()) {
-		if n := cells(strings.TrimSuffix(line, "\n")); n > width && !strings.Contains(line, ":/") {
+		if n := columns.StringWidth(strings.TrimSuffix(line, "\n")); n > tableWidth && !strings.Contains(line, ":/") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 	if !strings.Contains(out.String(), "/customservice/kfaccount/uploadheadimg") || !strings.Contains(out.String(), "…") {
 		t.Errorf("want the path whole and a title cut in:\n%s", out.String())
-	}
-	for _, tt := range []struct {
-		text string
-		room int
-		want string
-	}{{"自定义菜单", 10, "自定义菜…"}, {"自定义菜单", 9, "自定义菜…"}, {"自定义菜单", 8, "自定义…"}, {"menu", 3, "me…"}} {
-		if got := cut(tt.text, tt.room); got != tt.want || cells(got) > tt.room {
-			t.Errorf("cut(%q, %d) = %q, want %q", tt.text, tt.room, got, tt.want)
-		}
 	}
 }
 
@@ -308,9 +334,9 @@ func TestClearCommand(t *testing.T) {
 shop  `+appA+`  profile production
 To clear: the whole app
 
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  12/1000              已获得    menu.create
-用户管理  设置用户备注名  10000/10000          已用完    user.info.updateremark
+used/limit today  state    rule
+12/1000           open     menu.create
+10000/10000       used up  user.info.updateremark
 
 It takes 1 clear; 7 of this month's 10 are left.
 done: errcode 0
@@ -326,8 +352,8 @@ done: errcode 0
 shop  `+appA+`  profile production
 To clear: rule mass: /cgi-bin/mass/send, /cgi-bin/mass/sendall
 
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  12/1000              已获得    menu.create
+used/limit today  state  rule
+12/1000           open   menu.create
 
 It takes 2 clears, one for each path; 2 of this month's 50 are left.
 /cgi-bin/mass/send: done: errcode 0
@@ -341,9 +367,9 @@ func TestClearThatFails(t *testing.T) {
 		answer admin.ClearAnswer
 		want   string
 	}{
-		{"the first of two", admin.ClearAnswer{Calls: []admin.ClearStep{{Path: "/a", ErrCode: 48006, Statement: "errcode 48006: none is left"}}}, "/a: errcode 48006: none is left\n1 of 2 paths were left alone"},
+		{"the first of two", admin.ClearAnswer{Calls: []admin.ClearStep{{Path: "/a", ErrCode: 48006, Statement: "errcode 48006: none is left"}}}, "/a: errcode 48006: none is left\n1 of 2 paths were not tried"},
 		{"no answer", admin.ClearAnswer{Calls: []admin.ClearStep{{Path: "/a", Statement: "no answer came"}, {}}}, "/a: no answer came"},
-		{"nothing at all", admin.ClearAnswer{}, "2 of 2 paths were left alone"},
+		{"nothing at all", admin.ClearAnswer{}, "2 of 2 paths were not tried"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := clearStand(t)
@@ -378,7 +404,7 @@ func TestClearNeedsEnoughClears(t *testing.T) {
 shop  `+appA+`  profile production
 To clear: rule mass: /cgi-bin/mass/send, /cgi-bin/mass/sendall
 
-Nothing was counted of it today.
+No calls of it were counted today.
 
 It takes 2 clears, one for each path; how many are left this month is not known here. WeChat grants 50.
 /a: done
@@ -401,7 +427,7 @@ func TestConfirmation(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = errors.Join(pipe.Close(), write.Close()) })
-	const refused = "nobody to ask at, because stdin is no terminal: nothing was done; want --yes to do it without asking"
+	const refused = "stdin is not a terminal, so nobody can be asked: nothing was done; want --yes to do it without asking"
 	for _, tt := range []struct {
 		name, typed string
 		stdin       io.Reader
@@ -439,13 +465,13 @@ func TestConfirmation(t *testing.T) {
 
 // Ctrl-C ends the question.
 func TestConfirmationInterrupted(t *testing.T) {
-	cmd := clearCommand()
+	cmd := clearCommand(words.English)
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd.SetContext(ctx)
 	cmd.SetIn(terminal(t, ""))
 	cmd.SetErr(io.Discard)
 	cancel()
-	wantError(t, confirm(cmd, "Clear?"), "interrupted: nothing was done")
+	wantError(t, confirm(cmd, words.English, words.ClearConfirm), "interrupted: nothing was done")
 }
 
 func TestOperateFailures(t *testing.T) {
@@ -510,20 +536,20 @@ func TestForgetCommand(t *testing.T) {
 	}
 	s.wantAsked(t, "GET /api/v1/forget?app="+appB, "POST /api/v1/forget?app="+appB)
 	wantText(t, "forget", stdout, `
-To erase of `+appB+`, for all gateways of this store: counters, tickets.
-This gateway has counted no call of it since it started: make sure of the appid.
-`+appB+` is erased: counters, tickets.
+To delete of `+appB+`, for all gateways that share this store: counters, tickets.
+This gateway has counted no call of it since it started: check the appid.
+`+appB+` was deleted: counters, tickets.
 `)
 	s.answers["GET /api/v1/forget?app="+appB] = admin.Forgotten{AppID: appB, Seen: true, Erased: erased}
 	stdout, stderr, err = s.run(t, strings.NewReader("yes\n"), "forget", appB)
-	wantError(t, err, "stdin is no terminal")
+	wantError(t, err, "stdin is not a terminal")
 	s.wantAsked(t, "GET /api/v1/forget?app="+appB)
-	if !strings.Contains(stdout, "The next call with a token of it writes it anew.") || stderr != "" {
+	if !strings.Contains(stdout, "The next call with a token of it stores it again.") || stderr != "" {
 		t.Errorf("forget of an app that was seen: %q, %q", stdout, stderr)
 	}
 	stdout, stderr, err = s.run(t, terminal(t, "no\n"), "forget", appB)
 	wantError(t, err, "want yes")
-	if strings.Contains(stdout, "is erased") || stderr != "Erase? yes/no: " {
+	if strings.Contains(stdout, "was deleted") || stderr != "Delete? yes/no: " {
 		t.Errorf("forget that was not confirmed: %q, %q", stdout, stderr)
 	}
 	s.wantAsked(t, "GET /api/v1/forget?app="+appB)
@@ -542,29 +568,29 @@ func shopLimits() admin.Limits {
 }
 
 const limitsTable = `shop  ` + appA + `  profile production
-   rule               shipped      configured        WeChat      title
-   menu.create        1000/day     1000/day          1000/day    自定义菜单创建
-*  user.info          5000000/day  500000/day        800000/day  获取用户基本信息
-*  message.mass.send  100/day      100/day, 4/month  200/day     高级群发接口
-   oauth.userinfo     unlimited    unlimited                     网页授权获取用户信息
-   media.get                       no figure         no figure   Download a file of any kind that w…
-   other              no figure    no figure                     其他接口
+   rule               shipped      configured        WeChat
+   menu.create        1000/day     1000/day          1000/day
+*  user.info          5000000/day  500000/day        800000/day
+*  message.mass.send  100/day      100/day, 4/month  200/day
+   oauth.userinfo     unlimited    unlimited
+   media.get                       no figure         no figure
+   other              no figure    no figure
 *  other                           no figure         1000/day    /cgi-bin/tags/get
 
 * user.info
-     shipped     5000000/day  the program's table
+     shipped     5000000/day  the table in the program
      configured  500000/day   quotas of the app in wxproxy.yaml
-     WeChat      800000/day   asked at 2026-11-23 15:04:05
+     WeChat      800000/day   read at 2026-11-23 15:04:05
 
 * message.mass.send
-     shipped     100/day           the program's table
+     shipped     100/day           the table in the program
      configured  100/day, 4/month  limits.yaml
-     WeChat      200/day           asked at 2026-11-23 15:04:05
+     WeChat      200/day           read at 2026-11-23 15:04:05
 
 * other  /cgi-bin/tags/get
-     configured  no figure  the program's table
-     WeChat      1000/day   asked at 2026-11-23 15:04:05
-     --write leaves it: the rule is of many paths. Give this one a rule of its own in limits.yaml.
+     configured  no figure  the table in the program
+     WeChat      1000/day   read at 2026-11-23 15:04:05
+     --write does not change it: the rule covers many paths. Give this path a rule in limits.yaml.
 `
 
 func TestLimitsCommand(t *testing.T) {
@@ -588,7 +614,7 @@ func TestLimitsCommand(t *testing.T) {
 	if err != nil || stderr != "asking WeChat about shop, rule by rule: this may take a minute\n" {
 		t.Errorf("limits --live: %v, stderr %q", err, stderr)
 	}
-	wantText(t, "limits --live", stdout, limitsTable+"\nWeChat was not asked to the end:\n"+failed.ReadingError+"\n")
+	wantText(t, "limits --live", stdout, limitsTable+"\nWeChat's counts were not read completely:\n"+failed.ReadingError+"\n")
 
 	s.answers["GET /api/v1/limits?app=shop"] = admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: []admin.LimitRow{{Rule: "token", Title: "获取access_token", Configured: "2000/day"}}}
 	stdout, _, err = s.run(t, nil, "limits", "shop", "--write", "--yes")
@@ -597,8 +623,8 @@ func TestLimitsCommand(t *testing.T) {
 	}
 	wantText(t, "limits that nobody has asked for", stdout, `
 shop  `+appA+`  profile production
-   rule   shipped  configured  WeChat  title
-   token           2000/day            获取access_token
+   rule   shipped  configured  WeChat
+   token           2000/day
 
 WeChat's own figures are not known yet: --live asks for them.
 
@@ -644,7 +670,7 @@ func TestLimitsWrite(t *testing.T) {
 	if err != nil || stderr != "Write? yes/no: " {
 		t.Errorf("limits --write: %v, stderr %q", err, stderr)
 	}
-	wantText(t, "limits --write", stdout, limitsTable+diff+s.config+" is written. The running gateway takes it over within seconds.\n")
+	wantText(t, "limits --write", stdout, limitsTable+diff+s.config+" was written. The running gateway reloads it within seconds.\n")
 	wantText(t, "the file", readFile(t, file), strings.Replace(before, "500000/day", "800000/day", 1)[:strings.Index(before, "    # the end")]+
 		"      message.mass.send: [200/day, 4/month]\n    # the end\n")
 	if info, err := os.Lstat(file); err != nil || info.Mode().Perm() != 0o640 {
@@ -661,12 +687,12 @@ func TestLimitsWrite(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	wantText(t, "a second time", stdout, limitsTable+"\nNothing to write: "+s.config+" has these figures already, and the gateway has not taken them over.\n")
+	wantText(t, "a second time", stdout, limitsTable+"\nNothing to write: "+s.config+" already has these figures; the gateway has not reloaded it yet.\n")
 }
 
 func TestLimitsWriteRefuses(t *testing.T) {
 	const byHand = `
-To be written into FILE by hand, below the app:
+Write this into FILE by hand, under the app:
 
     quotas:
       message.mass.send: [200/day, 4/month]
@@ -696,7 +722,7 @@ func TestLimitsWriteOfAuto(t *testing.T) {
 	s := newAdminStand(t, "apps: [{name: shop, appid: "+appA+", secret: "+canarySecret+", quotas: auto}]")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
 	stdout, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes")
-	wantError(t, err, "nothing to write: app shop has quotas: auto, which takes WeChat's figures over by itself")
+	wantError(t, err, "nothing to write: app shop has quotas: auto, which applies WeChat's figures automatically")
 	wantText(t, "limits", stdout, limitsTable)
 }
 
@@ -717,7 +743,7 @@ func TestLimitsWriteWithoutAFile(t *testing.T) {
 func TestReplaceFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wxproxy.yaml")
 	writeFile(t, path, "old")
-	if err := replaceFile(path, []byte("older"), []byte("new")); err == nil || !strings.Contains(err.Error(), "changed by somebody else meanwhile") {
+	if err := replaceFile(path, []byte("older"), []byte("new")); err == nil || !strings.Contains(err.Error(), "changed by another program meanwhile") {
 		t.Errorf("a file that has changed: %v", err)
 	}
 	if got := readFile(t, path); got != "old" {

@@ -3,9 +3,10 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+
+	"wxproxy/internal/words"
 )
 
 // replaceFile puts text in place of what a file holds, which must still be was. Whoever reads it
@@ -21,7 +22,7 @@ func replaceFile(path string, was, text []byte) (err error) {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: not a regular file", target)
+		return words.New(words.FileNotRegular, "file", target)
 	}
 	fresh, err := os.CreateTemp(filepath.Dir(target), ".wxproxy-*.yaml") // mode 0600
 	if err != nil {
@@ -50,7 +51,7 @@ func replaceFile(path string, was, text []byte) (err error) {
 		return err
 	}
 	if !bytes.Equal(now, was) {
-		return fmt.Errorf("%s: changed by somebody else meanwhile", target)
+		return words.New(words.FileChanged, "file", target)
 	}
 	return os.Rename(fresh.Name(), target)
 }

@@ -2,24 +2,22 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 	"wxproxy/limits"
 	"wxproxy/sandbox"
 )
 
-func sandboxCommand() *cobra.Command {
+func sandboxCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "sandbox",
 		SuggestFor: []string{"沙箱", "mock"},
-		Short:      "Run a local stand-in of api.weixin.qq.com",
-		Long: `sandbox answers like api.weixin.qq.com: tokens, quotas with WeChat's own 45009, media, errors.
-It knows one account, printed at start, and the daily quotas of a profile of limits.yaml. Faults
-are ordered at /-/sandbox/; GET /-/sandbox/state tells what it executed.`,
-		Args: wantArgs(0, 0),
+		Short:      l.Text(words.SandboxShort),
+		Long:       l.Text(words.SandboxLong),
+		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()
 			address, err := flags.GetString("listen")
@@ -41,22 +39,22 @@ are ordered at /-/sandbox/; GET /-/sandbox/state tells what it executed.`,
 			if err != nil {
 				return err
 			}
-			return runSandbox(cmd, address, sandbox.Options{Apps: []sandbox.App{app}, Quotas: quotas}, cmd.OutOrStdout())
+			return runSandbox(cmd, l, address, sandbox.Options{Apps: []sandbox.App{app}, Quotas: quotas})
 		},
 	}
-	cmd.Flags().String("listen", "127.0.0.1:9000", "address to listen on")
-	cmd.Flags().String("profile", "production", "profile of the shipped limits.yaml whose daily quotas hold")
-	cmd.Flags().String("appid", sandbox.DefaultAppID, "the account it knows")
-	cmd.Flags().String("secret", sandbox.DefaultSecret, "the account's AppSecret")
+	cmd.Flags().String("listen", "127.0.0.1:9000", l.Text(words.SandboxListen))
+	cmd.Flags().String("profile", "production", l.Text(words.SandboxProfile))
+	cmd.Flags().String("appid", sandbox.DefaultAppID, l.Text(words.SandboxAppID))
+	cmd.Flags().String("secret", sandbox.DefaultSecret, l.Text(words.SandboxSecret))
 	return cmd
 }
 
-func runSandbox(cmd *cobra.Command, address string, o sandbox.Options, out io.Writer) error {
+func runSandbox(cmd *cobra.Command, l words.Language, address string, o sandbox.Options) error {
 	s, err := sandbox.Listen(address, o)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "a stand-in of api.weixin.qq.com at %s\nWX_APPID=%s WX_SECRET=%s\n", s.URL, o.Apps[0].AppID, o.Apps[0].Secret)
+	fmt.Fprintf(cmd.OutOrStdout(), "%s\nWX_APPID=%s WX_SECRET=%s\n", l.Text(words.SandboxStarted, "url", s.URL), o.Apps[0].AppID, o.Apps[0].Secret)
 	<-cmd.Context().Done()
 	return s.Close()
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"wxproxy/internal/words"
 )
 
 // canaryToken is in every answer of a WeChat that answers what nobody can read.
@@ -281,7 +283,7 @@ func TestCommandsQuoteNoAnswer(t *testing.T) {
 		listen := strings.TrimPrefix(rawWechat(t, func(*http.Request, []byte) string { return answer }), "http://")
 		writeFile(t, config, "admin: {listen: "+listen+", token: "+canaryAdmin+"}\n"+shopApps)
 		for _, command := range []string{"usage", "limits shop", "clear shop --yes", "healthcheck"} {
-			root := rootCommand()
+			root := rootCommand(words.English)
 			root.SetArgs(append(strings.Fields(command), "--config", config))
 			root.SetOut(io.Discard)
 			root.SetErr(io.Discard)

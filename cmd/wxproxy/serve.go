@@ -24,26 +24,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 	"wxproxy/proxy"
 )
 
 // errNoApps says what to do first.
-var errNoApps = errors.New(`no app is configured. Either name one account in the environment:
+var errNoApps = words.New(words.NoApps)
 
-    WX_APPID=wx... WX_SECRET=... wxproxy
-
-or write wxproxy.yaml:
-
-    apps:
-      - {appid: wx..., secret: "${WX_SECRET}"}
-
-To see it work without an account, run: wxproxy demo`)
-
-func serveCommand() *cobra.Command {
+func serveCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "serve",
 		SuggestFor: []string{"启动", "start", "run"},
-		Short:      "Run the gateway",
+		Short:      l.Text(words.ServeShort),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := cmd.Flags().GetString("config")
@@ -57,7 +49,7 @@ func serveCommand() *cobra.Command {
 			return serve(cmd.Context(), load, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().String("listen", "", "address to listen on, in place of the configuration's")
+	cmd.Flags().String("listen", "", l.Text(words.FlagListen))
 	return cmd
 }
 
@@ -254,7 +246,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	}
 	l, err := lc.Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the port is in use by another process", address)
+		return nil, words.New(words.PortInUse, "address", address)
 	}
 	return l, err
 }
@@ -269,7 +261,7 @@ func removeSocket(ctx context.Context, path string) error {
 	var d net.Dialer
 	if conn, err := d.DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close()
-		return fmt.Errorf("listen on %s: the socket is in use by another process", path)
+		return words.New(words.SocketInUse, "address", path)
 	}
 	return os.Remove(path)
 }

@@ -8,30 +8,23 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"wxproxy/admin"
+	"wxproxy/internal/words"
 )
 
-func usageCommand() *cobra.Command {
+func usageCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "usage [APPID]",
 		SuggestFor: []string{"用量", "quota", "stats"},
-		Short:      "Print today's table of a running gateway, in the columns of WeChat's own console",
-		Long: `usage prints what each app has used, in the columns of WeChat's own console. It asks the
-admin listener of the running gateway. Rules that have no figure and were not called are left
-out; --all prints them too.
-
-Where WeChat was asked for its own count of the day, a second table has that: 偏差 is WeChat's
-count less ours, so calls around the gateway are above 0, and 起点未知 says that WeChat did not
-tell what it had counted before our first call of the day. --live asks WeChat now, rule by rule,
-which may take a minute for an app.`,
-		Args: wantArgs(0, 1),
+		Short:      l.Text(words.UsageShort),
+		Long:       l.Text(words.UsageLong),
+		Args:       wantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			u, err := askUsage(cmd, args)
+			u, err := askUsage(cmd, l, args)
 			if err != nil {
 				return err
 			}
@@ -42,36 +35,36 @@ which may take a minute for an app.`,
 			if err != nil {
 				return err
 			}
-			printUsage(cmd.OutOrStdout(), u, all)
+			printUsage(cmd.OutOrStdout(), l, u, all)
 			return notRead(u)
 		},
 	}
-	cmd.Flags().Bool("json", false, "print JSON")
-	cmd.Flags().Bool("all", false, "print rules without a figure that were not called, too")
-	addAccess(cmd)
-	addLive(cmd)
+	cmd.Flags().Bool("json", false, l.Text(words.FlagJSON))
+	cmd.Flags().Bool("all", false, l.Text(words.UsageAll))
+	addAccess(cmd, l)
+	addLive(cmd, l)
 	return cmd
 }
 
 // addLive gives a command the flag that liveQuery looks at.
-func addLive(cmd *cobra.Command) {
-	cmd.Flags().Bool("live", false, "ask WeChat first, rule by rule")
+func addLive(cmd *cobra.Command, l words.Language) {
+	cmd.Flags().Bool("live", false, l.Text(words.FlagLive))
 }
 
-// liveQuery is what to ask a gateway about an app. It says on stderr if that will take its time.
-func liveQuery(cmd *cobra.Command, app string) (url.Values, error) {
+// liveQuery is what to ask a gateway about an app. It prints on stderr if that may take a minute.
+func liveQuery(cmd *cobra.Command, l words.Language, app string) (url.Values, error) {
 	query := url.Values{"app": {app}}
 	live, err := cmd.Flags().GetBool("live")
 	if live {
 		query.Set("live", "1")
-		fmt.Fprintf(cmd.ErrOrStderr(), "asking WeChat about %s, rule by rule: this may take a minute\n", app)
+		fmt.Fprintln(cmd.ErrOrStderr(), l.Text(words.AskingWeChat, "app", app))
 	}
 	return query, err
 }
 
 // askUsage asks about all apps at once, or about one. With --live apps are asked about one by one,
 // because each takes its time.
-func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
+func askUsage(cmd *cobra.Command, l words.Language, args []string) (*admin.Usage, error) {
 	live, err := cmd.Flags().GetBool("live")
 	if err != nil {
 		return nil, err
@@ -87,7 +80,7 @@ func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
 		u.Apps = u.Apps[:0]
 	}
 	for _, app := range args {
-		query, err := liveQuery(cmd, app)
+		query, err := liveQuery(cmd, l, app)
 		if err != nil {
 			return nil, err
 		}
@@ -102,21 +95,24 @@ func askUsage(cmd *cobra.Command, args []string) (*admin.Usage, error) {
 
 // notRead is an error if the store has not answered about some app.
 func notRead(u *admin.Usage) error {
-	var apps []string
+	const most = 5
+	var apps words.List
+	count := 0
 	for _, app := range u.Apps {
-		if app.Error != "" {
+		if app.Error == "" {
+			continue
+		}
+		if count++; count <= most {
 			apps = append(apps, app.App)
 		}
 	}
-	if len(apps) == 0 {
+	if count == 0 {
 		return nil
 	}
-	const most = 5
-	text := strings.Join(apps[:min(len(apps), most)], ", ")
-	if len(apps) > most {
-		text += ", …"
+	if count > most {
+		apps = append(apps, "…")
 	}
-	return fmt.Errorf("usage of %d of %d apps was not read: %s", len(apps), len(u.Apps), text)
+	return words.New(words.UsageNotRead, "count", count, "total", len(u.Apps), "apps", apps)
 }
 
 func encode(w io.Writer, value any, err error) error {
@@ -129,53 +125,75 @@ func encode(w io.Writer, value any, err error) error {
 	return e.Encode(value)
 }
 
-func printUsage(w io.Writer, u *admin.Usage, all bool) {
+func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
 	for i, app := range u.Apps {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s  %s  profile %s\n", app.App, app.AppID, app.Profile)
+		fmt.Fprintln(w, l.Text(words.AppLine, "app", app.App, "appid", app.AppID, "profile", app.Profile))
 		if app.Error != "" {
-			fmt.Fprintf(w, "%s\n", app.Error)
+			fmt.Fprintln(w, l.Translate(app.Error))
 			continue
 		}
-		rows, read := [][]string{consoleHead}, [][]string{readHead}
+		used, read := app.Rows[:0:0], app.Rows[:0:0]
 		for _, r := range app.Rows {
 			if !all && r.Limit == 0 && r.Used == 0 && r.State != "latched" && (r.WechatUsed == nil || *r.WechatUsed == 0) {
 				continue
 			}
-			rows = append(rows, consoleRow(r))
+			used = append(used, r)
 			if r.WechatUsed != nil || r.Start != "" {
-				read = append(read, readRow(r))
+				read = append(read, r)
 			}
 		}
-		fit(rows, 1)
-		printTable(w, rows)
-		if len(read) > 1 {
+		printConsole(w, l, used)
+		if len(read) > 0 {
 			fmt.Fprintln(w)
-			fit(read, 0)
-			printTable(w, read)
+			printReadings(w, l, read)
 		}
 		if app.ReadingError != "" {
-			fmt.Fprintf(w, "\nWeChat was not asked to the end:\n%s\n", app.ReadingError)
+			fmt.Fprintf(w, "\n%s\n%s\n", l.Text(words.ReadingFailed), l.Translate(app.ReadingError))
 		}
 	}
 }
 
-// The columns of WeChat's console, and those of its own count of the day.
-var (
-	consoleHead = []string{"类目", "接口", "每日实时调用量/上限", "接口状态", "规则"}
-	readHead    = []string{"接口", "微信用量/上限", "偏差", "读取", "规则"}
-)
-
-func consoleRow(r admin.Row) []string {
-	return []string{r.Category, r.Title, amount(r), state(r), counter(r)}
+// printConsole prints counters in the columns of WeChat's console. The titles of its APIs are Chinese: in
+// English the rule stands for them.
+func printConsole(w io.Writer, l words.Language, counters []admin.Row) {
+	rows := [][]string{{l.Text(words.HeadUsed), l.Text(words.HeadState), l.Text(words.HeadRule)}}
+	for _, r := range counters {
+		rows = append(rows, []string{amount(l, r), l.Text(state(r)), counter(r)})
+	}
+	if l == words.Chinese {
+		titled := [][]string{append([]string{l.Text(words.HeadCategory), l.Text(words.HeadTitle)}, rows[0]...)}
+		for i, r := range counters {
+			titled = append(titled, append([]string{r.Category, r.Title}, rows[i+1]...))
+		}
+		rows = titled
+		fit(rows, 1)
+	}
+	printTable(w, rows)
 }
 
-func readRow(r admin.Row) []string {
+// printReadings prints WeChat's own counts of the day.
+func printReadings(w io.Writer, l words.Language, counters []admin.Row) {
+	rows := [][]string{{l.Text(words.HeadWeChat), l.Text(words.HeadDrift), l.Text(words.HeadReadAt), l.Text(words.HeadRule)}}
+	for _, r := range counters {
+		rows = append(rows, readRow(l, r))
+	}
+	if l == words.Chinese {
+		rows[0] = append([]string{l.Text(words.HeadTitle)}, rows[0]...)
+		for i, r := range counters {
+			rows[i+1] = append([]string{r.Title}, rows[i+1]...)
+		}
+		fit(rows, 0)
+	}
+	printTable(w, rows)
+}
+
+func readRow(l words.Language, r admin.Row) []string {
 	var wechat, drift, at string
 	if r.Start != "" {
-		drift = "起点未知"
+		drift = l.Text(words.StartUnknown)
 	}
 	if r.WechatUsed != nil {
 		wechat = strconv.FormatInt(*r.WechatUsed, 10)
@@ -190,50 +208,7 @@ func readRow(r admin.Row) []string {
 			drift = "+" + drift
 		}
 	}
-	return []string{r.Title, wechat, drift, at, counter(r)}
-}
-
-// width is how many columns a table should keep to.
-const width = 100
-
-// fit cuts the texts of one column, so that the table keeps to its width. Paths are left whole: they
-// stand in the last column, where they widen no other line.
-func fit(rows [][]string, column int) {
-	const least = 12
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			if !hasPath(cell) {
-				widths[i] = max(widths[i], cells(cell))
-			}
-		}
-	}
-	room := width - 2*(len(widths)-1)
-	for i, n := range widths {
-		if i != column {
-			room -= n
-		}
-	}
-	room = max(room, least)
-	for _, row := range rows[1:] {
-		if cells(row[column]) > room && !hasPath(row[column]) {
-			row[column] = cut(row[column], room)
-		}
-	}
-}
-
-func hasPath(cell string) bool { return strings.HasPrefix(cell, "/") || strings.Contains(cell, ":/") }
-
-// cut shortens a text to so many columns of a terminal.
-func cut(text string, room int) string {
-	end := 0
-	for i, r := range text {
-		if cells(text[:i])+cells(string(r))+1 > room {
-			break
-		}
-		end = i + len(string(r))
-	}
-	return text[:end] + "…"
+	return []string{wechat, drift, at, counter(r)}
 }
 
 // counter is a rule with the path inside its /*, or the caller whose share it is.
@@ -248,78 +223,42 @@ func counter(r admin.Row) string {
 	return text
 }
 
-// amount is the console's "0/2000"; 无上限 and 未公布 are in its words what has no figure.
-func amount(r admin.Row) string {
-	text := strconv.FormatInt(r.Used, 10)
-	switch {
-	case r.State == "denied":
+// amount is the console's "0/2000", with words in place of a limit where there is no figure.
+func amount(l words.Language, r admin.Row) string {
+	if r.State == "denied" {
 		return ""
-	case r.Limit > 0:
-		text += "/" + strconv.FormatInt(r.Limit, 10)
-	case r.Quota == "unlimited":
-		text += "/无上限"
-	default:
-		text += "/未公布"
 	}
+	limit := l.Text(words.NotPublished)
+	switch {
+	case r.Limit > 0:
+		limit = strconv.FormatInt(r.Limit, 10)
+	case r.Quota == "unlimited":
+		limit = l.Text(words.Unlimited)
+	}
+	text := fmt.Sprintf("%d/%s", r.Used, limit)
 	if r.Period == "month" {
-		text += " 每月"
+		text = l.Text(words.PerMonth, "amount", text)
 	}
 	return text
 }
 
-func state(r admin.Row) string {
+func state(r admin.Row) words.Message {
 	switch r.State {
 	case "denied":
-		return "未获得"
+		return words.StateDenied
 	case "full":
-		return "已用完"
+		return words.StateFull
 	case "latched":
-		return "微信已拒绝"
+		return words.StateLatched
 	}
-	return "已获得"
+	return words.StateOpen
 }
 
-// printTable prints rows in columns. Chinese characters are two cells wide, so text/tabwriter
-// would not line them up.
-func printTable(w io.Writer, rows [][]string) {
-	var widths []int
-	for _, row := range rows {
-		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], cells(cell))
-		}
-	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString(cell)
-			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-cells(cell)+2))
-			}
-		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
-	}
-}
-
-// cells is how many columns of a terminal a text takes.
-func cells(text string) int {
-	n := 0
-	for _, r := range text {
-		n++
-		if r >= 0x1100 && r <= 0x115f || r >= 0x2e80 && r <= 0xffe6 && (r < 0xff61 || r > 0xffdf) {
-			n++
-		}
-	}
-	return n
-}
-
-func explainCommand() *cobra.Command {
+func explainCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "explain APPID METHOD PATH",
 		SuggestFor: []string{"解释", "why"},
-		Short:      "Tell which rule a path has on a running gateway, its quotas, what is used and left",
+		Short:      l.Text(words.ExplainShort),
 		Example: `  wxproxy explain shop POST /cgi-bin/menu/create
   wxproxy explain wx0123456789abcdef GET /cgi-bin/user/info`,
 		Args: wantArgs(3, 3),
@@ -332,42 +271,49 @@ func explainCommand() *cobra.Command {
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
 				return encode(cmd.OutOrStdout(), e, err)
 			}
-			printExplanation(cmd.OutOrStdout(), &e)
+			printExplanation(cmd.OutOrStdout(), l, &e)
 			return nil
 		},
 	}
-	addAccess(cmd)
-	cmd.Flags().Bool("json", false, "print JSON")
+	addAccess(cmd, l)
+	cmd.Flags().Bool("json", false, l.Text(words.FlagJSON))
 	return cmd
 }
 
-func printExplanation(w io.Writer, e *admin.Explanation) {
-	line := func(label, text string) {
+func printExplanation(w io.Writer, l words.Language, e *admin.Explanation) {
+	var rows [][]string
+	line := func(label words.Message, text string) {
 		if text != "" {
-			fmt.Fprintf(w, "%-9s %s\n", label, text)
+			rows = append(rows, []string{l.Text(label), text})
 		}
 	}
-	line("app", e.App+"  "+e.AppID)
-	line("profile", e.Profile)
-	line("call", e.Method+" "+e.Path)
+	line(words.ExplainApp, e.App+"  "+e.AppID)
+	line(words.ExplainProfile, e.Profile)
+	line(words.ExplainCall, e.Method+" "+e.Path)
 	rule := e.Rule
-	if e.Title != "" {
+	if e.Title != "" && l == words.Chinese {
 		rule += "  " + e.Title
 	}
-	line("rule", rule)
-	line("source", e.Source)
-	line("quota", e.Quota)
-	line("pace", e.Pace)
-	line("inject", e.Inject)
+	line(words.ExplainRule, rule)
+	line(words.ExplainSource, e.Source)
+	line(words.ExplainQuota, e.Quota)
+	line(words.ExplainPace, e.Pace)
+	line(words.ExplainInject, e.Inject)
 	if e.Shadow {
-		line("shadow", "yes: counts, and sends what it would refuse")
+		line(words.ExplainShadow, l.Text(words.ExplainShadows))
 	}
 	for _, r := range e.Rows {
-		text := fmt.Sprintf("%d used", r.Used)
-		if r.Limit > 0 {
-			text = fmt.Sprintf("%d of %d used, %d left", r.Used, r.Limit, r.Remaining)
+		label := words.ExplainDay
+		if r.Period == "month" {
+			label = words.ExplainMonth
 		}
-		line(r.Period, text+", until "+r.Reset.Format(time.RFC3339))
+		until := r.Reset.Format(time.RFC3339)
+		if r.Limit > 0 {
+			line(label, l.Text(words.ExplainLeft, "used", r.Used, "limit", r.Limit, "left", r.Remaining, "reset", until))
+		} else {
+			line(label, l.Text(words.ExplainUsed, "used", r.Used, "reset", until))
+		}
 	}
-	line("a call", e.Statement)
+	line(words.ExplainResult, l.Translate(e.Statement))
+	printTable(w, rows)
 }

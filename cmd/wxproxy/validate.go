@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -8,14 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"wxproxy/config"
+	"wxproxy/internal/words"
 	"wxproxy/store"
 )
 
-func validateCommand() *cobra.Command {
+func validateCommand(l words.Language) *cobra.Command {
 	return &cobra.Command{
 		Use:        "validate",
 		SuggestFor: []string{"检查", "check", "test"},
-		Short:      "Check the configuration: every fault at once, with file, line and column",
+		Short:      l.Text(words.ValidateShort),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd)
@@ -27,25 +29,25 @@ func validateCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			for _, w := range c.Warnings {
-				fmt.Fprintf(out, "warning: %s\n", w)
+				fmt.Fprintln(out, l.Text(words.ValidateWarning, "text", errors.New(w)))
 			}
 			if len(c.Paths) == 0 {
-				fmt.Fprintln(out, "no file: the defaults hold")
+				fmt.Fprintln(out, l.Text(words.ValidateNoFile))
 			}
 			for _, path := range c.Paths {
-				fmt.Fprintf(out, "%s: ok\n", path)
+				fmt.Fprintln(out, l.Text(words.ValidateFile, "file", path))
 			}
 			for _, app := range c.Apps {
-				fmt.Fprintf(out, "app %s: %s, profile %s, %d rules\n", app.Name, app.AppID, app.Profile, len(app.Rules.Rules))
+				fmt.Fprintln(out, l.Text(words.ValidateApp, "app", app.Name, "appid", app.AppID, "profile", app.Profile, "count", len(app.Rules.Rules)))
 			}
 			switch {
 			case len(c.Apps) == 0 && learns(c):
-				fmt.Fprintln(out, "no app is configured: apps are learned from their own token requests")
+				fmt.Fprintln(out, l.Text(words.ValidateLearns))
 			case len(c.Apps) == 0:
-				fmt.Fprintln(out, "warning: no app is configured, so serve will not start")
+				fmt.Fprintln(out, l.Text(words.ValidateWarning, "text", words.ValidateNoApp))
 			}
 			if user := redisUser(c.Store); user != "" {
-				fmt.Fprintf(out, "store: Redis must allow its user %s at least:\n  %s\n", user, redisACL(user, c.Store.Prefix))
+				fmt.Fprintln(out, l.Text(words.ValidateRedisACL, "user", user, "acl", redisACL(user, c.Store.Prefix)))
 			}
 			return nil
 		},

@@ -1,0 +1,91 @@
+package words
+
+// What the commands say of the gateway that they ask, and of the program as a gateway.
+var (
+	AdminWantURL    = text("AdminWantURL", "--admin: want a URL, as http://127.0.0.1:8081, or unix:/path", "--admin 应为 URL，如 http://127.0.0.1:8081，或 unix:/路径")
+	TokenFileFailed = text("TokenFileFailed", "admin token: --token-file {file}: {error}", "管理 token：--token-file {file}：{error}")
+	TokenFromConfig = text("TokenFromConfig", "admin.token in {file}", "{file} 的 admin.token")
+	TokenFromFlag   = text("TokenFromFlag", "--token-file {file}", "--token-file {file}")
+	TokenNotSet     = text("TokenNotSet", "{source} (not set)", "{source}（未设置）")
+	TokenVariable   = text("TokenVariable", "{source} ({variables} not set)", "{source}（{variables} 未设置）")
+	TokenNotRead    = text("TokenNotRead", "{source} ({error})", "{source}（{error}）")
+	TokenMissing    = text("TokenMissing", "no admin token: tried {tried}: is the gateway running, with the same configuration? Else name a file that holds its token: --token-file FILE", "找不到管理 token，试过：{tried}。网关在运行吗，用的是同一份配置吗？也可以用 --token-file 文件 指定存放它的文件")
+	TokenOneLine    = text("TokenOneLine", "want one line: the token", "应只有一行，即 token")
+	TokenRefused    = text("TokenRefused", "the gateway at {address} does not accept the admin token from {source}: want the token that this gateway runs with: set it there, or name a file that holds it: --token-file FILE", "{address} 的网关不接受来自 {source} 的管理 token：应为该网关正在使用的 token，请在那里改正，或用 --token-file 文件 指定")
+	NoSuchFile      = text("NoSuchFile", "no such file", "没有这个文件")
+	NoGateway       = text("NoGateway", "no gateway answers at {address}: is it running?", "{address} 没有网关应答：网关在运行吗？")
+	RequestFailed   = text("RequestFailed", "request to the gateway at {address}: {reason}", "请求 {address} 的网关：{reason}")
+	GatewayError    = text("GatewayError", "the gateway at {address}: {error}", "{address} 的网关：{error}")
+	GatewayStatus   = text("GatewayStatus", "HTTP status {status}", "HTTP 状态码 {status}")
+	NotJSON         = text("NotJSON", "its answer is not the JSON of a gateway: does another program listen there?", "应答不是网关的 JSON：监听在那里的是别的程序吗？")
+	AskingWeChat    = text("AskingWeChat", "asking WeChat about {app}, rule by rule: this may take a minute", "正在逐条规则向微信查询 {app}，可能要一分钟")
+	YesOrNo         = text("YesOrNo", "{question} yes/no: ", "{question}（yes/no）：")
+	NoTerminal      = text("NoTerminal", "stdin is not a terminal, so nobody can be asked: nothing was done; want --yes to do it without asking", "标准输入不是终端，无法询问：什么也没有做。要不经询问就执行，请加 --yes")
+	Interrupted     = text("Interrupted", "interrupted: nothing was done", "已中断：什么也没有做")
+	NotConfirmed    = text("NotConfirmed", "{answer}: want yes: nothing was done", "输入的是 {answer}，不是 yes：什么也没有做")
+	HealthShort     = text("HealthShort", "Exit with 0 if the running gateway is healthy", "运行中的网关正常则退出码为 0")
+	Unhealthy       = text("Unhealthy", "unhealthy: {reason}", "不正常：{reason}")
+	UnhealthyStatus = text("UnhealthyStatus", "HTTP status {status} without ok", "HTTP 状态码 {status}，且没有 ok")
+	ServeShort      = text("ServeShort", "Run the gateway", "运行网关")
+	FlagListen      = text("FlagListen", "`address` to listen on, instead of the configuration's", "监听`地址`，代替配置里的")
+	NoApps          = text("NoApps", `
+no app is configured. Either name one account in the environment:
+
+    WX_APPID=wx... WX_SECRET=... wxproxy
+
+or write wxproxy.yaml:
+
+    apps:
+      - {appid: wx..., secret: "${WX_SECRET}"}
+
+To see it work without an account, run: wxproxy demo`, `
+没有配置帐号。可以用环境变量指定一个：
+
+    WX_APPID=wx... WX_SECRET=... wxproxy
+
+或者写 wxproxy.yaml：
+
+    apps:
+      - {appid: wx..., secret: "${WX_SECRET}"}
+
+没有帐号也想看看效果：wxproxy demo`)
+	PortInUse   = text("PortInUse", "listen on {address}: the port is in use by another process", "监听 {address}：端口已被其他进程占用")
+	SocketInUse = text("SocketInUse", "listen on {address}: the socket is in use by another process", "监听 {address}：套接字已被其他进程占用")
+
+	ValidateShort    = text("ValidateShort", "Check the configuration; print every fault with its file, line and column", "检查配置，列出全部错误及所在的文件、行、列")
+	ValidateWarning  = text("ValidateWarning", "warning: {text}", "警告：{text}")
+	ValidateNoFile   = text("ValidateNoFile", "no configuration file: the defaults are used", "没有配置文件：使用默认值")
+	ValidateFile     = text("ValidateFile", "{file}: ok", "{file}：正确")
+	ValidateApp      = text("ValidateApp", "app {app}: {appid}, profile {profile}, {count} rules", "帐号 {app}：{appid}，限额表 {profile}，{count} 条规则")
+	ValidateLearns   = text("ValidateLearns", "no app is configured: apps are learned from their own token requests", "没有配置帐号：从帐号自己的取 token 请求中得知")
+	ValidateNoApp    = text("ValidateNoApp", "no app is configured, so serve will not start", "没有配置帐号，serve 不会启动")
+	ValidateRedisACL = text("ValidateRedisACL", "store: Redis must allow its user {user} at least:\n  {acl}", "存储：Redis 至少要给用户 {user} 这些权限：\n  {acl}")
+
+	SandboxShort = text("SandboxShort", "Run a local stand-in for api.weixin.qq.com", "运行本机模拟的 api.weixin.qq.com")
+	SandboxLong  = text("SandboxLong", `
+sandbox answers as api.weixin.qq.com does: tokens, quotas with WeChat's own 45009, media, errors.
+It has one account, printed at start, and the daily quotas of a profile of limits.yaml. Faults are
+set at /-/sandbox/; GET /-/sandbox/state shows what it has executed.`, `
+sandbox 像 api.weixin.qq.com 那样应答：token、限额与 45009、素材、各种错误码。它有一个帐号（启动
+时打印），每日限额取自 limits.yaml 的某个限额表。故障在 /-/sandbox/ 设置；GET /-/sandbox/state
+显示它执行过什么。`)
+	SandboxListen  = text("SandboxListen", "`address` to listen on", "监听`地址`")
+	SandboxProfile = text("SandboxProfile", "`profile` of the shipped limits.yaml that has the daily quotas", "每日限额取自内置 limits.yaml 的这个`限额表`")
+	SandboxAppID   = text("SandboxAppID", "`appid` of its account", "帐号的 `appid`")
+	SandboxSecret  = text("SandboxSecret", "AppSecret of its account", "帐号的 AppSecret")
+	SandboxStarted = text("SandboxStarted", "a stand-in for api.weixin.qq.com at {url}", "模拟的 api.weixin.qq.com：{url}")
+
+	DemoShort      = text("DemoShort", "Run a local stand-in for WeChat and the gateway in front of it, ready to curl", "运行本机模拟的微信和前面的网关，可以直接用 curl 试")
+	DemoOnce       = text("DemoOnce", "make the calls, print them with their answers, and exit with 0 if they are as expected", "自己发出这些调用，打印调用和应答，都符合预期则退出码为 0")
+	DemoDirect     = text("DemoDirect", "Straight to WeChat (the stand-in), without a token: it is refused.", "不经网关直接请求微信（模拟的），不带 token：被拒绝。")
+	DemoInjected   = text("DemoInjected", "The same through the gateway: it injects the account's token.", "同一个请求经过网关：网关填入帐号的 token。")
+	DemoFirst      = text("DemoFirst", "A menu is created, 1 of 2 for today.", "创建菜单，今天 2 次中的第 1 次。")
+	DemoSecond     = text("DemoSecond", "Again, 2 of 2. A service's own old token is replaced.", "再来一次，2 次中的第 2 次。服务自带的旧 token 会被替换。")
+	DemoRefused    = text("DemoRefused", "Once more: the gateway refuses it with WeChat's own 45009; WeChat never sees it.", "再来一次：网关用微信的 45009 拒绝，微信收不到。")
+	DemoExecuted   = text("DemoExecuted", "What WeChat (the stand-in) executed: menu/create twice.", "微信（模拟的）执行过什么：menu/create 两次。")
+	DemoStarted    = text("DemoStarted", "wxproxy is at {gateway}, in front of a stand-in for WeChat at {wechat}.\nOpen another terminal and try:", "wxproxy 在 {gateway}，后面是模拟的微信 {wechat}。\n另开一个终端试试：")
+	DemoAccessLog  = text("DemoAccessLog", "Every call is one line of the access log.", "每次调用在访问日志里是一行。")
+	DemoUsage      = text("DemoUsage", "What is used and left, and metrics.", "用了多少、还剩多少，以及指标。")
+	DemoEnd        = text("DemoEnd", "Ctrl-C ends the demo and removes its files.", "按 Ctrl-C 结束演示并删除它的文件。")
+	DemoUnexpected = text("DemoUnexpected", "demo: {url}: want an answer with {want}", "demo：{url}：应答里应有 {want}")
+)

@@ -1,0 +1,225 @@
+package words
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLanguage(t *testing.T) {
+	for _, tt := range []struct {
+		env  map[string]string
+		want Language
+	}{
+		{nil, English},
+		{map[string]string{"LANG": "zh_CN.UTF-8"}, Chinese},
+		{map[string]string{"LANG": "zh-TW"}, Chinese},
+		{map[string]string{"LANG": "zh"}, Chinese},
+		{map[string]string{"LANG": "en_GB.UTF-8"}, English},
+		{map[string]string{"LANG": "de_DE"}, English},
+		{map[string]string{"LANG": "zhongwen"}, English},
+		{map[string]string{"LANG": "zh_CN", "LC_MESSAGES": "C"}, English},
+		{map[string]string{"LANG": "en_US", "LC_MESSAGES": "zh_CN"}, Chinese},
+		{map[string]string{"LANG": "en_US", "LC_MESSAGES": "en_US", "LC_ALL": "zh_CN.GB18030"}, Chinese},
+		{map[string]string{"LANG": "zh_CN", "LC_ALL": ""}, Chinese},
+	} {
+		if got := FromEnv(func(name string) string { return tt.env[name] }); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.env, got, tt.want)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	file := New(NoSuchFile)
+	err := error(New(TokenFileFailed, "file", "x", "error", file))
+	if got, want := fmt.Sprint(err), "admin token: --token-file x: no such file"; got != want {
+		t.Errorf("in English %q, want %q", got, want)
+	}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{err, "管理 token：--token-file x：没有这个文件"},
+		{errors.Join(file, errors.New("no TLS")), "没有这个文件\n对方没有使用 TLS"},
+		{fmt.Errorf("%w and %w", file, file), "no such file and no such file"},
+		{errors.New("reading x: no answer in time"), "reading x: 没有及时应答"},
+		{errors.New("nothing that is known"), "nothing that is known"},
+		{New(TokenMissing, "tried", List{"a", New(TokenNotSet, "source", "b"), HelpUsage}), "找不到管理 token，试过：a、b（未设置）、用法：。网关在运行吗，用的是同一份配置吗？也可以用 --token-file 文件 指定存放它的文件"},
+	} {
+		if got := Chinese.Error(tt.err); got != tt.want {
+			t.Errorf("%q in Chinese: %q, want %q", tt.err, got, tt.want)
+		}
+		if got := English.Error(tt.err); got != tt.err.Error() {
+			t.Errorf("%q in English: %q", tt.err, got)
+		}
+	}
+	if !errors.Is(err, file) {
+		t.Error("an error does not wrap that of its parameters")
+	}
+}
+
+// Both languages have every message, with the same parameters, and each in its own script.
+func TestMessages(t *testing.T) {
+	if len(messages) < 100 {
+		t.Fatalf("%d messages", len(messages))
+	}
+	han := func(s string) bool {
+		return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) })
+	}
+	for key, m := range messages {
+		if m.en == "" || m.zh == "" {
+			t.Errorf("%s: a language lacks it", key)
+		}
+		if diff := cmp.Diff(parameters(m.en), parameters(m.zh)); diff != "" {
+			t.Errorf("%s: parameters (-English +Chinese):\n%s", key, diff)
+		}
+		if strings.Count(m.en, "`") != strings.Count(m.zh, "`") {
+			t.Errorf("%s: one language names the value of the flag, the other does not", key)
+		}
+		if han(m.en) {
+			t.Errorf("%s: Chinese in the English text %q", key, m.en)
+		}
+		if words := parameter.ReplaceAllString(m.en, ""); !han(m.zh) && m.en != m.zh && strings.ContainsFunc(words, unicode.IsLetter) && !slices.Contains([]string{"ErrorLine", "YesOrNo"}, key) {
+			t.Errorf("%s: no Chinese in %q", key, m.zh)
+		}
+	}
+	for l, text := range map[Language]string{English: "done", Chinese: "完成"} {
+		if d := l.Dictionary(); len(d) != len(messages) || !strings.Contains(d["HelpExit"], text) {
+			t.Errorf("%s: a dictionary of %d messages, want %d", l, len(d), len(messages))
+		}
+	}
+	for _, texts := range foreign {
+		if diff := cmp.Diff(parameters(texts[0]), parameters(texts[1])); diff != "" {
+			t.Errorf("%s: parameters (-English +Chinese):\n%s", texts[0], diff)
+		}
+	}
+}
+
+// parameters are the names in a text, sorted.
+func parameters(text string) []string {
+	names := parameter.FindAllString(text, -1)
+	slices.Sort(names)
+	return names
+}
+
+// Every message is used, by its own name and with its own parameters.
+func TestUses(t *testing.T) {
+	defined, used := make(map[string]bool), make(map[string]bool)
+	inFiles(t, func(path string, file *ast.File, at func(ast.Node) string) {
+		inside := filepath.Dir(path) == "."
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec:
+				if call, ok := only(n.Values).(*ast.CallExpr); ok && inside && name(call.Fun) == "text" {
+					key := n.Names[0].Name
+					defined[key] = true
+					if got := literal(call.Args[0]); got != key {
+						t.Errorf("%s: the key of %s is %q", at(n), key, got)
+					}
+				}
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "words" {
+					used[n.Sel.Name] = true
+				}
+			case *ast.CallExpr:
+				checkParameters(t, n, at(n), inside)
+			case *ast.Ident:
+				if inside && n.Name == "Separator" {
+					used[n.Name] = true
+				}
+			}
+			return true
+		})
+	})
+	for key := range messages {
+		if !defined[key] {
+			t.Errorf("%s: no variable has this name", key)
+		}
+		if !used[key] {
+			t.Errorf("%s: nothing uses it", key)
+		}
+	}
+}
+
+// checkParameters checks a call of Text or New that names its message: its parameters are those of the text.
+func checkParameters(t *testing.T, call *ast.CallExpr, at string, inside bool) {
+	t.Helper()
+	if called := name(call.Fun); called != "Text" && called != "New" || len(call.Args) == 0 {
+		return
+	}
+	message, ok := messages[name(call.Args[0])]
+	if _, selected := call.Args[0].(*ast.SelectorExpr); !ok || !selected && !inside || call.Ellipsis.IsValid() {
+		return
+	}
+	var got []string
+	for i := 1; i < len(call.Args); i += 2 {
+		got = append(got, "{"+literal(call.Args[i])+"}")
+	}
+	slices.Sort(got)
+	if want := slices.Compact(parameters(message.en)); !slices.Equal(got, want) || len(call.Args)%2 == 0 {
+		t.Errorf("%s: %s has the parameters %v, want %v with a value each", at, message.Key, got, want)
+	}
+}
+
+// inFiles parses each Go file of the module that is not a test.
+func inFiles(t *testing.T, do func(path string, file *ast.File, at func(ast.Node) string)) {
+	t.Helper()
+	const root = "../.."
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			if d != nil && d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir
+			}
+			return err
+		}
+		files := token.NewFileSet()
+		file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		path, err = filepath.Rel(root+"/internal/words", path)
+		do(path, file, func(n ast.Node) string { return files.Position(n.Pos()).String() })
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func only(exprs []ast.Expr) ast.Expr {
+	if len(exprs) == 1 {
+		return exprs[0]
+	}
+	return nil
+}
+
+// name is that of a function or variable, without its package.
+func name(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}
+
+func literal(e ast.Expr) string {
+	if l, ok := e.(*ast.BasicLit); ok && l.Kind == token.STRING {
+		if s, err := strconv.Unquote(l.Value); err == nil {
+			return s
+		}
+	}
+	return ""
+}
