@@ -29,7 +29,7 @@ type Limiter interface {
 	// an error, was not read. Lines of one rule follow each other. usedOnly leaves out those with
 	// nothing used and no latch.
 	UsageAll(ctx context.Context, appids []string, usedOnly bool) ([][]limits.Usage, error)
-	// Store tells whether the store answers, and the error while requests to it fail.
+	// Store returns whether the store answers, and the error while requests to it fail.
 	Store() limits.StoreState
 	// FailsOpen reports whether any rule still sends calls then.
 	FailsOpen() bool
@@ -49,12 +49,12 @@ type Options struct {
 	Limiter Limiter
 	Metrics *Metrics
 	Stop    func() bool  // reports whether the gateway is about to stop: it is not ready any more
-	Reload  func() error // reads the configuration again; its error says what is wrong
+	Reload  func() error // reads the configuration again; its error has the faults
 
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
 
-	// Readings returns what WeChat itself said last of the counters of each app, by their names, as far
+	// Readings returns what WeChat itself stated last of the counters of each app, by their names, as far
 	// as it holds for the windows and clears of lines, which are the apps' usage. Beside an error it
 	// returns nil for an app that was not read. ReadLive asks WeChat about the counters of an app
 	// now, which may take a minute. Both are set, or none.

@@ -264,7 +264,7 @@ func TestExplain(t *testing.T) {
 		{"GET", "/cgi-bin/a", "other", "pass: counted and never refused, because no figure is published"},
 		{"GET", "/card/other", "", "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"},
 		{"GET", "/favicon.ico", "", "HTTP 404 with errcode 40066: the path is outside of every family of the table"},
-		{"GET", "/cgi-bin/../x", "", "refused-request: path: a . or .. segment"},
+		{"GET", "/cgi-bin/../x", "", "refused-request: path: contains a . or .. segment"},
 		{"PUT", "/cgi-bin/a", "other", "HTTP 405: only GET, HEAD and POST are sent"},
 	} {
 		_, body := s.do(t, "GET", "/api/v1/explain?app=wx1&method="+tt.method+"&path="+tt.path, "Authorization", "Bearer correct")

@@ -17,8 +17,8 @@ const (
 	clearOnePath = "/cgi-bin/openapi/quota/clear"
 )
 
-// clearLife is how long a clear may take. It goes on when whoever asked for it has gone, because a
-// clear that breaks off may have been granted.
+// clearLife is how long a clear may take. It is not canceled with the request for it, because a clear that
+// breaks off may have been granted.
 const clearLife = 2 * time.Minute
 
 // ClearResult is what became of a clear: one call for a whole app, one for each of [ClearPaths] of a
@@ -91,7 +91,7 @@ var clearWords = map[int]string{
 	76022: "WeChat cannot clear this path",
 }
 
-// step says in words what became of a call. WeChat's own text is not passed on.
+// step describes the result of a call. WeChat's own text is not passed on.
 func (c ClearCall) step() ClearStep {
 	s := ClearStep{Path: c.Path, ErrCode: c.ErrCode}
 	const free = "; nothing was cleared, and it cost nothing"
@@ -99,7 +99,7 @@ func (c ClearCall) step() ClearStep {
 	switch {
 	case c.NoAnswer:
 		s.Statement = "no answer came: WeChat may have cleared, or not. The counters stay as they are and one clear " +
-			"counts as gone; usage --live tells what WeChat counts now"
+			"counts as gone; usage --live shows what WeChat counts now"
 	case c.ErrCode == 0 && c.Sent:
 		s.Done, s.Statement = true, "done: errcode 0, WeChat counts from 0 again"
 	case c.ErrCode == 48006 && !c.Sent:
@@ -141,7 +141,7 @@ func (a *Admin) clear(w http.ResponseWriter, r *http.Request) {
 		answer.Done = answer.Done && step.Done
 	}
 	if rules := a.o.Limiter.Rules(plan.AppID); rules != nil {
-		if lines, err := a.o.Limiter.Usage(ctx, plan.AppID); err == nil { // WeChat's answer is told without, too
+		if lines, err := a.o.Limiter.Usage(ctx, plan.AppID); err == nil { // the answer is complete without
 			answer.Clears = clearsRow(lines, rules.Match(clearPathOf(plan.Rule)).Counter)
 		}
 	}

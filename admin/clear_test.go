@@ -112,7 +112,7 @@ func TestClearInWords(t *testing.T) {
 		{ClearCall{Sent: true, ErrCode: -1}, "errcode -1: WeChat is busy; nothing was cleared, and it cost nothing"},
 		{ClearCall{ErrCode: -1}, "the gateway could not send it: no access_token, no store, or no way to WeChat; nothing was cleared, and it cost nothing"},
 		{ClearCall{}, "the gateway could not send it: no access_token, no store, or no way to WeChat; nothing was cleared, and it cost nothing"},
-		{ClearCall{Sent: true, NoAnswer: true}, "no answer came: WeChat may have cleared, or not. The counters stay as they are and one clear counts as gone; usage --live tells what WeChat counts now"},
+		{ClearCall{Sent: true, NoAnswer: true}, "no answer came: WeChat may have cleared, or not. The counters stay as they are and one clear counts as gone; usage --live shows what WeChat counts now"},
 	} {
 		if got := tt.call.step(); got.Statement != tt.want || got.Done != strings.HasPrefix(tt.want, "done") {
 			t.Errorf("%+v is %+v, want %q", tt.call, got, tt.want)

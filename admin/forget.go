@@ -70,7 +70,7 @@ func (a *Admin) forgettable(w http.ResponseWriter, r *http.Request) (*Forgotten,
 	case name == token.LearnedApp:
 		reply(w, http.StatusBadRequest, problem{Error: name + " is no appid: the store keeps there which app each learned token is of, and each of these entries expires with its token. To erase a learned app, want its appid, as in wx0123456789abcdef"})
 	case !anAppID.MatchString(name):
-		reply(w, http.StatusBadRequest, problem{Error: "app " + strings.ToValidUTF8(name, "?") + ": want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"})
+		reply(w, http.StatusBadRequest, problem{Error: "app " + strings.ToValidUTF8(name, "?") + ": want its appid, as in wx0123456789abcdef: an app that is not configured has no name"})
 	default:
 		return &Forgotten{AppID: name, Seen: i >= 0, Erased: held}, true
 	}
@@ -82,5 +82,5 @@ func stillConfigured(w http.ResponseWriter, app App) {
 	if app.Name != app.AppID {
 		name = app.Name + " (" + app.AppID + ")"
 	}
-	reply(w, http.StatusConflict, problem{Error: "app " + name + " is configured, and its next call would write it anew: take it out of wxproxy.yaml first"})
+	reply(w, http.StatusConflict, problem{Error: "app " + name + " is configured, and its next call would store it again: remove it from wxproxy.yaml first"})
 }

@@ -29,7 +29,7 @@ func TestForget(t *testing.T) {
 
 func TestForgetRefuses(t *testing.T) {
 	o := newOperated(t)
-	const first = " is configured, and its next call would write it anew: take it out of wxproxy.yaml first"
+	const first = " is configured, and its next call would store it again: remove it from wxproxy.yaml first"
 	for _, tt := range []struct {
 		app    string
 		status int
@@ -38,10 +38,10 @@ func TestForgetRefuses(t *testing.T) {
 		{"shop", 409, "app shop (wx0000000000000001)" + first},
 		{"wx0000000000000001", 409, "app shop (wx0000000000000001)" + first},
 		{"wx0000000000000002", 409, "app wx0000000000000002" + first},
-		{"", 400, "app : want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
-		{"sh", 400, "app sh: want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
+		{"", 400, "app : want its appid, as in wx0123456789abcdef: an app that is not configured has no name"},
+		{"sh", 400, "app sh: want its appid, as in wx0123456789abcdef: an app that is not configured has no name"},
+		{"wx01%7D%3A*", 400, "app wx01}:*: want its appid, as in wx0123456789abcdef: an app that is not configured has no name"},
 		{"learned", 400, "learned is no appid: the store keeps there which app each learned token is of, and each of these entries expires with its token. To erase a learned app, want its appid, as in wx0123456789abcdef"},
-		{"wx01%7D%3A*", 400, "app wx01}:*: want its appid, as in wx0123456789abcdef: the name of an app goes with its configuration"},
 	} {
 		for _, method := range []string{"GET", "POST"} {
 			var p problem

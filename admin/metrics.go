@@ -79,10 +79,10 @@ func NewMetrics(version string) *Metrics {
 			Name: "wxproxy_upstream_duration_seconds", Help: "How long WeChat took to answer.", Buckets: seconds,
 		}, []string{"rule"}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "wxproxy_config_last_reload_successful", Help: "Whether the last reading of the configuration was taken over.",
+			Name: "wxproxy_config_last_reload_successful", Help: "Whether the last configuration reload succeeded.",
 		}),
 		reloadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "wxproxy_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last taken over.",
+			Name: "wxproxy_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last reloaded successfully.",
 		}),
 		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wxproxy_accept_errors_total", Help: "Connections of both listeners that could not be accepted, for lack of file descriptors mostly.",
@@ -180,7 +180,7 @@ func errcodeLabel(code int) string {
 // Token counts one fetch of an access token. result is ok, transport or an errcode.
 func (m *Metrics) Token(app, result string) { m.counter(&m.tokens, app, result).Add(1) }
 
-// Reloaded tells whether a reading of the configuration was taken over.
+// Reloaded records whether a reload of the configuration succeeded.
 func (m *Metrics) Reloaded(ok bool) {
 	if !ok {
 		m.reloaded.Set(0)

@@ -8,10 +8,10 @@ import (
 	"wxproxy/limits"
 )
 
-// Reading is what WeChat itself said of one counter today.
+// Reading is what WeChat itself stated of one counter today.
 type Reading struct {
 	At    time.Time // when WeChat was asked
-	Limit int64     // its figure for the day; 0: it tells none
+	Limit int64     // its figure for the day; 0: it states none
 	Used  int64     // the calls that it has counted
 	Drift int64     // its count less ours: calls that did not pass a gateway
 }
@@ -61,7 +61,7 @@ func (a *Admin) liveFigures(ctx context.Context, app App, live bool) figures {
 	return f
 }
 
-// read puts what WeChat said into the row of a day's counter.
+// read puts WeChat's own count into the row of a day's counter.
 func (r *Row) read(readings map[string]Reading, u limits.Usage) {
 	reading, ok := readings[u.Counter]
 	if !ok || u.Period != limits.Day {

@@ -73,7 +73,7 @@ func newQuotas() *quotas {
 		remaining:   gauge("wxproxy_quota_remaining", "Calls left in the window."),
 		reset:       gauge("wxproxy_quota_reset_timestamp_seconds", "When the window ends."),
 		wechatUsed:  gauge("wxproxy_quota_wechat_used", "Calls of the day that WeChat itself had counted when it was last asked."),
-		wechatLimit: gauge("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as it last said."),
+		wechatLimit: gauge("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as last read from it."),
 		wechatDrift: gauge("wxproxy_quota_drift", "WeChat's count of the day less the calls counted here, when WeChat was last asked."),
 		complete:    gauge("wxproxy_quota_scrape_complete", "Whether this scrape has read the counters of all accounts; 0: some of the quota series are missing."),
 		up:          gauge("wxproxy_store_up", "Whether the store answers, be it with an error; see wxproxy_store_counting."),
@@ -127,7 +127,7 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 	}
 }
 
-// addReadings adds what WeChat said of the counters of one app.
+// addReadings adds WeChat's own counts of one app.
 func (q *quotas) addReadings(name string, readings map[string]Reading) {
 	app := q.labels.of("app", name)
 	used, drift := make(map[string]float64, len(readings)), make(map[string]float64, len(readings))

@@ -10,7 +10,7 @@ import (
 )
 
 // Limits is the answer of /api/v1/limits: the figures of an app as the program ships them, as they
-// are configured, and as WeChat says they are.
+// are configured, and as WeChat states them.
 type Limits struct {
 	Time         time.Time  `json:"time"`
 	App          string     `json:"app"`
@@ -20,7 +20,7 @@ type Limits struct {
 	ReadingError string     `json:"reading_error,omitempty"` // why WeChat was not read, or not to the end
 }
 
-// LimitRow is one rule, or one path inside a /* of which WeChat has told a figure.
+// LimitRow is one rule, or one path inside a /* for which WeChat has stated a figure.
 type LimitRow struct {
 	Rule             string    `json:"rule"`
 	Title            string    `json:"title"`
@@ -30,7 +30,7 @@ type LimitRow struct {
 	Configured       string    `json:"configured"`
 	ConfiguredSource string    `json:"configured_source,omitempty"`
 	Own              bool      `json:"own,omitempty"`          // the figure is from the app's quotas in wxproxy.yaml
-	WechatLimit      int64     `json:"wechat_limit,omitempty"` // a day; 0: not read, or WeChat tells none
+	WechatLimit      int64     `json:"wechat_limit,omitempty"` // a day; 0: not read, or WeChat states none
 	ReadAt           time.Time `json:"read_at,omitzero"`
 	Differs          bool      `json:"differs,omitempty"` // the three are not the same
 	Write            string    `json:"write,omitempty"`   // what in the app's quotas would make WeChat's figure ours
@@ -49,7 +49,7 @@ func (a *Admin) limits(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	f := a.liveFigures(r.Context(), app, live) // first: WeChat's figures may be taken over at once
+	f := a.liveFigures(r.Context(), app, live) // first: WeChat's figures may be adopted at once
 	rules := a.o.Limiter.Rules(app.AppID)
 	if rules == nil { // between two reloads
 		a.unknownApp(w, app.AppID)
@@ -124,7 +124,7 @@ func override(b limits.Budget, perDay int64) string {
 	}
 }
 
-// pathRows are the paths inside a rule's /* of which WeChat has told a figure.
+// pathRows are the paths inside a rule's /* for which WeChat has stated a figure.
 func pathRows(rule *limits.Rule, readings map[string]Reading) []LimitRow {
 	var rows []LimitRow
 	for counter, reading := range readings {

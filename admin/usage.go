@@ -15,8 +15,8 @@ type Usage struct {
 	Apps []AppUsage `json:"apps"`
 }
 
-// AppUsage is one app's part of it. Error stands in place of the rows when the store has not told
-// them.
+// AppUsage is one app's part of it. Error stands in place of the rows when the store has not
+// answered.
 type AppUsage struct {
 	App     string `json:"app"`
 	AppID   string `json:"appid"`
@@ -42,12 +42,12 @@ type Row struct {
 	Reset     time.Time `json:"reset"`
 	State     string    `json:"state"` // open, full, latched or denied
 
-	// What WeChat itself said of a day's counter when it was last asked, where it was.
+	// WeChat's own count of a day's counter when it was last read, if it was.
 	WechatUsed  *int64    `json:"wechat_used,omitempty"`
-	WechatLimit int64     `json:"wechat_limit,omitempty"` // 0: it tells none
+	WechatLimit int64     `json:"wechat_limit,omitempty"` // 0: it states none
 	Drift       *int64    `json:"drift,omitempty"`        // WeChat's count less ours: calls that did not pass a gateway
 	ReadAt      time.Time `json:"read_at,omitzero"`
-	Start       string    `json:"start,omitempty"` // unknown: WeChat did not say what it had counted before our first call of the day
+	Start       string    `json:"start,omitempty"` // unknown: WeChat did not state what it had counted before our first call of the day
 }
 
 func rowOf(u limits.Usage) Row {
@@ -114,7 +114,7 @@ func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, answer)
 }
 
-// storeProblem returns what an operator is told of an error of the store: what the store answered,
+// storeProblem returns what of an error of the store an operator may see: what the store answered,
 // as NOPERM or OOM, but no address of it.
 func storeProblem(err error) string {
 	if answered, ok := errors.AsType[*limits.StoreError](err); ok {

@@ -174,7 +174,7 @@ func (b *bench) startAndReload(ctx context.Context, rules int) (err error) {
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(text, []byte("configuration taken over")) {
+	if !bytes.Contains(text, []byte("configuration reloaded")) {
 		return fmt.Errorf("no word of a reload:\n%s", text)
 	}
 	s.Calm = append(s.Calm, calm.at(1))

@@ -13,7 +13,7 @@ import (
 // errcode.
 type Error struct {
 	Path    string // that was asked about
-	ErrCode int    // WeChat's; 0 where Fault says what is wrong
+	ErrCode int    // WeChat's; 0 where Fault has the reason
 	Fault   string
 }
 
@@ -39,7 +39,7 @@ func pathRefused(err error) bool {
 	return false
 }
 
-// errcodeExhausted says that quota/get's own quota is used up.
+// errcodeExhausted means that quota/get's own quota is used up.
 const errcodeExhausted = 44993
 
 const noAnswer = "no answer"

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Kind says what an Event is about.
+// Kind is what an Event is about.
 type Kind string
 
 // The kinds of events.
@@ -88,7 +88,7 @@ func (a *Auditor) succeeded(app, counter string) {
 	maps.DeleteFunc(s.failures, func(name string, f failure) bool { return name == counter || !f.pathRefused })
 }
 
-// refusedLocked reports whether WeChat has refused to answer about a counter. a.mu is held.
+// refusedLocked reports whether WeChat has refused to answer about a counter. It needs a.mu.
 func (s *appState) refusedLocked(counter string, now time.Time) bool {
 	f := s.failures[counter]
 	return f.pathRefused && now.Sub(f.at) < failureTTL

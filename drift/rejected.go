@@ -7,7 +7,7 @@ import (
 )
 
 // Rejected reports that WeChat answered 45009 for a counter, which may mean the day's limit or a
-// minute's: the answers are the same. Run asks quota/get once, before other jobs, and tells the limiter
+// minute's: the answers are the same. Run asks quota/get once, before other jobs, and reports to the limiter
 // whether the day is used up. Rejected does not block, and does not call the limiter.
 func (a *Auditor) Rejected(app, name string) {
 	if _, known := a.o.App(app); !known {

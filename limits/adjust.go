@@ -10,7 +10,7 @@ import (
 // than ten minutes before it was asked.
 var ErrTooEarly = errors.New("the day or its last clear began less than ten minutes ago")
 
-// Raise raises today's counter of a match to used, which WeChat has said in answer to a question
+// Raise raises today's counter of a match to used, which WeChat has returned in answer to a question
 // asked at began. A count is never lowered by it: every call is counted before it is sent, so that
 // the larger of both figures never counts one twice. It returns ErrTooEarly for an answer that may
 // be about yesterday.
@@ -46,7 +46,7 @@ func (l *Limiter) ClearTo(ctx context.Context, app string, match Match, began ti
 	return l.flush(ctx, m)
 }
 
-// SettleLatch tells a day's limit from a minute's, after a 45009 latched today's counter of a match: by
+// SettleLatch distinguishes a day's limit from a minute's, after a 45009 latched today's counter of a match: by
 // WeChat's quota/get, asked at began, the day is used up or not. A used day closes the counter to its
 // end. Else the latch was a minute's, and the next one lasts no longer. Nothing happens when the counter
 // was cleared since.

@@ -93,7 +93,7 @@ func (m *meter) answer(b *batch, counters []*counter, r *Request, a *Answer, err
 		c.own.inFlight += a.Granted
 	}
 	m.grant(b, a.Granted, deadline, a.Now, now)
-	b.hold.since = sent.since // a latch that came meanwhile is not one that the calls have passed
+	b.hold.since = sent.since // the calls have not passed a latch that was set since
 	by := counters[a.Which]
 	if a.Granted < b.calls {
 		by.close(a.Status == Latched, r.Counters[a.Which].Limit, now)

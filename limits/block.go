@@ -68,7 +68,7 @@ func (m *meter) releaseBlock(g *group) {
 	g.block.left = 0
 }
 
-// releaseCleared gives back the blocks that a new generation has made void.
+// releaseCleared returns the blocks that a new generation has made invalid.
 func (m *meter) releaseCleared() {
 	for _, g := range m.groups {
 		for i, c := range g.counters {

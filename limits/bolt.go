@@ -20,7 +20,7 @@ import (
 // yesterday's counts where they were.
 //
 // A counter whose value in the file is damaged begins at zero: nothing else is known of it, and to
-// refuse its calls would close a month's quota until a person repairs the file. The answer says so,
+// refuse its calls would close a month's quota until a person repairs the file. The answer reports it,
 // and WeChat's own count, where it can be asked, raises it again.
 type Bolt struct {
 	file *boltFile

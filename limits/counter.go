@@ -26,13 +26,13 @@ type counter struct {
 	repeatAt      time.Duration // when to report once more, for requests that a frozen store applies late
 	closedUntil   time.Duration // refused from memory until then, while the limit is closedLimit
 	closedLimit   int64
-	closedLatched bool // because the store says that it is latched
+	closedLatched bool // because it is latched in the store
 
 	fallback      int64 // calls left of this gateway's share while the store is unavailable
 	fallbackKnown bool
 
 	seeded      bool // WeChat was asked for its own count, or need not be
-	seedUnknown bool // it did not tell
+	seedUnknown bool // it did not answer
 }
 
 // ownCalls is what this gateway counts itself.
@@ -56,7 +56,7 @@ func (c *counter) giveBack(n int64) {
 	c.closedUntil = 0
 }
 
-// known is the count as far as this gateway can tell: the store's, and what it does not know yet,
+// known is the count as far as this gateway knows it: the store's, and what it does not know yet,
 // without calls that are only reserved.
 func (c *counter) known() int64 { return c.remote.Used + c.own.local - c.acked - c.own.reserved }
 
@@ -66,7 +66,7 @@ func (c *counter) free() int64 { return max(0, c.limit+c.remote.Grant-c.known())
 // latched reports whether WeChat answers 45009 for the counter at a moment of the store's clock.
 func (c *counter) latched(store int64) bool { return store < c.latch.Until }
 
-// closed reports whether the store has said within the last second that the counter has no room, for
+// closed reports whether the store has answered within the last second that the counter has no room, for
 // the limit that still holds.
 func (c *counter) closed(now moment) bool {
 	return now.since < c.closedUntil && c.closedLimit == c.limit && now.store < c.end
@@ -77,7 +77,7 @@ func (c *counter) close(latched bool, limit int64, now moment) {
 	c.closedUntil, c.closedLimit, c.closedLatched = now.since+fullTTL, limit, latched
 }
 
-// dirty reports whether the store has to be told something.
+// dirty reports whether there is something to report to the store.
 func (c *counter) dirty() bool {
 	return c.own.local != c.acked || c.announce || c.unacked || c.restate || c.raise > 0 || c.latch != c.remote.Latch
 }
@@ -104,7 +104,7 @@ func (c *counter) tooRecent(store int64) bool {
 	return store-max(c.window.Start.UnixMilli(), c.generation) < settlingTime.Milliseconds()
 }
 
-// requestLost notes that nobody knows whether the store has applied a request. What this gateway has
+// requestLost records that it is unknown whether the store has applied a request. What this gateway has
 // is reported again soon, and once more later.
 func (c *counter) requestLost(now moment) {
 	c.unacked, c.repeatAt = true, now.since+lateTTL
@@ -130,7 +130,7 @@ func (c *counter) adopt(generation, at int64, now moment) {
 	c.urgent = true
 }
 
-// apply takes in what the i-th counter of an answer says; a new block is of so many calls. What this
+// apply applies the i-th counter of an answer; a new block is of so many calls. What this
 // gateway knows may have moved since the request was made.
 func (c *counter) apply(r *Request, a *Answer, i int, block int64, now moment) {
 	asked, state := r.Counters[i], a.Counters[i]
@@ -158,7 +158,7 @@ func (c *counter) apply(r *Request, a *Answer, i int, block int64, now moment) {
 	c.urgent = c.urgent && c.dirty()
 }
 
-// history tells how many calls ended after a moment, never too few. Old spans are merged, so it
+// history returns how many calls ended after a moment, never too few. Old spans are merged, so it
 // stays short: a span is at most half as long as it is ago.
 type history []span
 

@@ -2,7 +2,7 @@ package limits
 
 import "time"
 
-// Verdict says whether a call may be sent, and if not, why.
+// Verdict is whether a call may be sent, and if not, why.
 type Verdict uint8
 
 // The verdicts. The first three are sent.
@@ -72,14 +72,14 @@ type Hold struct {
 	end        func(Ending, int)
 }
 
-// Ending says how a call ended.
+// Ending is how a call ended.
 type Ending uint8
 
 // The endings.
 const (
 	Finished Ending = iota // sent: it stays counted
 	Returned               // it provably never left: it is not counted
-	UsedUp                 // WeChat said that the quota is used up: returned, and the counter is full
+	UsedUp                 // WeChat answered that the quota is used up: returned, and the counter is full
 )
 
 // NewHold returns a handle that reports its end to end, for tests that stand in for a Limiter.

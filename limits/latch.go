@@ -28,7 +28,7 @@ func (m *meter) latchedBy(g *group, now moment) *counter {
 //
 // A 45009 may be a minute's limit, in the same words as a day's. So the first latch of a window lasts to
 // the end of the clock minute, the next one two minutes, then four, and then to the day's end, unless
-// [Limiter.SettleLatch] has told which it is. Near the start of a day or of a generation each lasts a
+// [Limiter.SettleLatch] has found out which it is. Near the start of a day or of a generation each lasts a
 // minute only: WeChat's own start is not ours to the second.
 func (m *meter) latch(h *Hold, now moment, cal *calendar) Event {
 	c, day := h.group.counters[0], cal.of[Day]

@@ -35,7 +35,7 @@ type Event struct {
 	Day     bool      // RuleLatched: to the end of the day
 }
 
-// EventKind says what an event is about.
+// EventKind is what an event is about.
 type EventKind uint8
 
 // The kinds of event.
@@ -187,7 +187,7 @@ type Call struct {
 // Take counts one call, or refuses it. A refused call changes no count. Take waits for the store's
 // Patience at most, and the first calls of a day for WeChat's own count as well; a caller that goes away does not cut it short. The hold of a call
 // that may be sent must be ended. A rule that is only a shadow refuses nothing: its verdict is Shadow
-// where it would have, Degraded where the store could not tell.
+// where it would have, Degraded where the store did not answer.
 func (l *Limiter) Take(ctx context.Context, call Call) (d Decision, hold Hold) {
 	rule := call.Match.Rule
 	d.Rule, d.Counter = rule, call.Match.Counter
@@ -253,7 +253,7 @@ func (l *Limiter) take(ctx context.Context, call *Call, d *Decision, hold *Hold)
 		d.refuse(m, verdict, by, now)
 	}
 	if m.scheduled == 0 || m.scheduled > now.since+quietTime {
-		l.schedule(m, now)
+		l.scheduleLocked(m, now)
 	}
 	m.mu.Unlock()
 }
@@ -271,7 +271,7 @@ func (l *Limiter) count(call *Call, d *Decision, hold *Hold) {
 	l.unlock(m, now)
 }
 
-// Count counts a call of the gateway itself, which is never refused, whatever its rule says.
+// Count counts a call of the gateway itself, which is never refused, whatever its rule.
 func (l *Limiter) Count(app, path string) {
 	rules := l.Rules(app)
 	if rules == nil {

@@ -14,7 +14,7 @@ const (
 	quietTime    = time.Second      // how long a report may wait that no call waits for, and a block may be idle
 	retryTime    = time.Second      // how soon a report that had no answer is repeated
 	lateTTL      = 10 * time.Second // how late a frozen store may apply a request
-	noticeTime   = 4 * time.Second  // how long a clear may take to be noticed, where its time tells nothing
+	noticeTime   = 4 * time.Second  // how long a clear may take to be noticed, where its time is of no use
 	settlingTime = 10 * time.Minute // WeChat's midnight is not ours to the second, nor are its clears
 	windowGrace  = 23 * time.Hour   // how long after its end a window can be reported: less than the store keeps it
 )
@@ -30,7 +30,7 @@ type moment struct {
 
 // meter is the gateway's side of one rule of one app, or of one path inside a /*: its counters in
 // the windows of now, and in earlier ones as long as there is something to report. It is a state
-// machine without I/O: decide says what becomes of a call, request makes the request that the store
+// machine without I/O: decide returns what becomes of a call, request makes the request that the store
 // needs to see, apply takes in the answer. Requests for one counter must reach the store in order, so
 // one goroutine at a time works for a meter (running), and calls that it does not decide from
 // memory wait for it in batches.

@@ -10,7 +10,7 @@ import (
 var (
 	errPathEmpty   = errors.New("path: want one that starts with /")
 	errPathByte    = errors.New("path: want only [A-Za-z0-9._~/-] and escapes of these")
-	errPathSegment = errors.New("path: a . or .. segment")
+	errPathSegment = errors.New("path: contains a . or .. segment")
 )
 
 // Canonical returns the one spelling of an escaped request path that is matched, counted and sent:

@@ -14,8 +14,8 @@ import (
 // and repeating a report is harmless.
 type Counters interface {
 	// Exchange reports and asks for calls in one atomic step. Requests for one counter must not
-	// overlap: the store tells late requests from new ones by their order. After an error nobody
-	// knows whether the report was applied; nothing was granted.
+	// overlap: the store distinguishes late requests from new ones by their order. After an error it is
+	// unknown whether the report was applied; nothing was granted.
 	Exchange(ctx context.Context, r *Request) (*Answer, error)
 
 	// Patience is how long a call may wait for the store before it is refused.
@@ -106,7 +106,7 @@ type Report struct {
 	Raise      int64 // a count learned from WeChat; 0: none. A new generation begins with it
 }
 
-// Latch says until when WeChat answers 45009 for a counter. The latch with the later At wins; a
+// Latch is until when WeChat answers 45009 for a counter. The latch with the later At wins; a
 // later latch never ends before an earlier one that is not lifted. Of two that were set at the same
 // time, the one that ends later wins. Times are milliseconds since 1970 by the store's clock.
 type Latch struct {
@@ -125,7 +125,7 @@ func (l Latch) merge(other Latch) Latch {
 	return other
 }
 
-// Status says what the store did with a request. In all of them but Stale the report was applied.
+// Status is what the store did with a request. In all of them but Stale the report was applied.
 type Status int64
 
 // The statuses.

@@ -63,13 +63,13 @@ func ParseQuota(text string) (Quota, error) {
 	return q, nil
 }
 
-// Kind tells the four things a table can say of a rule. They are different, and none is 0.
+// Kind is one of the four things that a table can state for a rule. They are different, and none is 0.
 type Kind uint8
 
 const (
 	// Unknown means that no figure is published: calls are counted and never refused.
 	Unknown Kind = iota
-	// Unlimited means that the table says there is no limit (无).
+	// Unlimited means that the table states that there is no limit (无).
 	Unlimited
 	// Denied means that the account lacks the API (未获得): calls are refused with 48001.
 	Denied
@@ -77,7 +77,7 @@ const (
 	Limited
 )
 
-// Budget is what a table says of a rule: its quotas, or one of unlimited, unknown and denied.
+// Budget is what a table states for a rule: its quotas, or one of unlimited, unknown and denied.
 // The zero value is unknown.
 type Budget struct {
 	Kind   Kind

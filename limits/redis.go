@@ -84,7 +84,7 @@ const (
 	counterFigures = 6
 )
 
-// What the script says is lost: this gateway's own part, or the counts of others.
+// What the script reports as lost: this gateway's own part, or the counts of others.
 const (
 	lostPart  = 1
 	lostCount = 2

@@ -87,8 +87,8 @@ func (r *registry) make(app string, match *Match) (m *meter, first bool) {
 	return m, first
 }
 
-// drop forgets a meter. Its place is free again. Both mutexes are held.
-func (r *registry) drop(m *meter) {
+// dropLocked removes a meter and frees its place. It needs both mutexes.
+func (r *registry) dropLocked(m *meter) {
 	r.drops++
 	m.gone = true
 	if m.path {
@@ -117,14 +117,14 @@ func (l *Limiter) meterOf(app string, match *Match) *meter {
 	}
 }
 
-// drop forgets a meter that means nothing any more.
+// drop removes a meter that is no longer needed.
 func (l *Limiter) drop(m *meter) {
 	l.registry.mu.Lock()
 	defer l.registry.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.gone && m.droppable() {
-		l.registry.drop(m)
+		l.registry.dropLocked(m)
 	}
 }
 
@@ -139,7 +139,7 @@ func (l *Limiter) Forget(app string) {
 	}
 	for _, m := range a.meters {
 		m.mu.Lock()
-		l.registry.drop(m)
+		l.registry.dropLocked(m)
 		m.mu.Unlock()
 	}
 }

@@ -80,8 +80,8 @@ func (r *reporter) restateLocked(now time.Time) bool {
 	return true
 }
 
-// schedule has a meter whose state has changed report when that is due. Its mutex is held.
-func (l *Limiter) schedule(m *meter, now moment) {
+// scheduleLocked schedules the next report of a meter whose state has changed. It needs the meter's mutex.
+func (l *Limiter) scheduleLocked(m *meter, now moment) {
 	at := m.nextReport(now)
 	if at == 0 || m.scheduled != 0 && at >= m.scheduled {
 		return
@@ -95,6 +95,6 @@ func (l *Limiter) schedule(m *meter, now moment) {
 
 // unlock unlocks a meter whose state may have changed.
 func (l *Limiter) unlock(m *meter, now moment) {
-	l.schedule(m, now)
+	l.scheduleLocked(m, now)
 	m.mu.Unlock()
 }

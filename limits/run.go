@@ -48,7 +48,7 @@ func (l *Limiter) trim(now moment) {
 	}
 }
 
-// runHeartbeat asks for the store's state where requests do not tell it, until Close.
+// runHeartbeat asks for the store's state where requests do not show it, until Close.
 func (l *Limiter) runHeartbeat() {
 	var f fleet
 	var registered time.Time

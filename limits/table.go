@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Inject says whether the account's access_token goes into a rule's calls.
+// Inject is whether the account's access_token goes into a rule's calls.
 type Inject uint8
 
 const (
@@ -26,7 +26,7 @@ func (i Inject) String() string {
 	return "account"
 }
 
-// OnStoreError says what becomes of a rule's calls while the store cannot be reached.
+// OnStoreError is what becomes of a rule's calls while the store cannot be reached.
 type OnStoreError uint8
 
 const (
@@ -64,7 +64,7 @@ func (r *Rule) Injects(path string) bool {
 
 var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// CheckRuleName tells what is wrong with a rule's or a profile's name: names become part of the
+// CheckRuleName returns what is wrong with the name of a rule or a profile: names become part of the
 // store's keys and of metric labels.
 func CheckRuleName(name string) error {
 	if !ruleName.MatchString(name) {
@@ -73,7 +73,7 @@ func CheckRuleName(name string) error {
 	return nil
 }
 
-// CheckPath tells what is wrong with a path of a rule: it must be canonical and may end in /* .
+// CheckPath returns what is wrong with a path of a rule: it must be canonical and may end in /* .
 func CheckPath(path string) error {
 	plain := strings.TrimSuffix(path, "/*")
 	if plain == "" {
@@ -101,7 +101,7 @@ type Profile struct {
 	Rules  []*Rule
 }
 
-// Table is what limits.yaml says: the profiles and the zone whose midnight begins a day.
+// Table is the content of limits.yaml: the profiles and the zone whose midnight begins a day.
 type Table struct {
 	Zone     *time.Location
 	Profiles map[string]*Profile

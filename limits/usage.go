@@ -135,7 +135,7 @@ type usageReader struct {
 	cal      *calendar
 	now      int64
 	stored   []map[string]CounterState // by Period
-	unknown  map[string]bool           // counters of the day whose start WeChat did not tell
+	unknown  map[string]bool           // counters of the day whose start WeChat did not state
 	usedOnly bool
 	lines    []Usage
 }

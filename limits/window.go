@@ -12,7 +12,7 @@ type Window struct {
 
 // windowAt returns the window of that period in which t lies. Its name is the date that the zone's
 // clock shows at t; only where a clock went back over midnight after it had struck, as in St. John's
-// until 2011, the day that had begun goes on. Days last as long as the zone says.
+// until 2011, the day that had begun goes on. Days are as long as in the zone.
 func windowAt(p Period, t time.Time, zone *time.Location) Window {
 	year, month, day := t.In(zone).Date()
 	date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)

@@ -8,7 +8,7 @@ import (
 )
 
 // ask has the store decide a call, alone or together with others. m.mu is held, and is not on
-// return. A call that finds nobody at work makes its own round trip, without a hand-off.
+// return. A call for whose meter no goroutine works makes its own round trip, without a hand-off.
 func (l *Limiter) ask(ctx context.Context, m *meter, g *group, d *Decision, hold *Hold) {
 	if !m.running {
 		m.running = true

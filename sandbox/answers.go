@@ -87,7 +87,7 @@ func listUsers(c *call) reply {
 	return c.json(out)
 }
 
-// user is what user/info tells of a follower. Name and picture are not told any more.
+// user is what user/info returns for a follower. It no longer returns name and picture.
 type user struct {
 	Subscribe   int    `json:"subscribe"`
 	OpenID      string `json:"openid"`
@@ -102,7 +102,7 @@ type user struct {
 	CodeSceneID string `json:"qr_scene_str"`
 }
 
-// user tells of any openid: whoever is asked about follows.
+// user answers for any openid: everybody follows.
 func (c *call) user(openid, language string) user {
 	if language == "" {
 		language = "zh_CN"

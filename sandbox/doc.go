@@ -3,7 +3,7 @@
 // in the words and with the habits of the real platform, and it can be ordered to misbehave as
 // the real one does on a bad day.
 //
-// It is there to be a judge. A gateway says how many calls it sent; the sandbox says how many
+// It is the reference of the tests. A gateway reports how many calls it sent; the sandbox counts how many
 // WeChat executed, whatever happened to the connection:
 //
 //	wx := sandbox.NewServer(sandbox.Options{
@@ -14,14 +14,14 @@
 //	wx.Executed(sandbox.DefaultAppID, "/cgi-bin/menu/create") // at most 1000
 //
 // Where the platform's behaviour is published, the sandbox follows it. Where it is not, it takes
-// the reading that is hardest on a gateway, and says so: paths are decoded, cleaned and folded to
+// the reading that is hardest on a gateway, and this is documented: paths are decoded, cleaned and folded to
 // lower case before they are matched, so every spelling of a path spends the same quota; and each
 // call with a good token is executed and counted, also when its answer is an error such as 43002
 // (wrong verb), 44002 (no body) or 40007 (unknown media).
 //
 // # Faults
 //
-// A [Fault] says which calls it is for and what happens to them; [Sandbox.Order] returns a
+// A [Fault] is which calls it applies to and what happens to them; [Sandbox.Order] returns a
 // handle that knows how often it fired, so that a test can prove that what it planned took place:
 //
 //	lost := wx.Order(sandbox.Fault{Path: "/cgi-bin/message/custom/send", ResetAfter: true})

@@ -12,7 +12,7 @@ import (
 // slowPieces is the most pieces that SlowBody cuts an answer into.
 const slowPieces = 64
 
-// Fault says what goes wrong with which calls. What it does is done in the order of the fields
+// Fault is what goes wrong with which calls. What it does is done in the order of the fields
 // below: waiting first, then a connection that breaks before execution, then an answer in place of
 // execution, then what happens to the answer. They combine: Delay with ErrCode is a slow error,
 // Status with TruncateBody half a page. A Fault that does nothing is a probe: it only counts.
@@ -25,7 +25,7 @@ type Fault struct {
 	Times int    `json:"times,omitempty"` // how often it fires; 0: once, negative: for ever
 
 	// DeadToken kills the token of the call, which must be an account's and good: it answers 40001
-	// from now on. Unlike after KillTokens, stable_token goes on handing it out until somebody
+	// from now on. Unlike after KillTokens, stable_token continues to return it until somebody
 	// forces a refresh.
 	DeadToken bool `json:"dead_token,omitempty"`
 
@@ -56,7 +56,7 @@ type Fault struct {
 
 	Header       http.Header   `json:"header,omitempty"`        // more headers of the answer, spelled as they are sent
 	SlowBody     time.Duration `json:"-"`                       // waits so long before each byte of the answer, or each 64th part of a longer one; in JSON "slow_body"
-	TruncateBody bool          `json:"truncate_body,omitempty"` // sends half of what Content-Length says, then closes
+	TruncateBody bool          `json:"truncate_body,omitempty"` // sends half of Content-Length, then closes
 }
 
 // Ordered is a fault that was ordered. Its methods may be called at once from anywhere.
@@ -172,7 +172,7 @@ func (o *Ordered) matches(c *call) bool {
 	return f.Path == "" || c.path == o.path
 }
 
-// play does to a call what a fault says.
+// play applies a fault to a call.
 func (s *Sandbox) play(w http.ResponseWriter, c *call, o *Ordered) {
 	f := o.fault
 	s.pause(f.Delay)

@@ -65,7 +65,7 @@ func (c *call) store(kind string, body []byte, permanent bool) *medium {
 	return x
 }
 
-// errNoFile says that a form has no part "media" with a file name.
+// errNoFile is the error of a form without a part "media" with a file name.
 var errNoFile = errors.New("no part media with a file name")
 
 // upload reads the part "media" and the field "type" of a multipart form. The boundary may be
@@ -127,7 +127,7 @@ func uploadMedia(c *call) reply {
 	return c.stored(c.store(kind, file, false))
 }
 
-// stored says where a temporary file went. A thumb's id has a name of its own.
+// stored is where a temporary file went. A thumb's id has a name of its own.
 func (c *call) stored(x *medium) reply {
 	out := struct {
 		Type    string `json:"type"`
@@ -229,7 +229,7 @@ func (x *medium) news(c *call) reply {
 	var in struct {
 		Articles []json.RawMessage `json:"articles"`
 	}
-	_ = json.Unmarshal(x.body, &in) // no articles in it: none are told
+	_ = json.Unmarshal(x.body, &in) // no articles in it: none are returned
 	if in.Articles == nil {
 		in.Articles = []json.RawMessage{}
 	}
@@ -253,7 +253,7 @@ func deleteMaterial(c *call) reply {
 	if x == nil {
 		return c.fail(40007)
 	}
-	x.app = nil // it is in nobody's library now, and ages out of the store
+	x.app = nil // it is in no library now, and expires
 	return ok(c)
 }
 

@@ -33,7 +33,7 @@ func (c *call) identify() {
 func (c *call) shownToken(name string) string { return c.query.Get(name) }
 
 // param looks for a parameter in the query, then in the body, which may be JSON or a form
-// whatever its Content-Type says: clients get that wrong (facts 4b).
+// whatever its Content-Type: clients get that wrong (facts 4b).
 func (c *call) param(name string) string {
 	if v := c.query.Get(name); v != "" {
 		return v

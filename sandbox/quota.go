@@ -112,7 +112,7 @@ func (s *Sandbox) Used(appid, path string) int64 {
 	return n
 }
 
-// AddUsed counts n calls that an app made around whoever is being tested: Used grows, Executed does
+// AddUsed counts n calls that an app made around the gateway: Used grows, Executed does
 // not. An empty appid means every app; an unknown one panics.
 func (s *Sandbox) AddUsed(appid, path string, n int64) {
 	s.mu.Lock()

@@ -107,7 +107,7 @@ func rid(now time.Time) string {
 	return fmt.Sprintf("%08x-%08x-%08x", now.Unix(), binary.BigEndian.Uint32(b[:]), binary.BigEndian.Uint32(b[4:]))
 }
 
-// page is what the web server before WeChat's APIs says by itself. It answers 412 without a body
+// page is what the web server before WeChat's APIs answers by itself. It answers 412 without a body
 // (facts 4).
 func page(code int) reply {
 	if code == http.StatusPreconditionFailed {

@@ -260,7 +260,7 @@ func canonicalQuotas(quotas map[string]int64) map[string]int64 {
 	return m
 }
 
-// ServeHTTP answers one request as WeChat would, or as an ordered fault says.
+// ServeHTTP answers one request as WeChat would, or as an ordered fault specifies.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name, ok := strings.CutPrefix(r.URL.Path, controlPrefix); ok {
 		s.control(w, r, name)

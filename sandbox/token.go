@@ -27,7 +27,7 @@ const (
 	forget = 24 * time.Hour
 )
 
-// tokenKind tells tokens apart that are good for different APIs (facts 2d).
+// tokenKind distinguishes tokens that are valid for different APIs (facts 2d).
 type tokenKind int
 
 const (
@@ -134,7 +134,7 @@ func stableToken(c *call) reply {
 	return c.tokenReply(a.stable)
 }
 
-// mayForce tells whether a forced refresh happens: otherwise it is a fetch like any other. What the
+// mayForce reports whether a forced refresh happens: otherwise it is a fetch like any other. What the
 // 21st of a day gets is not published; this way it cannot pass for a refresh or for a spent quota.
 func (a *app) mayForce(now time.Time) bool {
 	a.roll(now)

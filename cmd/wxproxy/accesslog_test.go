@@ -32,7 +32,7 @@ func TestTheAccessLogStopsNoCall(t *testing.T) {
 				}
 			}
 			if tt.reason != "" {
-				line := p.stderr.await(t, "line that the access log is not written", message("lines cannot be written"))
+				line := p.stderr.await(t, "line that the access log is not written", message("access log: write failed"))
 				if !strings.Contains(line["error"].(string), tt.reason) {
 					t.Errorf("%v, want the reason %q", line, tt.reason)
 				}
@@ -93,7 +93,7 @@ func TestARenamedAccessLog(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	p.stderr.await(t, "line of the reload", message("configuration taken over"))
+	p.stderr.await(t, "line of the reload", message("configuration reloaded"))
 	call()
 	await(file, 1)
 	if n := lines(file + ".1"); n != 2 {

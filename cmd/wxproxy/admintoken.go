@@ -25,7 +25,7 @@ func prepareAdminToken(c *config.Config) (string, error) {
 		return "", fmt.Errorf("admin token: %w", err)
 	}
 	token := rand.Text()
-	// A file of its own first: nobody reads half a token, and the mode of an old file does not stay.
+	// Written to a new file and renamed: no reader sees half a token, and the mode of an old file is not kept.
 	fresh, err := os.CreateTemp(filepath.Dir(path), ".admin-token-*") // mode 0600
 	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
@@ -35,7 +35,7 @@ func prepareAdminToken(c *config.Config) (string, error) {
 		err = os.Rename(fresh.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(fresh.Name()) // the error to tell is the first one
+		_ = os.Remove(fresh.Name()) // the first error is returned
 		return "", fmt.Errorf("admin token: %w", err)
 	}
 	return token, nil

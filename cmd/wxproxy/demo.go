@@ -119,7 +119,7 @@ func demo(ctx context.Context, l words.Language, stdout, stderr io.Writer, once 
 	return <-stopped
 }
 
-// freeOr returns an address if nobody listens there, else the same host with any free port.
+// freeOr returns an address if it is free, else the same host with any free port.
 func freeOr(ctx context.Context, address string) string {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
@@ -143,10 +143,10 @@ type tour struct {
 
 // stop is one call of the tour.
 type stop struct {
-	says words.Message
-	body string // of a POST; "" is a GET
-	url  string
-	want string // what its answer contains
+	title words.Message
+	body  string // of a POST; "" is a GET
+	url   string
+	want  string // what its answer contains
 }
 
 func (t *tour) stops() []stop {
@@ -171,7 +171,7 @@ func (s stop) curl() string {
 func (t *tour) print(config, accessLog string) {
 	fmt.Fprintf(t.out, "\n%s\n", t.l.Text(words.DemoStarted, "gateway", t.gateway, "wechat", t.wechat))
 	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.says), s.curl())
+		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.title), s.curl())
 	}
 	fmt.Fprintf(t.out, `
 # %s
@@ -189,7 +189,7 @@ curl %s/metrics
 // that is not what it should be.
 func (t *tour) walk(ctx context.Context) error {
 	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.says), s.curl())
+		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.title), s.curl())
 		method, body := http.MethodGet, io.Reader(nil)
 		if s.body != "" {
 			method, body = http.MethodPost, strings.NewReader(s.body)

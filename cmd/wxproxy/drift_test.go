@@ -182,7 +182,7 @@ func TestQuotasAuto(t *testing.T) {
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat)}
 	fire(t, gateways[:1], 1, 1, "POST", "/"+appA+createPath, menu)
 	waitFor(t, "WeChat's figure to hold", func() bool { return row(t, gateways[0], "menu.create", false).Limit == 7 })
-	if n := strings.Count(gateways[0].stderr.String(), "WeChat's own figure is adopted"); n != 1 {
+	if n := strings.Count(gateways[0].stderr.String(), "WeChat's own figure adopted"); n != 1 {
 		t.Errorf("the log tells of it %d times, want once", n)
 	}
 	fire(t, gateways[:1], 8, 40, "POST", "/"+appA+createPath, menu)

@@ -117,7 +117,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Learned: g.learned,
 		Tickets: g.tickets,
 		LostClear: func(appid, path string, at int64) {
-			g.log.Warn("a clear was sent and its answer is lost; WeChat's own counts will tell", zap.String("app", g.name(appid)))
+			g.log.Warn("a clear was sent and its answer was lost: WeChat's own counts will show whether it was granted", zap.String("app", g.name(appid)))
 			g.auditor.LostClear(appid, at, path)
 		},
 		Own:    ownListener(listeners...),
@@ -148,7 +148,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	return g, nil
 }
 
-// configure has everything that can change while calls run take over a configuration.
+// configure applies a configuration to everything that can change while calls run.
 func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 	settings, err := proxyConfig(c)
 	if err != nil {
@@ -162,7 +162,7 @@ func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 		apps[i] = token.App{AppID: app.AppID, Secret: app.Secrets[0]}
 	}
 	g.loadFigures(ctx, c)
-	if err := g.configureRules(c); err != nil {
+	if err := g.configureRulesLocked(c); err != nil {
 		return err
 	}
 	g.tokens.Configure(apps)
@@ -202,8 +202,8 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 	}, nil
 }
 
-// learns reports whether apps that are not configured are learned: by itself only where none is
-// configured and nobody else can reach a listener.
+// learns reports whether apps that are not configured are learned: with auto only if none is configured
+// and all listeners are on loopback.
 func learns(c *config.Config) bool {
 	if c.Learn == config.Auto {
 		return len(c.Apps) == 0 && !config.Reachable(c.Listen) && !config.Reachable(c.Admin.Listen)
@@ -222,8 +222,7 @@ func anonymous(t config.Tri) proxy.Anonymous {
 	}
 }
 
-// reload reads the configuration again. What is wrong with it changes nothing: the last good one
-// stays in force.
+// reload reads the configuration again. One with faults changes nothing.
 func (g *gateway) reload() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -233,15 +232,15 @@ func (g *gateway) reload() error {
 	}
 	if err == nil {
 		g.keepStarted(c)
-		g.stopErasures(c)
+		g.stopErasuresLocked(c)
 		err = g.configure(context.Background(), c)
 	}
 	if err != nil {
 		g.metrics.Reloaded(false)
-		g.log.Error("the configuration was not taken over; the last good one stays", zap.Error(err))
+		g.log.Error("reload failed, keeping the previous configuration", zap.Error(err))
 		return err
 	}
-	g.log.Info("configuration taken over", zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
+	g.log.Info("configuration reloaded", zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
 	for _, w := range c.Warnings {
 		g.log.Warn(w)
 	}
@@ -254,7 +253,7 @@ func (g *gateway) keepStarted(c *config.Config) {
 	started := g.config.Load()
 	keep := func(key string, same bool) {
 		if !same {
-			g.log.Warn("changed in the file, and needs a restart", zap.String("key", key))
+			g.log.Warn("changed in the file: takes effect after a restart", zap.String("key", key))
 		}
 	}
 	keep("listen", c.Listen == started.Listen)
@@ -282,7 +281,7 @@ func (g *gateway) watch(ctx context.Context) {
 		}
 		if now := g.files(); now != last {
 			last = now
-			_ = g.reload() // said in the log
+			_ = g.reload() // logs its error
 		}
 	}
 }
@@ -325,7 +324,7 @@ func (g *gateway) allApps() []admin.App {
 	return apps
 }
 
-// record hears of every call that is over.
+// record logs and counts a call that has ended.
 func (g *gateway) record(r *proxy.Record) {
 	g.access.Write(r)
 	g.metrics.Call(admin.Call{
@@ -357,28 +356,28 @@ func outcome(r *proxy.Record) string {
 func (g *gateway) observeLimits(e limits.Event) {
 	switch e.Kind {
 	case limits.StoreDown:
-		what := "the store does not answer"
+		what := "store unavailable"
 		if _, answered := errors.AsType[*limits.StoreError](e.Err); answered {
-			what = "the store answers with an error and counts nothing"
+			what = "store unavailable: it answers with errors"
 		}
-		g.log.Error(what+"; small quotas refuse until it counts again, large ones go on within this gateway's share", zap.Error(e.Err))
+		g.log.Error(what+"; rules with small quotas refuse calls until it is back, large ones continue within this gateway's share", zap.Error(e.Err))
 	case limits.StoreUp:
-		g.log.Info("the store answers again")
+		g.log.Info("store available again")
 	case limits.StoreLost:
-		g.log.Warn("the store has lost counts; this gateway restores what it knows")
+		g.log.Warn("the store has lost counts: this gateway restores those that it knows")
 	case limits.NoFigure:
 		g.log.Warn("no figure is published for this rule: its calls are counted and never refused", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
 	case limits.RuleLatched:
-		what := "WeChat answered 45009: the rule refuses its calls until then"
+		what := "WeChat answered 45009: calls of this rule are refused"
 		if !e.Day {
-			what += ", or to the end of the day if WeChat's own count is used up"
+			what += ", until the end of the day if WeChat's own count is used up"
 			g.auditor.Rejected(e.App, e.Counter)
 		}
 		g.log.Warn(what, zap.String("app", g.name(e.App)), zap.String("rule", e.Rule), zap.Time("until", e.Until))
 	case limits.RuleUnlatched:
-		g.log.Info("WeChat takes calls of the rule again", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
+		g.log.Info("WeChat accepts calls of this rule again", zap.String("app", g.name(e.App)), zap.String("rule", e.Rule))
 	case limits.Damaged:
-		g.log.Error("a counter in the store cannot be read; the next call of its rule writes it anew, from what the gateways know", zap.Error(e.Err))
+		g.log.Error("a counter in the store cannot be read: the next call of its rule rewrites it from the gateways' own counts", zap.Error(e.Err))
 	}
 }
 
@@ -406,15 +405,15 @@ func (g *gateway) observeToken(e token.Event) {
 		g.metrics.Token(app, result)
 		g.log.Warn("access_token not fetched", append(fields, zap.Error(e.Err))...)
 	case token.Opened:
-		g.log.Error("WeChat gives this app no access_token; it is not asked again until", append(fields, zap.Time("until", e.Until))...)
+		g.log.Error("WeChat refuses to issue an access_token", append(fields, zap.Time("next_attempt", e.Until))...)
 	case token.Closed:
-		g.log.Info("WeChat gives this app an access_token again", fields...)
+		g.log.Info("WeChat issues an access_token again", fields...)
 	case token.Forced:
-		g.log.Warn("WeChat handed out a dead access_token again: forcing a new one", fields...)
+		g.log.Warn("WeChat returned an invalid access_token again: forcing a refresh", fields...)
 	case token.StoreFailed:
-		g.log.Warn("the store did not answer about an access_token; this gateway goes on alone", append(fields, zap.Error(e.Err))...)
+		g.log.Warn("store unavailable for an access_token: this gateway continues without it", append(fields, zap.Error(e.Err))...)
 	case token.Adopted:
-		g.log.Info("access_token of another gateway taken over", append(fields, zap.Time("expires", e.Expires))...)
+		g.log.Info("using access_token fetched by another gateway", append(fields, zap.Time("expires", e.Expires))...)
 	}
 }
 
@@ -437,19 +436,19 @@ func (g *gateway) close(ctx context.Context) error {
 	}
 	if g.access != nil {
 		if err := g.access.Close(); err != nil {
-			g.log.Warn("stopping", zap.Error(err)) // whoever does not read it does not keep the process from its end
+			g.log.Warn("stopping", zap.Error(err)) // a log that cannot be written must not keep the process from ending
 		}
 	}
 	return errors.Join(append(errs, g.store.Close())...)
 }
 
-// accessLogChanged is told when lines of the access log cannot be written, and when they can again.
+// accessLogChanged logs when lines of the access log cannot be written, and when they can again.
 func (g *gateway) accessLogChanged(reason error, dropped int64) {
 	if reason != nil {
-		g.log.Error("access log: lines cannot be written; calls go on, and lines that the queue has no room for are dropped", zap.Error(reason))
+		g.log.Error("access log: write failed; calls continue, and lines that do not fit into the queue are dropped", zap.Error(reason))
 		return
 	}
-	g.log.Info("access log: lines are written again", zap.Int64("dropped", dropped))
+	g.log.Info("access log: writing again", zap.Int64("dropped", dropped))
 }
 
 // loadOptions are where the configuration of a command is.

@@ -477,7 +477,7 @@ func TestReload(t *testing.T) {
 	}
 
 	writeFile(t, limits, table("4/day", "7/day")) // found by itself
-	p.stderr.await(t, "line that the file was taken over", message("configuration taken over"))
+	p.stderr.await(t, "line that the file was taken over", message("configuration reloaded"))
 	if n := executed(); n != 4 {
 		t.Errorf("4/day after the file changed: executed %d, want 4", n)
 	}
@@ -502,7 +502,7 @@ func TestReload(t *testing.T) {
 
 	// What needs a restart stays as it was, and the log says so.
 	writeFile(t, config, strings.Replace(readFile(t, config), wechat.URL, "http://127.0.0.1:1", 1))
-	if line := p.stderr.await(t, "line that a restart is needed", message("needs a restart")); line["key"] != "upstream" {
+	if line := p.stderr.await(t, "line that a restart is needed", message("takes effect after a restart")); line["key"] != "upstream" {
 		t.Errorf("the log names %v, want upstream", line["key"])
 	}
 	if a := do(t, "GET", p.url+"/"+appA+"/cgi-bin/get_api_domain_ip", nil); !strings.Contains(a.body, "ip_list") {

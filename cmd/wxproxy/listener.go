@@ -13,7 +13,7 @@ import (
 // the whole answer instead, so it would cut a large one on its way to a slow client.
 const writeStall = 30 * time.Second
 
-// listener is a listener whose connections are cut when the client takes nothing for stall. It belongs
+// listener is a listener whose connections are closed when the client takes nothing for stall. It belongs
 // below TLS, where a handshake and an alert are writes too.
 type listener struct {
 	net.Listener
@@ -111,7 +111,7 @@ func (c *conn) Close() error {
 }
 
 // stallParts is into how many deadlines a stall is divided. One that passes ends nothing unless nothing was
-// taken in all of them: it does not tell when in its time something was.
+// taken in all of them: it does not show when in that time something was.
 const stallParts = 4
 
 // arm moves the deadline on, and reports whether it is the server's that holds. Setting a deadline costs

@@ -223,7 +223,7 @@ func TestTooFewDescriptors(t *testing.T) {
 	for range 64 {
 		open = append(open, dialWire(t, strings.TrimPrefix(p.url, "http://")))
 	}
-	line := p.stderr.await(t, "line that connections are not accepted", message("a connection was not accepted"))
+	line := p.stderr.await(t, "line that connections are not accepted", message("accept failed"))
 	if line["level"] != "error" || !strings.Contains(line["error"].(string), "too many open files") {
 		t.Errorf("the log has %v, want an error that names the cause", line)
 	}

@@ -43,7 +43,7 @@ func recovering(next http.Handler, log *zap.Logger, count func()) http.Handler {
 	})
 }
 
-// answered reports whether the header of an answer was written. net/http knows and does not tell, but a
+// answered reports whether the header of an answer was written. net/http does not expose it, but a
 // status that is none makes it panic as long as it was not, and is ignored afterwards. A ResponseWriter of
 // our own that takes notes would cost every call an allocation.
 func answered(w http.ResponseWriter) (yes bool) {

@@ -30,7 +30,7 @@ func replaceFile(path string, was, text []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = os.Remove(fresh.Name()) // the error to tell is the first one
+			_ = os.Remove(fresh.Name()) // the first error is returned
 		}
 	}()
 	_, err = fresh.Write(text)

@@ -60,12 +60,12 @@ func newLog(w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
 }
 
-// redisLog takes what the Redis client would print in a form of its own. Each failed dial is no
-// news: that the store is away is said once, elsewhere.
+// redisLog logs what the Redis client would print, at debug level: that the store is unavailable is logged
+// once, elsewhere, and not at each failed dial.
 type redisLog struct{ log *zap.Logger }
 
 func (l redisLog) Printf(_ context.Context, format string, v ...any) {
-	l.log.Debug("redis client", zap.String("says", fmt.Sprintf(format, v...)))
+	l.log.Debug("redis client", zap.String("text", fmt.Sprintf(format, v...)))
 }
 
 // The live heap is small, a few megabytes: collections that are rare save about a tenth of the CPU. With
@@ -102,7 +102,7 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 		return errNoApps
 	}
 	defer runtime.KeepAlive(tuneCollector())
-	// Whoever stops reading stdout or stderr ends neither the process nor a call.
+	// A pipe that is no longer read must end neither the process nor a call.
 	signal.Ignore(syscall.SIGPIPE)
 	lines := proxy.NewLineWriter(stderr, nil)
 	defer lines.Close(logPatience)
@@ -191,7 +191,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	defer release()
 	g.stopping.Store(true)
 	delay := g.config.Load().ShutdownDelay
-	log.Info("stopping: calls that run may finish", zap.Duration("new_calls_for", delay), zap.Duration("at_most", grace))
+	log.Info("stopping: waiting for calls in flight", zap.Duration("shutdown_delay", delay), zap.Duration("timeout", grace))
 	if delay > 0 {
 		select {
 		case <-time.After(delay):
@@ -231,7 +231,7 @@ func (g *gateway) reloadOnSignal(ctx context.Context) {
 			if err := g.access.Reopen(); err != nil {
 				g.log.Error("access log", zap.Error(err))
 			}
-			_ = g.reload() // said in the log
+			_ = g.reload() // logs its error
 		}
 	}
 }
@@ -272,7 +272,7 @@ func removeSocket(ctx context.Context, path string) error {
 // Each step of a client's is bounded: a TLS handshake and a header by ReadHeaderTimeout, a whole request by
 // ReadTimeout, the time between two by IdleTimeout, and the taking of the answer by listener.
 func newServer(calls context.Context, h http.Handler, log *zap.Logger) *http.Server {
-	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel) // what strangers send wrong is no news
+	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel) // malformed requests of clients are not worth a line
 	if err != nil {
 		panic("wxproxy: " + err.Error())
 	}

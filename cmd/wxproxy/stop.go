@@ -35,10 +35,10 @@ func (g *gateway) front() http.Handler {
 	}), g.seldom, g.metrics.Panic)
 }
 
-// acceptFailed is told of each connection that could not be accepted.
+// acceptFailed logs and counts a connection that could not be accepted.
 func (g *gateway) acceptFailed(err error) {
 	g.metrics.AcceptError()
-	g.seldom.Error("a connection was not accepted", zap.Error(err))
+	g.seldom.Error("accept failed", zap.Error(err))
 }
 
 // drain closes the server's listener and waits until its calls are over. When they are not after
@@ -49,12 +49,12 @@ func drain(ctx context.Context, server *http.Server, patience time.Duration, log
 	if !ended(err) {
 		return err
 	}
-	log.Warn("calls are ended before WeChat has answered")
+	log.Warn("canceling calls in flight")
 	endCalls(proxy.ErrStopping)
 	if err = atMost(context.WithoutCancel(ctx), lastAnswers, server.Shutdown); !ended(err) {
 		return err
 	}
-	log.Warn("connections are cut")
+	log.Warn("closing connections")
 	return nil
 }
 

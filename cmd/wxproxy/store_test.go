@@ -37,7 +37,7 @@ func TestTheStoreAnswersErrors(t *testing.T) {
 	if got := do(t, "POST", p.url+target, strings.NewReader(menu)); got.decision != "refused-store" {
 		t.Errorf("without memory: %v, want refused-store", got)
 	}
-	line := p.stderr.await(t, "line that the store answers errors", message("the store answers with an error"))
+	line := p.stderr.await(t, "line that the store answers errors", message("it answers with errors"))
 	if text, ok := line["error"].(string); !ok || !strings.Contains(text, "OOM") || line["level"] != "error" {
 		t.Errorf("the log says %v, want what Redis has answered", line)
 	}

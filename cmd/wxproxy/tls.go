@@ -62,7 +62,7 @@ func (c *certificate) reload() (bool, error) {
 func (c *certificate) watch(ctx context.Context, log *zap.Logger) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	said := ""
+	logged := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,12 +70,12 @@ func (c *certificate) watch(ctx context.Context, log *zap.Logger) {
 		case <-tick.C:
 		}
 		switch changed, err := c.reload(); {
-		case err != nil && err.Error() != said:
-			said = err.Error()
-			log.Error("the certificate was not taken over; the last good one stays", zap.Error(err))
+		case err != nil && err.Error() != logged:
+			logged = err.Error()
+			log.Error("certificate reload failed, keeping the previous one", zap.Error(err))
 		case changed:
-			said = ""
-			log.Info("certificate taken over", zap.String("file", c.files.CertFile))
+			logged = ""
+			log.Info("certificate reloaded", zap.String("file", c.files.CertFile))
 		}
 	}
 }

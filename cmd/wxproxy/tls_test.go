@@ -76,12 +76,12 @@ func TestTLS(t *testing.T) {
 		t.Errorf("over TLS: certificate %d, %v, want 1 and pass", serial, a)
 	}
 	writeFile(t, cert, "no certificate")
-	p.stderr.await(t, "line that the certificate is bad", message("certificate was not taken over"))
+	p.stderr.await(t, "line that the certificate is bad", message("certificate reload failed"))
 	if serial, _ := get(); serial != 1 {
 		t.Errorf("with a bad file: certificate %d, want the last good one", serial)
 	}
 	selfSigned(t, cert, key, 2)
-	p.stderr.await(t, "line that the certificate was taken over", message("certificate taken over"))
+	p.stderr.await(t, "line that the certificate was taken over", message("certificate reloaded"))
 	if serial, a := get(); serial != 2 || a.decision != "pass" {
 		t.Errorf("after the change: certificate %d, %v, want 2 and pass", serial, a)
 	}

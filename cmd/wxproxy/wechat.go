@@ -16,7 +16,7 @@ import (
 	"wxproxy/limits"
 )
 
-// What the gateway itself asks and tells WeChat: how many calls it has counted, and to start over.
+// The requests that the gateway itself sends to WeChat: for its counts, and to clear them.
 
 func newAuditor(g *gateway, c *config.Config) *drift.Auditor {
 	return drift.New(drift.Options{
@@ -79,18 +79,18 @@ func (g *gateway) seed(ctx context.Context, appid string, match limits.Match) (i
 	return g.auditor.Seed(ctx, appid, match)
 }
 
-// adopt has an app go by figures that WeChat has given.
+// adopt applies WeChat's own figures to an app.
 func (g *gateway) adopt(appid string, figures map[string]limits.Budget) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.figures[appid] = figures
-	if err := g.configureRules(g.config.Load()); err != nil {
-		g.log.Error("WeChat's figures were not taken over", zap.String("app", g.name(appid)), zap.Error(err))
+	if err := g.configureRulesLocked(g.config.Load()); err != nil {
+		g.log.Error("WeChat's figures were not adopted", zap.String("app", g.name(appid)), zap.Error(err))
 	}
 }
 
-// configureRules sets what holds for each app. g.mu is held, or nobody else has g yet.
-func (g *gateway) configureRules(c *config.Config) error {
+// configureRulesLocked sets the rules of each app. g.mu is held, or g is not shared yet.
+func (g *gateway) configureRulesLocked(c *config.Config) error {
 	rules := make(map[string]*limits.Ruleset, len(c.Apps))
 	for _, app := range c.Apps {
 		rules[app.AppID] = app.Rules
@@ -111,7 +111,7 @@ func (g *gateway) configureRules(c *config.Config) error {
 	return nil
 }
 
-// loadFigures reads what was adopted before for apps that go by it and are new here.
+// loadFigures reads the figures that were adopted before, for apps with quotas: auto that are new here.
 func (g *gateway) loadFigures(ctx context.Context, c *config.Config) {
 	for _, app := range c.Apps {
 		if _, known := g.figures[app.AppID]; known || !app.AutoQuotas {
@@ -119,7 +119,7 @@ func (g *gateway) loadFigures(ctx context.Context, c *config.Config) {
 		}
 		figures, err := g.auditor.Figures(ctx, app.AppID)
 		if err != nil {
-			g.log.Warn("WeChat's figures cannot be read; the table's hold until they can", zap.String("app", app.Name), zap.Error(err))
+			g.log.Warn("adopted figures cannot be read from the store: the table's are used", zap.String("app", app.Name), zap.Error(err))
 			continue
 		}
 		g.figures[app.AppID] = figures
@@ -131,7 +131,7 @@ func (g *gateway) readLive(ctx context.Context, appid string) error {
 	return publicError(g.auditor.Read(ctx, appid))
 }
 
-// readings are what WeChat itself has said of the counters of each app that has lines.
+// readings returns WeChat's own counts of the counters of each app that has lines.
 func (g *gateway) readings(ctx context.Context, appids []string, lines [][]limits.Usage) ([]map[string]admin.Reading, error) {
 	found, err := g.auditor.Readings(ctx, appids, lines)
 	readings := make([]map[string]admin.Reading, len(appids))
@@ -144,8 +144,8 @@ func (g *gateway) readings(ctx context.Context, appids []string, lines [][]limit
 	return readings, publicError(err)
 }
 
-// publicError keeps of an error what an operator is told of it: what WeChat or the store has answered,
-// and no address of the store.
+// publicError returns what of an error an operator may see: what WeChat or the store has answered, and no
+// address of the store.
 func publicError(err error) error {
 	if answered, ok := errors.AsType[*drift.Error](err); ok {
 		return answered
@@ -179,7 +179,7 @@ func (g *gateway) tables(appid string) (shipped, table *limits.Ruleset) {
 	return shipped, table
 }
 
-// clear has WeChat start the counts of an app over, or those of a rule's paths.
+// clear resets WeChat's counts of an app, or those of a rule's paths.
 func (g *gateway) clear(ctx context.Context, appid, rule string) (admin.ClearResult, error) {
 	type question struct {
 		path, asks string
@@ -230,8 +230,8 @@ type erasure struct {
 	done  chan struct{} // closed when nothing is erased any more
 }
 
-// forget erases an app that is not configured any more. That reads all keys of a Redis, so reloads go on
-// meanwhile; one that configures the app again stops it.
+// forget deletes the stored data of an app that is no longer configured. That reads all keys of a Redis, so
+// reloads are possible during it; one that configures the app again cancels it.
 func (g *gateway) forget(ctx context.Context, appid string) error {
 	erasing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -260,8 +260,8 @@ func (g *gateway) forget(ctx context.Context, appid string) error {
 // erasureGrace is how long a reload waits for the last command of a forget that it stops.
 const erasureGrace = time.Second
 
-// stopErasures stops erasing apps that a new configuration has. g.mu is held.
-func (g *gateway) stopErasures(c *config.Config) {
+// stopErasuresLocked cancels the erasure of apps that a new configuration has.
+func (g *gateway) stopErasuresLocked(c *config.Config) {
 	for e := range g.erasures {
 		if !slices.ContainsFunc(c.Apps, func(app config.App) bool { return app.AppID == e.appid }) {
 			continue
@@ -271,7 +271,7 @@ func (g *gateway) stopErasures(c *config.Config) {
 		case <-e.done:
 		case <-time.After(erasureGrace):
 		}
-		g.log.Warn("forget was stopped: the app is configured again, and a part of what the store held of it is erased", zap.String("app", e.appid))
+		g.log.Warn("forget canceled: the app is configured again; some of its stored data is already deleted", zap.String("app", e.appid))
 	}
 }
 
@@ -285,12 +285,12 @@ func (g *gateway) observeDrift(e drift.Event) {
 		if e.ErrCode != 0 {
 			fields = append(fields, zap.Int("errcode", e.ErrCode))
 		}
-		g.log.Warn("WeChat's own count could not be read; ours stays as it is", append(fields, zap.Error(e.Err))...)
+		g.log.Warn("WeChat's own count could not be read", append(fields, zap.Error(e.Err))...)
 	case drift.BudgetExhausted:
-		g.log.Warn("no more of WeChat's own counts are read at the interval today: drift.per_day is used up", fields...)
+		g.log.Warn("drift.per_day is used up: no more scheduled reads of WeChat's own counts today", fields...)
 	case drift.Adopted:
-		g.log.Info("WeChat's own figure is adopted", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
+		g.log.Info("WeChat's own figure adopted", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
 	case drift.Cleared:
-		g.log.Warn("a clear whose answer was lost was carried out: WeChat's own count shows it", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
+		g.log.Warn("a clear whose answer was lost was granted, as WeChat's own count shows", append(fields, zap.Int64("old", e.Old), zap.Int64("new", e.New))...)
 	}
 }

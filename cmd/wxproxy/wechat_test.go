@@ -115,7 +115,7 @@ func TestForgetOfAnAppThatIsConfiguredAgain(t *testing.T) {
 			if redisErr != nil {
 				t.Fatal(redisErr)
 			}
-			stopped := logs.FilterMessageSnippet("forget was stopped").Len()
+			stopped := logs.FilterMessageSnippet("forget canceled").Len()
 			switch {
 			case again && (!errors.Is(err, admin.ErrConfigured) || exists != 1 || stopped != 1):
 				t.Errorf("forget = %v with %d keys left, logged %d times; want %v, 1 and 1", err, exists, stopped, admin.ErrConfigured)

@@ -11,8 +11,8 @@ import (
 
 // What a gateway logs at the beginning and at the end of an outage.
 const (
-	logDown = "the store does not answer"
-	logUp   = "the store answers again"
+	logDown = "store unavailable"
+	logUp   = "store available again"
 )
 
 // outages are the ways in which Redis goes away and comes back.

@@ -111,7 +111,7 @@ func TestF4(t *testing.T) {
 	f.atRest(t, 0, "small", sendPath)
 	f.atRest(t, 0, "large", textPath)
 	for i, p := range f.gateways {
-		if down, up := p.logged("the store does not answer;"), p.logged("the store answers again"); down != 1 || up != 1 {
+		if down, up := p.logged("store unavailable;"), p.logged("store available again"); down != 1 || up != 1 {
 			t.Errorf("gateway %d has logged the outage %d times and its end %d times, want once each", i, down, up)
 		}
 	}
@@ -138,7 +138,7 @@ func TestF4JustStarted(t *testing.T) {
 	waitFor(t, "the store's end of the outage", func() bool {
 		n := 0
 		for _, p := range f.gateways {
-			n += p.logged("the store answers again")
+			n += p.logged("store available again")
 		}
 		return n == len(f.gateways)
 	})

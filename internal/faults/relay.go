@@ -20,16 +20,16 @@ type Action uint8
 // The actions. After Lose and Cut the client's connection is of no more use; every other command
 // on it would be answered with the wrong reply, so none is answered.
 const (
-	LoseRequest Action = iota // the server never hears of it; the client waits in vain
+	LoseRequest Action = iota // it does not reach the server; the client waits until its timeout
 	LoseReply                 // it is executed; the client waits in vain
 	LateRequest               // it reaches the server after Wait or Release, whether or not the client still waits
 	LateReply                 // it is executed at once and answered after Wait or Release
-	CutBefore                 // the connection breaks, and the server never hears of it
+	CutBefore                 // the connection breaks before it reaches the server
 	CutAfter                  // it is executed, and the connection breaks in place of the reply
 	Double                    // it is executed twice, the second time after Wait; the first reply is passed on
 )
 
-// Fault says which commands it is for and what happens to them.
+// Fault is which commands it applies to and what happens to them.
 type Fault struct {
 	Match func(Command) bool // the commands meant; nil: all
 	Each  bool               // they are counted on each connection by itself
@@ -113,7 +113,7 @@ func (o *Ordered) answered(reply []byte) {
 	o.replies = append(o.replies, string(reply))
 }
 
-// wait waits as long as the fault says, or until the relay closes.
+// wait waits as long as the fault specifies, or until the relay closes.
 func (o *Ordered) wait() {
 	if o.fault.Hold {
 		select {
@@ -186,7 +186,7 @@ func (r *Relay) Close() error {
 	close(r.closing)
 	err := r.listener.Close()
 	for c := range r.open {
-		_ = c.Close() // nobody uses it any more
+		_ = c.Close() // no longer used
 	}
 	r.mu.Unlock()
 	r.work.Wait()
@@ -220,7 +220,7 @@ func (r *Relay) keep(c net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		_ = c.Close() // nobody uses it
+		_ = c.Close() // not used
 		return false
 	}
 	r.open[c] = true

@@ -156,7 +156,7 @@ func TestF17(t *testing.T) {
 			one, others := f.gateways[0], f.gateways[1:]
 			taken := func() (n int) {
 				for _, p := range others {
-					n += p.logged("configuration taken over")
+					n += p.logged("configuration reloaded")
 				}
 				return n
 			}

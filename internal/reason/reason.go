@@ -1,4 +1,4 @@
-// Package reason says why an HTTP request has no answer, without a word of the request or of what came
+// Package reason describes why an HTTP request has no answer, without a word of the request or of what came
 // back. The texts of most errors quote one of them: net/url the URL, which may hold a secret, net/http
 // and net/textproto the lines of an answer that they cannot read, which may hold a token.
 package reason

@@ -283,7 +283,7 @@ func (s *Server) Freeze() {
 	s.signal(syscall.SIGSTOP)
 }
 
-// Thaw lets a frozen server run on, first with what it was sent meanwhile.
+// Thaw lets a frozen server run on, first with what it was sent while frozen.
 func (s *Server) Thaw() {
 	s.tb.Helper()
 	s.signal(syscall.SIGCONT)
@@ -335,7 +335,7 @@ func (s *Server) run() error {
 	gone := make(chan struct{})
 	s.cmd, s.gone = cmd, gone
 	go func() {
-		_ = cmd.Wait() // "signal: killed", or the log says why
+		_ = cmd.Wait() // "signal: killed", or the log has the reason
 		close(gone)
 	}()
 	c := redis.NewClient(&redis.Options{
