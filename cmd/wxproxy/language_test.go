@@ -65,6 +65,7 @@ func TestHelpIsTranslated(t *testing.T) {
 func TestCommandsInChinese(t *testing.T) {
 	s := clearStand(t)
 	s.lang = words.Chinese
+	s.answers[clearShop] = admin.ClearAnswer{Done: true, Calls: []admin.ClearStep{{Done: true, Statement: "done: errcode 0, WeChat counts from 0 again"}}, Clears: clearsRow("clear_quota", 10, 6)}
 	for _, tt := range []struct {
 		args   []string
 		answer map[string]any
@@ -80,7 +81,7 @@ shop  ` + appA + `  限额表 production
 用户管理  设置用户备注名  10000/10000          已用完    user.info.updateremark
 
 需要 1 次清零；本月 10 次还剩 7 次。
-done: errcode 0
+完成：errcode 0，微信从 0 重新计数
 本月 10 次清零还剩 6 次。
 `, ""},
 		{[]string{"clear", "shop"}, nil, `
@@ -96,7 +97,7 @@ shop  ` + appA + `  限额表 production
 		{[]string{"explain", "shop", "GET", "/cgi-bin/menu/create"}, map[string]any{
 			"GET /api/v1/explain?app=shop&method=GET&path=%2Fcgi-bin%2Fmenu%2Fcreate": admin.Explanation{
 				App: "shop", AppID: appA, Profile: "test", Method: "GET", Path: "/cgi-bin/menu/create", Rule: "menu.create", Title: "自定义菜单创建", Quota: "1000/day", Inject: "account",
-				Rows: shopUsage().Rows[:1], Statement: "pass",
+				Rows: shopUsage().Rows[:1], Statement: "pass: counted and sent",
 			},
 		}, `
 帐号      shop  ` + appA + `
@@ -106,7 +107,7 @@ shop  ` + appA + `  限额表 production
 限额      1000/day
 填入      account
 今天      1000 中已用 12，还剩 988，到 2026-11-24T00:00:00+08:00 为止
-此时调用  pass
+此时调用  pass：计数并发出
 `, ""},
 		{[]string{"limits", "shop"}, map[string]any{"GET /api/v1/limits?app=shop": admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: shopLimits().Rows[1:3]}}, `
 shop  ` + appA + `  限额表 production
@@ -124,7 +125,15 @@ shop  ` + appA + `  限额表 production
      配置  100/day, 4/month  limits.yaml
      微信  200/day           2026-11-23 15:04:05 查询
 `, ""},
-		{[]string{"usage", "shpo"}, map[string]any{"GET /api/v1/usage?app=shpo": wrong{404, map[string]any{"error": "app shpo: not configured", "seen": "shpo", "known": []string{"shop"}}}}, "", "，是不是想写 shop？"},
+		{[]string{"usage", "shpo"}, map[string]any{"GET /api/v1/usage?app=shpo": wrong{404, map[string]any{"error": "app shpo: not configured", "seen": "shpo", "known": []string{"shop"}}}}, "", "帐号 shpo：没有配置，是不是想写 shop？"},
+		{[]string{"forget", appB, "--yes"}, map[string]any{
+			"GET /api/v1/forget?app=" + appB:  admin.Forgotten{AppID: appB, Erased: []string{"counters", "tickets"}},
+			"POST /api/v1/forget?app=" + appB: admin.Forgotten{AppID: appB, Erased: []string{"counters", "tickets"}},
+		}, `
+要删除 ` + appB + ` 的数据，对共用这个存储的所有网关生效：计数、ticket。
+本网关启动以来没有计过它的调用：请核对 appid。
+已删除 ` + appB + `：计数、ticket。
+`, ""},
 		{[]string{"explain", "shop"}, nil, "", "wxproxy explain：参数有 1 个，应为 APPID METHOD PATH"},
 		{[]string{"usage", "--lvie"}, nil, "", "wxproxy usage：没有 --lvie 这个选项，是不是想写 --live？"},
 	} {

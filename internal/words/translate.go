@@ -2,40 +2,41 @@ package words
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
 
 // Translate translates a text that another package has composed in English. It goes line by line, and in a
-// line by the parts between ": ", as errors have them. A part that no pattern is known for stays as it is:
-// a place in a file, a name, what the operating system says.
+// line by the parts between ": " or "; ", as errors have them. A part that no pattern is known for stays as it
+// is: a place in a file, a name, what the operating system says.
 func (l Language) Translate(text string) string {
 	if l == English {
 		return text
 	}
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		parts := strings.Split(line, ": ")
-		var translated []string
-		for len(parts) > 0 {
-			part, n := longest(l, parts)
-			translated = append(translated, part)
-			parts = parts[n:]
+		ends := append(separator.FindAllStringIndex(line, -1), []int{len(line), len(line)})
+		var translated strings.Builder
+		for start := 0; len(ends) > 0; {
+			part, n := l.longest(line, start, ends)
+			translated.WriteString(part + line[ends[n-1][0]:ends[n-1][1]])
+			start, ends = ends[n-1][1], ends[n:]
 		}
-		lines[i] = strings.Join(translated, ": ")
+		lines[i] = translated.String()
 	}
 	return strings.Join(lines, "\n")
 }
 
-// longest translates as many of the first parts as one pattern matches, or keeps the first. It returns how
-// many these are.
-func longest(l Language, parts []string) (translated string, n int) {
-	for n := len(parts); n > 0; n-- {
-		text := strings.Join(parts[:n], ": ")
+// longest translates as many parts of a line as one pattern matches, or keeps the first. The first begins at
+// start, and each ends at one of ends. It returns how many these are.
+func (l Language) longest(line string, start int, ends [][]int) (translated string, n int) {
+	for n := len(ends); n > 0; n-- {
+		text := line[start:ends[n-1][0]]
 		for _, p := range patterns() {
 			found := p.match.FindStringSubmatch(text)
-			if found == nil {
-				continue
+			if found == nil || slices.ContainsFunc(found[1:], separator.MatchString) {
+				continue // a parameter is inside one part
 			}
 			pairs := make([]string, 0, 2*len(p.names))
 			for i, name := range p.names {
@@ -44,7 +45,7 @@ func longest(l Language, parts []string) (translated string, n int) {
 			return strings.NewReplacer(pairs...).Replace(p.zh), n
 		}
 	}
-	return parts[0], 1
+	return line[start:ends[0][0]], 1
 }
 
 // pattern is a text of another package with its translation.
@@ -54,7 +55,10 @@ type pattern struct {
 	names []string // of the parameters, in the order of match
 }
 
-var parameter = regexp.MustCompile(`\{[a-z]+\}`)
+var (
+	parameter = regexp.MustCompile(`\{[a-z]+\}`)
+	separator = regexp.MustCompile(`: |; `)
+)
 
 // patterns are those of foreign.
 var patterns = sync.OnceValue(func() []pattern {

@@ -1,20 +1,23 @@
 package words
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 func TestLanguage(t *testing.T) {
@@ -81,7 +84,7 @@ func TestMessages(t *testing.T) {
 		if m.en == "" || m.zh == "" {
 			t.Errorf("%s: a language lacks it", key)
 		}
-		if diff := cmp.Diff(parameters(m.en), parameters(m.zh)); diff != "" {
+		if diff := gocmp.Diff(parameters(m.en), parameters(m.zh)); diff != "" {
 			t.Errorf("%s: parameters (-English +Chinese):\n%s", key, diff)
 		}
 		if strings.Count(m.en, "`") != strings.Count(m.zh, "`") {
@@ -100,7 +103,7 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	for _, texts := range foreign {
-		if diff := cmp.Diff(parameters(texts[0]), parameters(texts[1])); diff != "" {
+		if diff := gocmp.Diff(parameters(texts[0]), parameters(texts[1])); diff != "" {
 			t.Errorf("%s: parameters (-English +Chinese):\n%s", texts[0], diff)
 		}
 	}
@@ -222,4 +225,85 @@ func literal(e ast.Expr) string {
 		}
 	}
 	return ""
+}
+
+// Every fault of the configuration and every text of the admin API has a translation.
+func TestTranslations(t *testing.T) {
+	files, err := filepath.Glob("../../testdata/config/*/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v: no faults in testdata/config", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			wantNoEnglish(t, file, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	var constants map[string]string // of a file
+	composed := func(e ast.Expr) string { return composed(e, constants) }
+	inFiles(t, func(path string, file *ast.File, at func(ast.Node) string) {
+		if filepath.Dir(path) != "../../admin" {
+			return
+		}
+		constants = make(map[string]string)
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec:
+				if value := only(n.Values); value != nil {
+					constants[n.Names[0].Name] = literal(value)
+				}
+			case *ast.KeyValueExpr: // problem{Error: ...}; the help of a metric is English
+				if name(n.Key) == "Error" {
+					wantNoEnglish(t, at(n), composed(n.Value))
+				}
+				return name(n.Key) != "Help"
+			case *ast.AssignStmt:
+				if len(n.Lhs) == 1 && (name(n.Lhs[0]) == "Statement") {
+					wantNoEnglish(t, at(n), composed(n.Rhs[0]))
+				}
+			case *ast.FuncDecl:
+				if n.Name.Name == "statement" || n.Name.Name == "storeProblem" {
+					ast.Inspect(n, func(n ast.Node) bool {
+						if r, ok := n.(*ast.ReturnStmt); ok {
+							wantNoEnglish(t, at(r), composed(r.Results[0]))
+						}
+						return true
+					})
+				}
+			}
+			return true
+		})
+	})
+}
+
+// composed is the text of an expression, with X for what is not known before it runs.
+func composed(e ast.Expr, constants map[string]string) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return literal(e)
+	case *ast.BinaryExpr:
+		return composed(e.X, constants) + composed(e.Y, constants)
+	case *ast.CallExpr:
+		if name(e.Fun) == "Sprintf" {
+			return verb.ReplaceAllString(composed(e.Args[0], constants), "X")
+		}
+	}
+	return cmp.Or(constants[name(e)], "X")
+}
+
+var (
+	verb    = regexp.MustCompile(`%[0-9.]*[a-z]`)
+	quoted  = regexp.MustCompile(`"[^"]*"|\$\{[^}]*\}|\w+ extends \w+`)
+	english = regexp.MustCompile(`\b[a-z]+ [a-z]+ [a-z]+\b|\b(want|no|not) [a-z]+`)
+)
+
+func wantNoEnglish(t *testing.T, at, text string) {
+	t.Helper()
+	got := Chinese.Translate(text)
+	if found := english.FindString(quoted.ReplaceAllString(got, "")); found != "" && !strings.Contains(got, "forbid to clear quota") {
+		t.Errorf("%s: %q is not translated in %q: want a line in foreign.go", at, found, got)
+	}
 }
