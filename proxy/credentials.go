@@ -142,7 +142,7 @@ func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 		case err != nil:
 			return nil, refuse(BadQuery, wechat.InvalidParameter)
 		case secret && value != "": // else it is in the body, which is never changed
-			query, _ := url.ParseQuery(raw) //nolint:errcheck // queryParses has read it
+			query, _ := url.ParseQuery(raw) // queryParses has read it
 			shown = append(shown, credential{appSecret, value, query.Get("appid")})
 			c.secretName = secretName
 		case !secret:

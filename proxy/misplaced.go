@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 
 	"wxproxy/wechat"
@@ -63,7 +64,7 @@ func (c *call) checkParameter(parameter string) *ownAnswer {
 	name, value, _ := strings.Cut(parameter, "=")
 	_, behind, _ := strings.Cut(value, "=") // as in access_token=n=TOKEN
 	for _, text := range [...]string{parameter, name, value, behind} {
-		plain, _ := url.QueryUnescape(text) //nolint:errcheck // queryParses has read it
+		plain, _ := url.QueryUnescape(text) // queryParses has read it
 		if c.s.isKey(text) || c.s.isKey(plain) {
 			return misplaced()
 		}
@@ -80,10 +81,8 @@ func (c *call) checkBody() *ownAnswer {
 	if c.body.media != nil { // no secret is that long
 		return refuse(BodyTooLarge, wechat.InvalidParameter)
 	}
-	for _, text := range texts(c.body.memory) {
-		if c.s.isKey(text) {
-			return misplaced()
-		}
+	if slices.ContainsFunc(texts(c.body.memory), c.s.isKey) {
+		return misplaced()
 	}
 	var ask struct {
 		AppID  string `json:"appid"`
@@ -112,7 +111,7 @@ func texts(body []byte) (found []string) {
 			found = append(found, text)
 		}
 	}
-	form, _ := url.ParseQuery(string(body)) //nolint:errcheck // what can be read of it
+	form, _ := url.ParseQuery(string(body)) // what can be read of it
 	for _, values := range form {
 		found = append(found, values...)
 	}
