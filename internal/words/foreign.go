@@ -43,6 +43,7 @@ var foreign = [][2]string{
 	{"the store answered", "存储应答"},
 	{"WeChat or the store did not answer in time", "微信或存储没有及时应答"},
 	{"some of {app} may be erased, and some not", "{app} 的数据可能删了一部分"},
+	{"{app} is no appid: the store keeps there which app each learned token is of, and each of these entries expires with its token. To erase a learned app, want its appid, as in wx0123456789abcdef", "{app} 不是 appid：存储在那里记着每个学到的 token 属于哪个帐号，每一项随 token 到期而删除。要清除学到的帐号，应写它的 appid，如 wx0123456789abcdef"},
 	{"app {app}: want its appid, as in wx0123456789abcdef: an app that is not configured has no name", "帐号 {app}：应为 appid，如 wx0123456789abcdef，不在配置里的帐号没有名字"},
 	{"app {app} is configured, and its next call would store it again: remove it from wxproxy.yaml first", "帐号 {app} 还在配置里，它的下一次调用又会写回来：请先从 wxproxy.yaml 里去掉"},
 	{"the app is configured", "帐号还在配置里"},
