@@ -99,10 +99,13 @@ const (
 	ClearOnePath      = "/cgi-bin/openapi/quota/clear" // the counts of one path
 	QuotaPath         = "/cgi-bin/openapi/quota/get"
 	ComponentPrefix   = "/cgi-bin/component/" // before the calls of a third-party platform
+	PlatformTokenPath = ComponentPrefix + "api_component_token"
 	QueryAuthPath     = ComponentPrefix + "api_query_auth"
 	AuthorizerPath    = ComponentPrefix + "api_authorizer_token"
-	OAuthTokenPath    = "/sns/oauth2/access_token"
-	JSCodePath        = "/sns/jscode2session"
+	SNSPrefix         = "/sns/" // before calls for a user, which carry no token of the account
+	OAuthTokenPath    = SNSPrefix + "oauth2/access_token"
+	OAuthRefreshPath  = SNSPrefix + "oauth2/refresh_token"
+	JSCodePath        = SNSPrefix + "jscode2session"
 	WeComGetTokenPath = "/cgi-bin/gettoken" // of WeCom, which is another product
 )
 
