@@ -51,6 +51,10 @@ type Options struct {
 	Stop    func() bool  // reports whether the gateway is about to stop: it is not ready any more
 	Reload  func() error // reads the configuration again; its error has the faults
 
+	// Explain tells what a call of an app would meet now. Its errors are ErrTarget, ErrUnknownCaller, or
+	// of the store.
+	Explain func(ctx context.Context, q Question) (Fate, error)
+
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
 
@@ -254,103 +258,4 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) (live, ok bool) {
 // notOffered answers a request for what this gateway was not composed with.
 func notOffered(w http.ResponseWriter, what string) {
 	reply(w, http.StatusNotImplemented, problem{Error: what + ": this gateway does not offer it"})
-}
-
-// Explanation is the answer of /api/v1/explain: the rule of one path and what is left of it.
-type Explanation struct {
-	App       string `json:"app"`
-	AppID     string `json:"appid"`
-	Profile   string `json:"profile"`
-	Method    string `json:"method"`
-	Path      string `json:"path"` // canonical, as it would be matched, counted and sent
-	Rule      string `json:"rule,omitempty"`
-	Title     string `json:"title,omitempty"`
-	Category  string `json:"category,omitempty"`
-	Source    string `json:"source,omitempty"`
-	Quota     string `json:"quota,omitempty"`
-	Pace      string `json:"pace,omitempty"`
-	Inject    string `json:"inject,omitempty"`
-	Shadow    bool   `json:"shadow,omitempty"`
-	Rows      []Row  `json:"rows"`
-	Statement string `json:"statement"` // what would become of a call now, in words
-}
-
-func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	app, ok := a.app(w, query.Get("app"))
-	if !ok {
-		return
-	}
-	e := Explanation{App: app.Name, AppID: app.AppID, Method: strings.ToUpper(query.Get("method")), Rows: []Row{}}
-	if e.Method == "" {
-		e.Method = http.MethodGet
-	}
-	path, err := limits.Canonical(query.Get("path"))
-	if err != nil {
-		e.Statement = "refused-request: " + err.Error()
-		reply(w, http.StatusOK, e)
-		return
-	}
-	e.Path = path
-	rules := a.o.Limiter.Rules(app.AppID)
-	if rules == nil {
-		reply(w, http.StatusNotFound, problem{Error: "app " + app.AppID + ": not configured"})
-		return
-	}
-	e.Profile = rules.Profile
-	match := rules.Match(path)
-	switch {
-	case match.Rule == nil && !match.Family:
-		e.Statement = "HTTP 404 with errcode 40066: the path is outside of every family of the table"
-	case match.Rule == nil:
-		e.Statement = "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"
-	default:
-		if e.Statement, err = a.explainRule(r.Context(), app, match, &e); err != nil {
-			reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err)})
-			return
-		}
-	}
-	if e.Method != http.MethodGet && e.Method != http.MethodPost && e.Method != http.MethodHead {
-		e.Statement = "HTTP 405: only GET, HEAD and POST are sent"
-	}
-	reply(w, http.StatusOK, e)
-}
-
-func (a *Admin) explainRule(ctx context.Context, app App, match limits.Match, e *Explanation) (string, error) {
-	rule := match.Rule
-	e.Rule, e.Title, e.Category, e.Source = rule.Name, rule.Title, rule.Category, rule.Source
-	e.Quota, e.Pace, e.Inject, e.Shadow = rule.Budget.String(), rule.Pace.String(), rule.Inject.String(), rule.Shadow
-	lines, err := a.o.Limiter.Usage(ctx, app.AppID)
-	if err != nil {
-		return "", err
-	}
-	state := "open"
-	for _, u := range lines {
-		if u.Counter == match.Counter {
-			row := rowOf(u)
-			e.Rows = append(e.Rows, row)
-			if row.State != "open" {
-				state = row.State
-			}
-		}
-	}
-	return statement(rule, state), nil
-}
-
-func statement(rule *limits.Rule, state string) string {
-	switch {
-	case state == "denied":
-		return "refused-denied: errcode 48001, the account lacks the API"
-	case rule.Shadow && state == "full":
-		return "shadow: sent, although the quota is used up"
-	case state == "full":
-		return "refused-quota: errcode 45009, the quota is used up"
-	case state == "latched":
-		return "refused-latched: errcode 45009, WeChat itself has said so"
-	case rule.Budget.Kind == limits.Unknown:
-		return "pass: counted and never refused, because no figure is published"
-	case rule.Budget.Kind == limits.Unlimited:
-		return "pass: counted and never refused, because the table says there is no limit"
-	}
-	return "pass: counted and sent"
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,10 @@ func storeState(err error) limits.StoreState {
 func (f *fakeLimiter) FailsOpen() bool { return !f.refuses }
 
 type stand struct {
+	asked    Question // the last one
+	fate     Fate     // what becomes of the call that it is about; the zero value: it passes
+	explain  error
+	metrics  *Metrics
 	limiter  *fakeLimiter
 	reload   error
 	stopping bool
@@ -102,6 +107,7 @@ func newStand(t *testing.T) *stand {
 	t.Helper()
 	s := &stand{limiter: newFakeLimiter(t)}
 	metrics := NewMetrics("test")
+	s.metrics = metrics
 	apps := func() []App { return []App{{Name: "shop", AppID: "wx1"}} }
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 40007, Sent: 2, Duration: time.Millisecond})
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "refused-quota", Reason: "quota-used-up", Errcode: 45009})
@@ -109,6 +115,13 @@ func newStand(t *testing.T) *stand {
 		Token: "correct", Apps: apps, Limiter: s.limiter, Metrics: metrics,
 		Stop:   func() bool { return s.stopping },
 		Reload: func() error { return s.reload },
+		Explain: func(_ context.Context, q Question) (Fate, error) {
+			s.asked = q
+			if s.fate.Decision == "" {
+				return Fate{Path: q.Target, Match: s.limiter.rules.Match(q.Target), Decision: "pass"}, s.explain
+			}
+			return s.fate, s.explain
+		},
 	}))
 	t.Cleanup(s.server.Close)
 	return s
@@ -256,22 +269,28 @@ func TestErrorsOfTheStore(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+// TestErrcodesAreCounted: WeChat's errcodes have up to nine digits, and an upstream that makes them up makes
+// no more than so many series.
+func TestErrcodesAreCounted(t *testing.T) {
 	s := newStand(t)
-	for _, tt := range []struct{ method, path, rule, statement string }{
-		{"POST", "//cgi-bin/Menu/create/", "menu.create", "refused-quota: errcode 45009, the quota is used up"},
-		{"", "/card/create", "card", "refused-denied: errcode 48001, the account lacks the API"},
-		{"GET", "/cgi-bin/a", "other", "pass: counted and never refused, because no figure is published"},
-		{"GET", "/card/other", "", "errcode 40066: no rule of the table names the path, and its family has no rule for the rest"},
-		{"GET", "/favicon.ico", "", "HTTP 404 with errcode 40066: the path is outside of every family of the table"},
-		{"GET", "/cgi-bin/../x", "", "refused-request: path: contains a . or .. segment"},
-		{"PUT", "/cgi-bin/a", "other", "HTTP 405: only GET, HEAD and POST are sent"},
-	} {
-		_, body := s.do(t, "GET", "/api/v1/explain?app=wx1&method="+tt.method+"&path="+tt.path, "Authorization", "Bearer correct")
-		var got Explanation
-		if err := json.Unmarshal([]byte(body), &got); err != nil || got.Rule != tt.rule || got.Statement != tt.statement {
-			t.Errorf("explain %s %s = %q, %q (%v), want %q, %q", tt.method, tt.path, got.Rule, got.Statement, err, tt.rule, tt.statement)
+	for _, code := range []int{-1, 268546011, -604102, 9001001} {
+		s.metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: code, Sent: 1})
+	}
+	for code := range 3 * maxErrcodes {
+		s.metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 1_000_000 + code, Sent: 1})
+		s.metrics.Token("shop", strconv.Itoa(5_000_000+code))
+	}
+	_, body := s.do(t, "GET", "/metrics")
+	for _, want := range []string{"-1", "268546011", "-604102", "9001001", "other"} {
+		if !strings.Contains(body, `wxproxy_upstream_errcode_total{app="shop",errcode="`+want+`"}`) {
+			t.Errorf("metrics lack errcode %s", want)
 		}
+	}
+	if n := strings.Count(body, "wxproxy_upstream_errcode_total{"); n > maxErrcodes+1 {
+		t.Errorf("%d errcodes, want at most %d and other", n, maxErrcodes)
+	}
+	if n := strings.Count(body, "wxproxy_token_refresh_total{"); n > maxErrcodes+1 {
+		t.Errorf("%d results of token fetches, want at most %d and other", n, maxErrcodes)
 	}
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"wxproxy/limits"
+	"wxproxy/wechat"
 )
 
 // WeChat's two ways to clear. Each has a tally of its own, a month long.
@@ -35,9 +35,16 @@ type ClearCall struct {
 	NoAnswer bool   // it was sent and no answer came: WeChat may have cleared
 }
 
-// ClearPaths returns the paths of a rule that WeChat can clear: those that are not a whole /*.
+// ClearPaths returns the paths of a rule that WeChat can clear, in WeChat's own letter case: those that
+// are not a whole /*.
 func ClearPaths(rule *limits.Rule) []string {
-	return slices.DeleteFunc(slices.Clone(rule.Paths), func(path string) bool { return strings.HasSuffix(path, "/*") })
+	var paths []string
+	for _, path := range rule.Paths {
+		if !strings.HasSuffix(path, "/*") {
+			paths = append(paths, wechat.Spelling(path))
+		}
+	}
+	return paths
 }
 
 // ClearPlan is the answer of GET /api/v1/clear: what a clear would start over, and what it costs.
@@ -181,8 +188,8 @@ func (a *Admin) plan(w http.ResponseWriter, r *http.Request) (*ClearPlan, bool) 
 		return nil, false
 	}
 	match := rules.Match(clearPathOf(plan.Rule))
-	if match.Rule == nil || match.Rule.Budget.Kind == limits.Denied {
-		reply(w, http.StatusUnprocessableEntity, problem{Error: fmt.Sprintf("profile %s: the gateway does not send %s: want a rule for it", rules.Profile, clearPathOf(plan.Rule))})
+	if match.Counter != match.Rule.Name || match.Rule.Budget.Kind == limits.Denied {
+		reply(w, http.StatusUnprocessableEntity, problem{Error: fmt.Sprintf("profile %s: no rule counts %s: want one with the month's quota", rules.Profile, clearPathOf(plan.Rule))})
 		return nil, false
 	}
 	lines, err := a.o.Limiter.Usage(r.Context(), app.AppID)

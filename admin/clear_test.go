@@ -63,7 +63,7 @@ func TestClearRefuses(t *testing.T) {
 		t.Errorf("clear without a store = %d %q", status, got.Error)
 	}
 	o.down, o.rules = nil, ruleset(t, &limits.Rule{Name: "menu", Paths: []string{"/cgi-bin/menu/create"}})
-	if status := o.ask(t, "POST", "/api/v1/clear?app=shop", &got); status != 422 || got.Error != "profile p: the gateway does not send /cgi-bin/clear_quota: want a rule for it" {
+	if status := o.ask(t, "POST", "/api/v1/clear?app=shop", &got); status != 422 || got.Error != "profile p: no rule counts /cgi-bin/clear_quota: want one with the month's quota" {
 		t.Errorf("clear without a rule for it = %d %q", status, got.Error)
 	}
 	if len(o.cleared) > 0 {

@@ -30,6 +30,7 @@ type Metrics struct {
 	calls     counters
 	upstream  counters
 	errcodes  counters
+	codes     map[int]string // labels of errcodes, maxErrcodes at most
 	tokens    counters
 	durations map[string]prometheus.Observer // of duration, by decision
 	upstreams map[string]prometheus.Observer // of upstreamSeconds, by rule
@@ -96,6 +97,7 @@ func NewMetrics(version string) *Metrics {
 		upstream:  newCounters("wxproxy_upstream_requests_total", "Requests sent to WeChat by how the last one of the call ended.", "app", "outcome", "rule"),
 		errcodes:  newCounters("wxproxy_upstream_errcode_total", "Errcodes that WeChat answered with.", "app", "errcode"),
 		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
+		codes:     make(map[int]string),
 		durations: make(map[string]prometheus.Observer),
 		upstreams: make(map[string]prometheus.Observer),
 	}
@@ -136,7 +138,7 @@ func (m *Metrics) Call(c Call) {
 	upstream.Add(uint64(c.Sent))
 	seconds.Observe(c.Upstream.Seconds())
 	if c.Errcode != 0 {
-		m.counter(&m.errcodes, c.App, errcodeLabel(c.Errcode)).Add(1)
+		m.counter(&m.errcodes, c.App, m.errcodeLabel(c.Errcode)).Add(1)
 	}
 }
 
@@ -168,17 +170,33 @@ func (m *Metrics) observer(vec *prometheus.HistogramVec, known map[string]promet
 	return known[value]
 }
 
-// errcodeLabel keeps the number of labels bounded whatever an upstream answers: errcodes of WeChat
-// have at most six digits.
-func errcodeLabel(code int) string {
-	if code < -1 || code > 99999 && code < 200000 || code > 999999 {
-		return "other"
+// maxErrcodes is how many errcodes have labels. WeChat answers with some hundred; this keeps the number of
+// series bounded whatever an upstream answers.
+const maxErrcodes = 500
+
+// errcodeLabel returns the label of an errcode: its digits, or other past maxErrcodes different ones.
+func (m *Metrics) errcodeLabel(code int) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	label, known := m.codes[code]
+	switch {
+	case known:
+	case len(m.codes) >= maxErrcodes:
+		label = "other"
+	default:
+		label = strconv.Itoa(code)
+		m.codes[code] = label
 	}
-	return strconv.Itoa(code)
+	return label
 }
 
 // Token counts one fetch of an access token. result is ok, transport or an errcode.
-func (m *Metrics) Token(app, result string) { m.counter(&m.tokens, app, result).Add(1) }
+func (m *Metrics) Token(app, result string) {
+	if code, err := strconv.Atoi(result); err == nil {
+		result = m.errcodeLabel(code)
+	}
+	m.counter(&m.tokens, app, result).Add(1)
+}
 
 // Reloaded records whether a reload of the configuration succeeded.
 func (m *Metrics) Reloaded(ok bool) {

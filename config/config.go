@@ -154,6 +154,8 @@ type Caller struct {
 	Name string
 	Keys []string // the newest first; one or two
 	Apps []string // the appids that it may call for
+
+	ThirdParty bool // a third-party platform (第三方平台): may call for itself, and for accounts that grant it a token
 }
 
 // AccessLog is where the access log goes: to stdout, or to a file that is rotated.

@@ -536,7 +536,7 @@ profiles:
 	day := func(n int64) limits.Budget {
 		return limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: n, Period: limits.Day}}}
 	}
-	const before = "day 10/day; both 10/day, 40/month; month 40/month; unknown unknown; each 10/day; unlimited unlimited; denied denied"
+	const before = "day 10/day; both 10/day, 40/month; month 40/month; unknown unknown; each 10/day; unlimited unlimited; denied denied; other unknown"
 	tests := []struct {
 		name    string
 		figures map[string]limits.Budget
@@ -549,7 +549,7 @@ profiles:
 		{
 			"figures",
 			map[string]limits.Budget{"day": day(7), "both": day(8), "unknown": day(9), "gone": day(1)},
-			"day 7/day; both 8/day, 40/month; month 40/month; unknown 9/day; each 10/day; unlimited unlimited; denied denied",
+			"day 7/day; both 8/day, 40/month; month 40/month; unknown 9/day; each 10/day; unlimited unlimited; denied denied; other unknown",
 		},
 	}
 	for _, tt := range tests {

@@ -128,7 +128,10 @@ func writeTable(t *testing.T, table *limits.Table) []byte {
 		for _, r := range p.Rules {
 			out := row{
 				"name": r.Name, "title": r.Title, "category": r.Category, "source": r.Source, "paths": r.Paths,
-				"quota": budgetText(r.Budget), "inject": r.Inject.String(), "shadow": r.Shadow,
+				"quota": budgetText(r.Budget), "shadow": r.Shadow,
+			}
+			if r.Inject != limits.InjectByPath {
+				out["inject"] = r.Inject.String()
 			}
 			if r.Pace.Rate > 0 {
 				out["pace"] = r.Pace.String()

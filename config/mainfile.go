@@ -278,6 +278,8 @@ func (l *loader) caller(v value) *callerEntry {
 		},
 		"key":      func(v value) { c.key, c.Keys = v, v.secrets() },
 		"key_file": func(v value) { c.key, c.Keys = v, l.secretFile(v) },
+
+		"third_party": func(v value) { c.ThirdParty = v.flag() },
 		"apps": func(v value) {
 			v.list(func(v value) {
 				if text, ok := v.text(); ok {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"wxproxy/limits"
+	"wxproxy/wechat"
 )
 
 // How often WeChat is asked, and for how long an answer is waited for.
@@ -33,6 +34,7 @@ const (
 // before the first question about a counter.
 type Limiter interface {
 	Rules(app string) *limits.Ruleset
+	Spelling(app, counter string) string
 	Usage(ctx context.Context, app string) ([]limits.Usage, error)
 	Today(ctx context.Context, app, counter string) (limits.Usage, error)
 	Raise(ctx context.Context, app string, match limits.Match, used int64, began time.Time) error
@@ -147,6 +149,20 @@ func questions(rule *limits.Rule, counter string) []string {
 	return paths
 }
 
+// paths returns the questions of a counter in WeChat's own letter case: WeChat does not know a path in
+// another.
+func (a *Auditor) paths(app string, match limits.Match) []string {
+	paths := questions(match.Rule, match.Counter)
+	for i, path := range paths {
+		if match.Counter == match.Rule.Name {
+			paths[i] = wechat.Spelling(path)
+		} else {
+			paths[i] = a.o.Limiter.Spelling(app, match.Counter)
+		}
+	}
+	return paths
+}
+
 // dayFigure returns a rule's quota of the day, or 0 for a rule without one.
 func dayFigure(rule *limits.Rule) int64 {
 	if rule.Budget.Kind == limits.Limited {
@@ -176,7 +192,7 @@ func (a *Auditor) counter(ctx context.Context, app, name string) (*counter, erro
 		return nil, nil
 	}
 	c := counter{app: app, match: limits.Match{Rule: rules.Rule(rule), Counter: name, Family: true}}
-	if c.paths = questions(c.match.Rule, name); len(c.paths) == 0 {
+	if c.paths = a.paths(app, c.match); len(c.paths) == 0 {
 		return nil, nil
 	}
 	var err error

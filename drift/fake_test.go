@@ -307,6 +307,11 @@ func (w *world) figures(path string) []byte {
 
 type fakeLimiter struct{ w *world }
 
+func (l fakeLimiter) Spelling(_, counter string) string {
+	_, path, _ := strings.Cut(counter, ":")
+	return strings.Replace(path, "capital", "Capital", 1)
+}
+
 func (l fakeLimiter) Rules(app string) *limits.Ruleset {
 	if app != shop {
 		return nil

@@ -331,6 +331,21 @@ func TestQuestionsOfFoldedPaths(t *testing.T) {
 	}
 }
 
+// TestQuestionsAreSpelledAsWeChatDoes: quota/get does not know a path in another letter case. Names of
+// counters are in lower case.
+func TestQuestionsAreSpelledAsWeChatDoes(t *testing.T) {
+	a := newWorld(t).auditor("a", nil)
+	rule := &limits.Rule{Name: "r", Paths: []string{"/retail/b2b/getorder", "/retail/*"}}
+	for _, tt := range []struct{ counter, want string }{
+		{"r", "/retail/B2b/getorder"},
+		{"r:/retail/capital", "/retail/Capital"},
+	} {
+		if got := a.paths(shop, limits.Match{Rule: rule, Counter: tt.counter}); !slices.Equal(got, []string{tt.want}) {
+			t.Errorf("paths of %s = %q, want %q", tt.counter, got, tt.want)
+		}
+	}
+}
+
 // TestReadOfRefusedPaths: a path that WeChat does not know is no reason to leave the others out; the
 // end of quota/get's own quota is.
 func TestReadOfRefusedPaths(t *testing.T) {

@@ -23,7 +23,7 @@ type seedQuestion struct {
 // second question about an app within a second is left to Run, which raises the count itself.
 // Concurrent calls for one counter share a question.
 func (a *Auditor) Seed(ctx context.Context, app string, match limits.Match) (used int64, ok bool) {
-	c := &counter{app: app, match: match, paths: questions(match.Rule, match.Counter)}
+	c := &counter{app: app, match: match, paths: a.paths(app, match)}
 	if _, known := a.o.App(app); !known || len(c.paths) == 0 {
 		return 0, false
 	}

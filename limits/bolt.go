@@ -265,7 +265,7 @@ func (s *Bolt) Probe(_ context.Context, app, counter string, gap time.Duration) 
 }
 
 // Pace keeps a token bucket for each app and rule in memory.
-func (s *Bolt) Pace(_ context.Context, app, rule string, p Pace) (time.Duration, error) {
+func (s *Bolt) Pace(_ context.Context, app, rule string, p Pace, calls int) (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := strings.Join([]string{app, rule, p.String()}, " ")
@@ -276,11 +276,11 @@ func (s *Bolt) Pace(_ context.Context, app, rule string, p Pace) (time.Duration,
 	}
 	now := s.now()
 	r := l.ReserveN(now, 1)
-	if wait := r.DelayFrom(now); wait > 0 {
+	wait := r.DelayFrom(now)
+	if wait > 0 || calls == 0 {
 		r.CancelAt(now)
-		return wait, nil
 	}
-	return 0, nil
+	return wait, nil
 }
 
 // Close writes the exact counts in place of the ceilings and ends the writer. Later requests return an

@@ -51,7 +51,8 @@ func failsOpen(rule *Rule) bool {
 	return rule.OnError == StoreErrorLocal
 }
 
-// FailsOpen reports whether any rule of any app still sends calls while the store is unavailable.
+// FailsOpen reports whether any rule of any table still sends calls while the store is unavailable. The
+// rule other of a table that does not write it down is none of them.
 func (l *Limiter) FailsOpen() bool {
 	s := l.rules.Load()
 	for _, rules := range s.of {
@@ -64,6 +65,9 @@ func (l *Limiter) FailsOpen() bool {
 
 func (s *Ruleset) failsOpen() bool {
 	for _, rule := range s.Rules {
+		if len(rule.Paths) == 0 {
+			continue
+		}
 		free := rule.Budget.Kind == Unlimited || rule.Budget.Kind == Unknown
 		if free && rule.Pace.Rate == 0 || rule.Budget.Kind == Limited && (rule.Shadow || failsOpen(rule)) {
 			return true

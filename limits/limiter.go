@@ -8,6 +8,7 @@ package limits
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,9 +77,10 @@ type Limiter struct {
 
 // rulesets are the rules of each app by appid, and those of the apps that are not configured.
 type rulesets struct {
-	of     map[string]*Ruleset
-	others *Ruleset // nil: there are no others
-	zone   *time.Location
+	of       map[string]*Ruleset
+	others   *Ruleset // nil: there are no others
+	zone     *time.Location
+	families map[string]bool // of all tables
 }
 
 // New returns a limiter that counts in o.Counters. Close it when no call runs any more.
@@ -116,7 +118,14 @@ func (l *Limiter) Configure(apps map[string]*Ruleset, others *Ruleset) {
 	if others != nil {
 		zone = others.Zone
 	}
-	old := l.rules.Swap(&rulesets{apps, others, zone})
+	families := make(map[string]bool)
+	for _, rules := range apps {
+		maps.Copy(families, rules.families)
+	}
+	if others != nil {
+		maps.Copy(families, others.families)
+	}
+	old := l.rules.Swap(&rulesets{apps, others, zone, families})
 	for app := range old.of {
 		if apps[app] == nil {
 			l.retire(app, true)
@@ -154,14 +163,7 @@ func (l *Limiter) Rules(app string) *Ruleset {
 
 // Family reports whether a canonical path lies in a family of any app's table.
 func (l *Limiter) Family(path string) bool {
-	name := family(fold(path))
-	s := l.rules.Load()
-	for _, rules := range s.of {
-		if rules.families[name] {
-			return true
-		}
-	}
-	return s.others != nil && s.others.families[name]
+	return l.rules.Load().families[family(fold(path))]
 }
 
 // now reads the clocks.
@@ -222,7 +224,7 @@ func (l *Limiter) Take(ctx context.Context, call Call) (d Decision, hold Hold) {
 // pace takes one call of the rule's pace, or fills in the refusal.
 func (l *Limiter) pace(ctx context.Context, call *Call, d *Decision) bool {
 	rule := d.Rule
-	wait, err := l.link.pace(context.WithoutCancel(ctx), call.App, rule.Name, rule.Pace)
+	wait, err := l.link.pace(context.WithoutCancel(ctx), call.App, rule.Name, rule.Pace, 1)
 	switch {
 	case err != nil:
 		d.Verdict, d.RetryAfter = RefusedStore, time.Second
@@ -278,7 +280,7 @@ func (l *Limiter) Count(app, path string) {
 		return
 	}
 	match := rules.Match(path)
-	if match.Rule == nil || match.Rule.Budget.Kind == Denied {
+	if match.Rule.Budget.Kind == Denied {
 		return
 	}
 	var d Decision

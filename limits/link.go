@@ -86,12 +86,12 @@ func (k *link) exchange(ctx context.Context, r *Request) (a *Answer, back bool, 
 	return a, back, nil
 }
 
-// pace takes one call of a rule's pace.
-func (k *link) pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
+// pace takes one call of a rule's pace, or none.
+func (k *link) pace(ctx context.Context, app, rule string, p Pace, calls int) (time.Duration, error) {
 	if !k.breaker.allows(true, k.clock()) {
 		return 0, errNotSent
 	}
-	wait, err := k.counters.Pace(ctx, app, rule, p)
+	wait, err := k.counters.Pace(ctx, app, rule, p, calls)
 	k.result(err)
 	return wait, err
 }

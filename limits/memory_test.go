@@ -187,7 +187,7 @@ func (g *memoryGateway) Probe(ctx context.Context, app, counter string, gap time
 	return true, ctx.Err()
 }
 
-func (g *memoryGateway) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
+func (g *memoryGateway) Pace(ctx context.Context, app, rule string, p Pace, calls int) (time.Duration, error) {
 	s := g.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,6 +199,6 @@ func (g *memoryGateway) Pace(ctx context.Context, app, rule string, p Pace) (tim
 	if wait := next.Add(gap).Sub(now) - gap*time.Duration(p.Burst); wait > 0 {
 		return wait, ctx.Err()
 	}
-	s.paces[key] = next.Add(gap)
+	s.paces[key] = next.Add(gap * time.Duration(calls))
 	return 0, ctx.Err()
 }

@@ -41,8 +41,9 @@ type meter struct {
 	account *account
 	name    string
 	life    int64
-	path    bool // counts one path inside a /*, which takes a place of the account
-	shared  bool // counts the paths that found no place; it never latches, for it would latch all of them
+	path    bool   // counts one path inside a /*, which takes a place of the account
+	spelled string // that path as its first caller spelled it; "": as in name
+	shared  bool   // counts the paths that found no place; it never latches, for it would latch all of them
 
 	mu          sync.Mutex // covers what follows; never held over I/O
 	counters    []*counter

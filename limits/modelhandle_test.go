@@ -323,6 +323,6 @@ func (h *modelHandle) Probe(ctx context.Context, app, counter string, gap time.D
 }
 
 // Pace implements [Counters].
-func (h *modelHandle) Pace(context.Context, string, string, Pace) (time.Duration, error) {
+func (h *modelHandle) Pace(context.Context, string, string, Pace, int) (time.Duration, error) {
 	return 0, nil
 }

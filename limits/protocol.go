@@ -35,9 +35,9 @@ type Counters interface {
 	// reports false when another gateway has taken it.
 	Probe(ctx context.Context, app, counter string, gap time.Duration) (bool, error)
 
-	// Pace takes one call of a rule's pace. It returns 0 when the call may go, else how long to
-	// wait.
-	Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error)
+	// Pace takes calls of a rule's pace: one, or none to learn whether one could be taken. It returns
+	// 0 when a call may go, else how long to wait.
+	Pace(ctx context.Context, app, rule string, p Pace, calls int) (time.Duration, error)
 }
 
 // Query names what Read reads: one window of one app, all its counters or only those of Names.

@@ -225,14 +225,14 @@ func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duratio
 }
 
 // Pace asks redis_rate, which is GCRA by Redis's own clock.
-func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace) (time.Duration, error) {
+func (s *Redis) Pace(ctx context.Context, app, rule string, p Pace, calls int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.attempt)
 	defer cancel()
-	got, err := s.rate.Allow(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst})
+	got, err := s.rate.AllowN(ctx, s.key(app, "pace:"+rule), redis_rate.Limit{Rate: p.Rate, Period: p.Per, Burst: p.Burst}, calls)
 	if err != nil {
 		return 0, fmt.Errorf("pace of %s: %w", app, storeError(err))
 	}
-	if got.Allowed > 0 {
+	if got.Allowed > 0 || calls == 0 && got.Remaining > 0 {
 		return 0, nil
 	}
 	return max(got.RetryAfter, time.Millisecond), nil

@@ -111,7 +111,7 @@ func TestEveryCommandHasAKeyWithThePrefix(t *testing.T) {
 		if n, err := s.Heartbeat(t.Context()); n != 1 || err != nil {
 			t.Errorf("Heartbeat() = %d, %v, want 1", n, err)
 		}
-		if _, err := s.Pace(t.Context(), "wx1", "a", Pace{Rate: 2, Per: time.Minute, Burst: 3}); err != nil {
+		if _, err := s.Pace(t.Context(), "wx1", "a", Pace{Rate: 2, Per: time.Minute, Burst: 3}, 1); err != nil {
 			t.Error(err)
 		}
 		if _, err := s.Probe(t.Context(), "wx1", "a", time.Minute); err != nil {
@@ -232,7 +232,7 @@ func everything(t *testing.T, s Counters, w Window) map[string]error {
 	_, errs["Heartbeat"] = s.Heartbeat(t.Context())
 	_, errs["Read"] = s.Read(t.Context(), []Query{{App: "wx1", Window: w}})
 	_, errs["Probe"] = s.Probe(t.Context(), "wx1", "b", time.Minute)
-	_, errs["Pace"] = s.Pace(t.Context(), "wx1", "a", Pace{Rate: 2, Per: time.Minute, Burst: 3})
+	_, errs["Pace"] = s.Pace(t.Context(), "wx1", "a", Pace{Rate: 2, Per: time.Minute, Burst: 3}, 1)
 	return errs
 }
 

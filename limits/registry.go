@@ -3,7 +3,10 @@ package limits
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+
+	"wxproxy/wechat"
 )
 
 // maxPaths is how many paths inside /* are counted one by one, for each app.
@@ -59,8 +62,28 @@ func (r *registry) find(app, counter string) *meter {
 	return nil
 }
 
-// make returns the meter of a match, new if need be. Past maxPaths paths inside /*, the rest of a rule
-// share one. It reports whether this is the first of a rule without a figure.
+// counterOf returns the counter of a match, and whether it takes a place of its own for a path. Past
+// maxPaths paths, the rest of a rule share one. It needs the registry's mutex.
+func (a *account) counterOf(match *Match) (name string, path bool) {
+	path = match.Counter != match.Rule.Name
+	if path && a.meters[match.Counter] == nil && a.places >= maxPaths {
+		return match.Rule.Name + ":*", false
+	}
+	return match.Counter, path
+}
+
+// counterOf returns the counter that a call of an app would be counted by.
+func (r *registry) counterOf(app string, match *Match) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.accounts[app]; a != nil {
+		name, _ := a.counterOf(match)
+		return name
+	}
+	return match.Counter
+}
+
+// make returns the meter of a match, new if need be. It reports whether this is the first of a rule without a figure.
 func (r *registry) make(app string, match *Match) (m *meter, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,10 +92,7 @@ func (r *registry) make(app string, match *Match) (m *meter, first bool) {
 		a = &account{appid: app, meters: make(map[string]*meter)}
 		r.accounts[app] = a
 	}
-	name, path := match.Counter, match.Counter != match.Rule.Name
-	if a.meters[name] == nil && path && a.places >= maxPaths {
-		name, path = match.Rule.Name+":*", false
-	}
+	name, path := a.counterOf(match)
 	if m := a.meters[name]; m != nil {
 		return m, false
 	}
@@ -82,9 +102,22 @@ func (r *registry) make(app string, match *Match) (m *meter, first bool) {
 	m = &meter{account: a, name: name, life: r.drops, path: path, shared: isShared(name)}
 	if path {
 		a.places++
+		if spelled := strings.TrimSuffix(match.Path, "/"); !strings.HasSuffix(name, spelled) {
+			m.spelled = strings.Clone(spelled) // it is a part of a URL with a token in it
+		}
 	}
 	a.meters[name] = m
 	return m, first
+}
+
+// Spelling returns the path that a counter inside a /* counts, as it is spelled in WeChat's own pages or
+// by the first caller of this gateway: the counter's name has it in lower case.
+func (l *Limiter) Spelling(app, counter string) string {
+	_, path, _ := strings.Cut(counter, ":")
+	if m := l.registry.find(app, counter); m != nil && m.spelled != "" {
+		path = m.spelled
+	}
+	return wechat.Spelling(path)
 }
 
 // dropLocked removes a meter and frees its place. It needs both mutexes.

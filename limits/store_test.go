@@ -315,6 +315,42 @@ func TestAppsThatAreNotConfigured(t *testing.T) {
 	}
 }
 
+// TestSpellingOfCounters: the names of counters are in lower case, and WeChat knows some paths only as it
+// spells them itself.
+func TestSpellingOfCounters(t *testing.T) {
+	for _, s := range stands(t) {
+		t.Run(s.name, func(t *testing.T) {
+			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("other", "/new/*", "unknown"))})
+			take(t, l, "wx1", "/new/Camel/Case/").Done(0)
+			take(t, l, "wx1", "/new/camel/case").Done(0)
+			for counter, want := range map[string]string{
+				"other:/new/camel/case":      "/new/Camel/Case",
+				"other:/new/never/called":    "/new/never/called",
+				"other:/retail/b2b/getorder": "/retail/B2b/getorder",
+			} {
+				if got := l.Spelling("wx1", counter); got != want {
+					t.Errorf("Spelling(%q) = %q, want %q", counter, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestMadeUpPathsAreBounded: in families that no table names, as in the others.
+func TestMadeUpPathsAreBounded(t *testing.T) {
+	for _, s := range stands(t) {
+		t.Run(s.name, func(t *testing.T) {
+			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "1/day"))})
+			for i := range 2 * maxPaths {
+				take(t, l, "wx1", fmt.Sprintf("/made%d/up", i)).Done(0)
+			}
+			if n := len(l.registry.of("wx1")); n != maxPaths+1 {
+				t.Errorf("%d counters of made-up paths, want %d and the one that the rest share", n, maxPaths)
+			}
+		})
+	}
+}
+
 func TestRulesWithoutAFigureCountAndNeverRefuse(t *testing.T) {
 	for _, s := range stands(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -550,6 +586,69 @@ func TestCanceledCallersDoNotCutAGrantShort(t *testing.T) {
 				t.Errorf("verdict = %s, want pass", d.Verdict)
 			}
 			d.Done(0)
+		})
+	}
+}
+
+// TestPeek: what Take decides, without counting.
+func TestPeek(t *testing.T) {
+	budget := func(text string) Budget {
+		b, err := ParseBudget(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	shared := rule("shared", "/cgi-bin/shared", "3/day")
+	shared.Shares = map[string]Budget{"crm": budget("1/day")}
+	paced := rule("paced", "/cgi-bin/paced", "unknown")
+	paced.Pace = Pace{Rate: 2, Per: time.Minute, Burst: 2}
+	shadow := rule("shadow", "/cgi-bin/shadow", "1/day")
+	shadow.Shadow = true
+	for _, s := range stands(t) {
+		t.Run(s.name, func(t *testing.T) {
+			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t,
+				rule("a", "/cgi-bin/a", "2/day"), rule("both", "/cgi-bin/both", "9/day", "2/month"), rule("denied", "/cgi-bin/denied", "denied"),
+				shared, paced, shadow, rule("other", "/cgi-bin/*", "unknown"),
+			)})
+			for _, tt := range []struct {
+				path, caller string
+				calls        int
+			}{
+				{"/cgi-bin/a", "", 4},
+				{"/cgi-bin/both", "", 3},
+				{"/cgi-bin/denied", "", 1},
+				{"/cgi-bin/shared", "crm", 2},
+				{"/cgi-bin/shared", "", 3},
+				{"/cgi-bin/paced", "", 4},
+				{"/cgi-bin/shadow", "", 3},
+				{"/cgi-bin/new", "", 2},
+				{"/new/family", "", 2},
+			} {
+				for i := range tt.calls {
+					call := Call{App: "wx1", Caller: tt.caller, Match: l.Rules("wx1").Match(tt.path)}
+					if _, err := l.Peek(t.Context(), call); err != nil { // it takes nothing
+						t.Fatal(err)
+					}
+					peeked, err := l.Peek(t.Context(), call)
+					if err != nil {
+						t.Fatal(err)
+					}
+					d := takeAs(t, l, "wx1", tt.caller, tt.path)
+					if peeked.Verdict != d.Verdict || peeked.Quota != d.Quota {
+						t.Errorf("call %d of %s as %q: Peek = %s of %d, Take = %s of %d", i+1, tt.path, tt.caller, peeked.Verdict, peeked.Quota, d.Verdict, d.Quota)
+					}
+					if d.Verdict.Sent() {
+						d.Done(0)
+					}
+				}
+			}
+			d := takeAs(t, l, "wx1", "", "/cgi-bin/new")
+			d.Done(45009)
+			peeked, err := l.Peek(t.Context(), Call{App: "wx1", Match: l.Rules("wx1").Match("/cgi-bin/new")})
+			if err != nil || peeked.Verdict != RefusedLatched {
+				t.Errorf("Peek of a latched path = %s (%v), want refused-latched", peeked.Verdict, err)
+			}
 		})
 	}
 }

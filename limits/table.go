@@ -7,24 +7,23 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"wxproxy/wechat"
 )
 
 // Inject is whether the account's access_token goes into a rule's calls.
 type Inject uint8
 
 const (
+	// InjectByPath goes by what WeChat documents for each path, see [wechat.CredentialOf].
+	InjectByPath Inject = iota
 	// InjectAccount replaces every access_token of the query by the account's own.
-	InjectAccount Inject = iota
+	InjectAccount
 	// InjectNone leaves the query alone: the call carries a token of another kind, or a secret.
 	InjectNone
 )
 
-func (i Inject) String() string {
-	if i == InjectNone {
-		return "none"
-	}
-	return "account"
-}
+func (i Inject) String() string { return [...]string{"by path", "account", "none"}[i] }
 
 // OnStoreError is what becomes of a rule's calls while the store cannot be reached.
 type OnStoreError uint8
@@ -53,13 +52,13 @@ type Rule struct {
 	Shares   map[string]Budget // callers' parts of the quota
 }
 
-// clearV2Path is the one path of clear_quota that carries the AppSecret and no token. It
-// shares the month's clears, and so the rule, with the path that does carry one.
-const clearV2Path = "/cgi-bin/clear_quota/v2"
-
-// Injects reports whether the account's access_token goes into a call of r to a canonical path.
-func (r *Rule) Injects(path string) bool {
-	return r.Inject == InjectAccount && fold(path) != clearV2Path
+// injects reports whether the account's access_token goes into a call of r to a path.
+func (r *Rule) injects(path string) bool {
+	if r.Inject != InjectByPath {
+		return r.Inject == InjectAccount
+	}
+	credential := wechat.CredentialOf(path)
+	return credential == wechat.AccountToken || credential == wechat.EitherToken
 }
 
 var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -113,11 +112,22 @@ type Ruleset struct {
 	Profile  string
 	Zone     *time.Location
 	Rules    []*Rule
-	exact    map[string]*Rule // by folded path
-	under    map[string]*Rule // by folded path before its /*
+	exact    map[string]exactPath // by folded path
+	under    map[string]*Rule     // by folded path before its /*
 	byName   map[string]*Rule
+	rest     *Rule // of the paths that no rule names
 	families map[string]bool
 }
+
+// exactPath is a path that a rule names.
+type exactPath struct {
+	rule    *Rule
+	injects bool
+}
+
+// restName is the rule that counts the paths that no rule names. A profile without one gets it, without
+// a figure.
+const restName = "other"
 
 // Rules returns the rules of one app: those of the named profile, with the figures of quotas in
 // place of the profile's. It returns an error for a profile or rule that the table lacks.
@@ -129,7 +139,7 @@ func (t *Table) Rules(profile string, quotas map[string]Budget) (*Ruleset, error
 	s := &Ruleset{
 		Profile:  p.Name,
 		Zone:     t.Zone,
-		exact:    make(map[string]*Rule),
+		exact:    make(map[string]exactPath),
 		under:    make(map[string]*Rule),
 		byName:   make(map[string]*Rule, len(p.Rules)),
 		families: make(map[string]bool),
@@ -149,16 +159,26 @@ func (t *Table) Rules(profile string, quotas map[string]Budget) (*Ruleset, error
 			if err := CheckPath(path); err != nil {
 				return nil, fmt.Errorf("profile %q: rule %q: %w", profile, r.Name, err)
 			}
-			into, key := s.exact, fold(path)
-			if before, ok := strings.CutSuffix(key, "/*"); ok {
-				into, key = s.under, before
+			key, whole := strings.CutSuffix(fold(path), "/*")
+			other := s.exact[key].rule
+			if whole {
+				other = s.under[key]
 			}
-			if other := into[key]; other != nil {
+			if other != nil {
 				return nil, fmt.Errorf("profile %q: rule %q: path %q: already in rule %q", profile, r.Name, path, other.Name)
 			}
-			into[key] = r
+			if whole {
+				s.under[key] = r
+			} else {
+				s.exact[key] = exactPath{r, r.injects(key)}
+			}
 			s.families[family(key)] = true
 		}
+	}
+	if s.rest = s.byName[restName]; s.rest == nil {
+		s.rest = &Rule{Name: restName, Title: "其他接口"}
+		s.byName[restName] = s.rest
+		s.Rules = append(s.Rules, s.rest)
 	}
 	for name := range quotas {
 		if s.byName[name] == nil {
@@ -173,22 +193,28 @@ func (s *Ruleset) Rule(name string) *Rule { return s.byName[name] }
 
 // Match is what a path was matched to.
 type Match struct {
-	Rule    *Rule  // nil: no rule names the path
-	Counter string // the rule's name; for a path inside a /* the path's own counter, as in other:/cgi-bin/x
+	Rule    *Rule
+	Counter string // the rule's name; for a path that the rule does not name the path's own counter, as in other:/cgi-bin/x
+	Path    string // as it was spelled
 	Family  bool   // the path lies in a family of the table
+	Injects bool   // the account's token goes into the call; outside of the table's families only in place of one of ours
 }
 
 // Match finds the rule of a canonical path. The most exact path wins; letter case and a trailing
-// slash make no difference.
+// slash make no difference. A path that no rule names belongs to the rule other.
 func (s *Ruleset) Match(path string) Match {
 	folded := fold(path)
-	if r := s.exact[folded]; r != nil {
-		return Match{Rule: r, Counter: r.Name, Family: true}
+	if exact, ok := s.exact[folded]; ok {
+		return Match{Rule: exact.rule, Counter: exact.rule.Name, Path: path, Family: true, Injects: exact.injects}
 	}
-	for end := strings.LastIndexByte(folded, '/'); end > 0; end = strings.LastIndexByte(folded[:end], '/') {
+	rule, known := s.rest, false
+	for end := strings.LastIndexByte(folded, '/'); end > 0 && !known; end = strings.LastIndexByte(folded[:end], '/') {
 		if r := s.under[folded[:end]]; r != nil {
-			return Match{Rule: r, Counter: r.Name + ":" + folded, Family: true}
+			rule, known = r, true
 		}
 	}
-	return Match{Family: s.families[family(folded)]}
+	return Match{
+		Rule: rule, Counter: rule.Name + ":" + folded, Path: path,
+		Family: known || s.families[family(folded)], Injects: rule.injects(folded),
+	}
 }

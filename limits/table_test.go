@@ -170,32 +170,60 @@ func TestMatch(t *testing.T) {
 		rule("other", "/cgi-bin/*", "unknown"),
 		rule("sns", "/sns/userinfo", "unlimited"),
 	)
-	tests := []struct{ path, rule, counter string }{
-		{"/cgi-bin/menu/create", "menu.create", "menu.create"},
-		{"/CGI-BIN/Menu/Create/", "menu.create", "menu.create"},
-		{"/cgi-bin/menu/create/x", "menu", "menu:/cgi-bin/menu/create/x"},
-		{"/cgi-bin/menu/Get", "menu", "menu:/cgi-bin/menu/get"},
-		{"/cgi-bin/menu", "other", "other:/cgi-bin/menu"},
-		{"/cgi-bin/a/b/c", "other", "other:/cgi-bin/a/b/c"},
-		{"/sns/userinfo", "sns", "sns"},
-		{"/sns/auth", "", "family"},
-		{"/cgi-bin", "", "family"},
-		{"/cgi-binx/menu", "", ""},
-		{"/", "", ""},
-		{"/favicon.ico", "", ""},
+	tests := []struct {
+		path, rule, counter string
+		family, injects     bool
+	}{
+		{"/cgi-bin/menu/create", "menu.create", "menu.create", true, true},
+		{"/CGI-BIN/Menu/Create/", "menu.create", "menu.create", true, true},
+		{"/cgi-bin/menu/create/x", "menu", "menu:/cgi-bin/menu/create/x", true, true},
+		{"/cgi-bin/menu/Get", "menu", "menu:/cgi-bin/menu/get", true, true},
+		{"/cgi-bin/menu", "other", "other:/cgi-bin/menu", true, true},
+		{"/cgi-bin/a/b/c", "other", "other:/cgi-bin/a/b/c", true, true},
+		{"/sns/userinfo", "sns", "sns", true, false},
+		{"/sns/auth", "other", "other:/sns/auth", true, false},
+		{"/cgi-bin/component/x", "other", "other:/cgi-bin/component/x", true, false},
+		{"/cgi-bin/component/GetPrivacySetting", "other", "other:/cgi-bin/component/getprivacysetting", true, true},
+		{"/new/family", "other", "other:/new/family", false, true},
 	}
 	for _, tt := range tests {
 		m := set.Match(tt.path)
-		name := ""
-		if m.Rule != nil {
-			name = m.Rule.Name
-		}
-		if name != tt.rule || m.Rule != nil && m.Counter != tt.counter || m.Family != (tt.counter != "") {
-			t.Errorf("Match(%q) = %s, %s, family %v, want %s, %s", tt.path, name, m.Counter, m.Family, tt.rule, tt.counter)
+		if want := (Match{set.Rule(tt.rule), tt.counter, tt.path, tt.family, tt.injects}); m != want {
+			t.Errorf("Match(%q) = %+v, want %+v", tt.path, m, want)
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() { set.Match("/cgi-bin/menu/create") }); n != 0 {
 		t.Errorf("a clean path costs %v allocations, want 0", n)
+	}
+}
+
+// TestMatchWithoutAnOther: WeChat adds families and paths without notice. A table that has no row for the
+// rest gets one without a figure.
+func TestMatchWithoutAnOther(t *testing.T) {
+	set := rules(t, rule("a", "/cgi-bin/a", "1/day"))
+	for _, path := range []string{"/cgi-bin/b", "/new/family"} {
+		m := set.Match(path)
+		if m.Rule == nil || m.Rule.Name != "other" || m.Rule.Budget.Kind != Unknown || m.Counter != "other:"+path {
+			t.Errorf("Match(%q) = %+v, want the rule other, without a figure", path, m)
+		}
+	}
+	if rest := set.Rules[len(set.Rules)-1]; rest != set.Rule("other") {
+		t.Errorf("the last rule is %s, want other: usage shows what it counted", rest.Name)
+	}
+}
+
+// TestInject: what a row says wins over what the path says.
+func TestInject(t *testing.T) {
+	row := func(name, path string, inject Inject) *Rule {
+		r := rule(name, path, "unknown")
+		r.Inject = inject
+		return r
+	}
+	set := rules(t, row("a", "/sns/a", InjectAccount), row("b", "/cgi-bin/b", InjectNone), row("c", "/cgi-bin/clear_quota/v2", InjectByPath), row("d", "/cgi-bin/d/*", InjectNone))
+	for path, want := range map[string]bool{"/sns/a": true, "/cgi-bin/b": false, "/cgi-bin/clear_quota/v2": false, "/cgi-bin/d/e": false} {
+		if got := set.Match(path).Injects; got != want {
+			t.Errorf("Match(%q).Injects = %v, want %v", path, got, want)
+		}
 	}
 }
 

@@ -31,6 +31,10 @@ func (l *openLimiter) Take(_ context.Context, call limits.Call) (limits.Decision
 	return d, limits.Hold{}
 }
 
+func (l *openLimiter) Peek(context.Context, limits.Call) (limits.Decision, error) {
+	return l.decision, nil
+}
+
 func (l *openLimiter) with(d limits.Decision) *openLimiter {
 	return &openLimiter{Ruleset: l.Ruleset, decision: d}
 }

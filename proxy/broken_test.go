@@ -258,6 +258,7 @@ func (fakeIdentity) Read(string, time.Time) (appid, caller string, err error) {
 }
 func (fakeIdentity) Caller(key string) (name string, ok bool) { return "crm", key == "key" }
 func (fakeIdentity) May(string, string) bool                  { return true }
+func (fakeIdentity) ThirdParty(string) bool                   { return false }
 
 // A panic leaves no place taken and no grant open.
 func TestPanicFreesEverything(t *testing.T) {

@@ -24,11 +24,12 @@ type call struct {
 	began time.Time
 
 	identity
-	path  string // canonical, without an appid before it: matched, counted and sent
-	match limits.Match
-	body  body
-	token string // the account's, that goes into the call
-	leads string // the kind of ticket that others wait for this call to get
+	path   string // canonical, without an appid before it: matched, counted and sent
+	match  limits.Match
+	inject bool // the account's token goes into the call
+	body   body
+	token  string // the account's, that goes into the call
+	leads  string // the kind of ticket that others wait for this call to get
 
 	placed   bool // it has one of MaxInFlight places
 	decision limits.Decision
@@ -59,8 +60,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve takes the call through all steps. It returns the answer that the gateway gives itself, or nil
 // when WeChat's was passed on.
 func (c *call) serve() *ownAnswer {
-	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
-		return (&ownAnswer{status: http.StatusMethodNotAllowed, plain: "method not allowed"}).refused(BadMethod)
+	if own := c.checkMethod(); own != nil {
+		return own
 	}
 	if own := c.route(); own != nil {
 		return own
@@ -95,8 +96,15 @@ func (c *call) serve() *ownAnswer {
 	return c.forward()
 }
 
-// route works out the one path of the call, takes an appid off its front, and refuses what no app's
-// table could name. That needs no credentials.
+func (c *call) checkMethod() *ownAnswer {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
+		return (&ownAnswer{status: http.StatusMethodNotAllowed, plain: "method not allowed"}).refused(BadMethod)
+	}
+	return nil
+}
+
+// route works out the one path of the call, takes an appid off its front, and refuses what is no path of
+// WeChat's. That needs no credentials.
 func (c *call) route() *ownAnswer {
 	escaped := c.r.URL.EscapedPath()
 	if !strings.HasPrefix(escaped, "/") { // "" of an absolute-form target, or *
@@ -115,8 +123,16 @@ func (c *call) route() *ownAnswer {
 	if configured != nil || looksLikeAppID(first) {
 		c.path = rest
 	}
-	if c.path == "" || !c.h.limiter.Family(c.path) {
+	if oneSegment(c.path) {
 		return notFound
+	}
+	if !c.h.limiter.Family(c.path) {
+		switch {
+		case c.s.byName[first] != nil, strings.HasPrefix(c.path, ownPrefix):
+			return notFound
+		case strings.Count(c.path, "/") > maxSegments:
+			return refuse(BadPath, wechat.InvalidURL)
+		}
 	}
 	if c.path != path {
 		if configured == nil {
@@ -128,6 +144,17 @@ func (c *call) route() *ownAnswer {
 		return refuse(BadQuery, wechat.InvalidParameter)
 	}
 	return nil
+}
+
+// maxSegments bounds the paths of families that no table names. WeChat's have six segments at most.
+const maxSegments = 16
+
+// ownPrefix begins paths that are the gateway's and not WeChat's.
+const ownPrefix = "/-/"
+
+// oneSegment reports whether a path has at most one segment, as none of WeChat's has.
+func oneSegment(path string) bool {
+	return strings.LastIndexByte(strings.TrimSuffix(path, "/"), '/') <= 0
 }
 
 // enter takes one of MaxInFlight places. Only calls whose callers were authenticated get one, so that
@@ -146,9 +173,10 @@ func (c *call) findRule() *ownAnswer {
 		c.match = rules.Match(c.path)
 	}
 	rule := c.match.Rule
-	if rule == nil {
-		return refuse(BadPath, wechat.InvalidURL)
+	if rule == nil { // between two reloads
+		return refuse(UnknownApp, wechat.InvalidAppID)
 	}
+	c.inject = c.injects()
 	c.rec.Rule = rule.Name
 	if c.match.Counter == rule.Name {
 		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
@@ -158,13 +186,23 @@ func (c *call) findRule() *ownAnswer {
 	return nil
 }
 
-// injects reports whether the account's token goes into the call.
-func (c *call) injects() bool { return c.ownToken == "" && c.match.Rule.Injects(c.path) }
+// injects reports whether the account's token goes into the call. A token that WeChat has issued to the
+// caller stays. In a family that no rule names nobody knows what a call takes, so the token goes in only
+// in place of one of ours; nor is it added beside the token of a third-party platform.
+func (c *call) injects() bool {
+	switch {
+	case c.ownToken != "" || !c.match.Injects:
+		return false
+	case !c.match.Family:
+		return c.showsOurs
+	}
+	return c.showsToken || !c.asPlatform
+}
 
 // fetchToken gets the account's token before the call is counted, so that a call without one never
 // is.
 func (c *call) fetchToken() *ownAnswer {
-	if !c.injects() {
+	if !c.inject {
 		return nil
 	}
 	token, err := c.h.tokens.Token(c.r.Context(), c.app.AppID)
@@ -194,8 +232,13 @@ func tokenRefused(theirs []byte) *ownAnswer {
 func (c *call) take() *ownAnswer {
 	c.decision, c.hold = c.h.limiter.Take(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.rec.Caller, Match: c.match})
 	c.granted = c.decision.Verdict.Sent()
+	return c.decided()
+}
+
+// decided returns the refusal that the limiter has decided, or nil.
+func (c *call) decided() *ownAnswer {
 	c.rec.Decision = c.decision.Verdict.String()
-	if c.granted {
+	if c.decision.Verdict.Sent() {
 		return nil
 	}
 	refusal := verdicts[c.decision.Verdict]

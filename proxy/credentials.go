@@ -17,7 +17,10 @@ type identity struct {
 	proven bool   // by something that others cannot know
 	stale  bool   // a proxy token was shown that is no longer good
 
-	unknown bool // an access_token was shown that nobody knows
+	showsToken bool // in access_token, of whatever kind
+	showsOurs  bool // a proxy token, good or not any more
+	unknown    bool // an access_token was shown that nobody knows
+	asPlatform bool // the token of a third-party platform is shown as component_access_token
 
 	ownToken   string // a learned token that the call shows and keeps
 	secretName string // the query's parameter in which the AppSecret takes the place of a caller's key
@@ -133,6 +136,7 @@ func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 				return nil, own
 			}
 			if !names(parameter, tokenParameter) {
+				c.asPlatform = c.asPlatform || names(parameter, wechat.PlatformParameter) && !strings.HasSuffix(parameter, "=")
 				continue
 			}
 		}
@@ -148,6 +152,7 @@ func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 		case !secret:
 			value = value[strings.LastIndexByte(value, '=')+1:] // one SDK sends access_token=n=TOKEN
 			if value != "" {
+				c.showsToken = true
 				shown = append(shown, credential{kind: accessToken, value: value})
 			}
 		}
@@ -155,11 +160,16 @@ func (c *call) queryCredentials(shown []credential) ([]credential, *ownAnswer) {
 	return shown, nil
 }
 
-// verifyAll verifies each credential, and takes in whom it names.
+// verifyAll verifies each credential, and takes in whom it names: first those that prove something.
 func (c *call) verifyAll(shown []credential) *ownAnswer {
-	for i := range shown {
-		if own := c.verify(&shown[i]); own != nil {
-			return own
+	for _, selectors := range []bool{false, true} {
+		for i := range shown {
+			if (shown[i].kind == appName) != selectors {
+				continue
+			}
+			if own := c.verify(&shown[i]); own != nil {
+				return own
+			}
 		}
 	}
 	return nil
@@ -171,6 +181,9 @@ func (c *call) verify(shown *credential) *ownAnswer {
 		app := c.s.byID[shown.value]
 		if app == nil {
 			app = c.s.byName[shown.value]
+		}
+		if c.ignoresSelector(app) {
+			return nil
 		}
 		return c.selects(app)
 	case callerKey:
@@ -208,9 +221,10 @@ func (c *call) verifyToken(shown string) *ownAnswer {
 	appid, caller, err := c.s.Identity.Read(shown, c.began)
 	switch {
 	case err == nil:
+		c.showsOurs = true
 		return cmp.Or(c.selects(c.s.byID[appid]), c.proves(caller))
 	case errors.Is(err, wechat.TokenExpired):
-		c.stale = true
+		c.stale, c.showsOurs = true, true
 		return nil
 	case !errors.Is(err, wechat.ErrUnknownToken):
 		return refuse(ForgedToken, wechat.Unauthorized)
@@ -227,8 +241,12 @@ func (c *call) verifyToken(shown string) *ownAnswer {
 		return nil
 	}
 	app := c.s.byID[appid]
-	if app == nil {
+	switch {
+	case appid == component.AppID:
+		app = component
+	case app == nil:
 		app = &App{Name: appid, AppID: appid} // a learned one
+		c.h.granted.add(appid)
 	}
 	c.ownToken = shown
 	return cmp.Or(c.selects(app), c.proves(""))
@@ -269,15 +287,14 @@ func (c *call) judge() *ownAnswer {
 		}
 	}
 	if c.app == nil {
-		c.app = c.s.only
-	}
-	if c.app == nil && isComponent(c.path) {
-		c.app = component // its own token names no account
+		c.app = c.impliedApp()
 	}
 	switch {
+	case c.showsStrangeToken():
+		return refuse(UnknownToken, wechat.Unauthorized)
 	case c.app == nil:
 		return refuse(NoApp, wechat.Unauthorized)
-	case c.caller != "" && c.app != component && !c.s.Identity.May(c.caller, c.app.AppID):
+	case c.caller != "" && !c.mayCall():
 		return refuse(AppNotAllowed, wechat.Unauthorized)
 	}
 	return nil

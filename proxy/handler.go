@@ -37,6 +37,8 @@ type Limiter interface {
 	Family(path string) bool
 	// Take counts one call, or refuses it. The Hold of a call that may be sent must be ended once.
 	Take(ctx context.Context, call limits.Call) (limits.Decision, limits.Hold)
+	// Peek returns what Take would decide now, and counts nothing.
+	Peek(ctx context.Context, call limits.Call) (limits.Decision, error)
 	// Clear starts the day's counters of an app over, or those of a path, after WeChat has granted a
 	// clear that was counted at that time of the store.
 	Clear(appid string, at int64, path string)
@@ -110,6 +112,7 @@ type Handler struct {
 	pieces      sync.Pool    // *piece
 	room        atomic.Int64 // bytes that large bodies may still take in memory
 	copies      copyBuffers
+	granted     grantedApps
 	wecom       sync.Once
 	relayed     sync.Once
 }

@@ -35,11 +35,12 @@ func TestOddInput(t *testing.T) {
 		sent    string // the target that arrives
 		path    string // in the log
 	}{
-		// outside of every family
+		// of one segment, or not WeChat's
 		{"root", get("/"), 404, invalidURL, "", "/"},
 		{"favicon", get("/favicon.ico"), 404, invalidURL, "", "/favicon.ico"},
-		{"another family", get("/wxnothing/x"), 404, invalidURL, "", "/wxnothing/x"},
-		{"family as a beginning", get("/cgi-binary/x"), 404, invalidURL, "", "/cgi-binary/x"},
+		{"one segment and slash", get("//favicon.ico//"), 404, invalidURL, "", "/favicon.ico/"},
+		{"the family itself", get("/cgi-bin"), 404, invalidURL, "", "/cgi-bin"},
+		{"the name of an app", get("/shop/cgi-bin/user/info"), 404, invalidURL, "", "/shop/cgi-bin/user/info"},
 		{"appid alone", get("/" + testAppID), 404, invalidURL, "", "-"},
 		{"appid and slash", get("/" + testAppID + "/"), 404, invalidURL, "", "/"},
 		{"appid and no family", get("/" + testAppID + "/x"), 404, invalidURL, "", "/x"},
@@ -47,10 +48,16 @@ func TestOddInput(t *testing.T) {
 		{"no path", get("http://api.weixin.qq.com"), 404, invalidURL, "", "-"},
 		{"POST to healthy", "POST /-/healthy HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404, invalidURL, "", "/-/healthy"},
 
+		// in a family that no table names: counted, and no token put in
+		{"another family", get("/wxnothing/x"), 200, "", "/wxnothing/x", "/wxnothing/x"},
+		{"another family with a token", get("/wxnothing/x?access_token=THEIRS"), 200, "", "/wxnothing/x?access_token=THEIRS", "/wxnothing/x"},
+		{"family as a beginning", get("/cgi-binary/x"), 200, "", "/cgi-binary/x", "/cgi-binary/x"},
+		{"another family without end", get("/wxnothing" + strings.Repeat("/x", 16)), 200, invalidURL, "", "-"},
+		{"another family, odd path", get("/wxnothing/../x"), 200, invalidURL, "", "-"},
+
 		// inside of one
 		{"unknown path", get("/cgi-bin/new/thing"), 200, "", sent("/cgi-bin/new/thing"), "/cgi-bin/new/thing"},
-		{"the family itself", get("/cgi-bin"), 200, invalidURL, "", "/cgi-bin"},
-		{"no rule and no other", get("/sns/nothing"), 200, invalidURL, "", "/sns/nothing"},
+		{"no rule and no other", get("/sns/nothing"), 200, "", "/sns/nothing", "/sns/nothing"},
 		{"duplicate slashes", get("//cgi-bin///user//info"), 200, "", sent("/cgi-bin/user/info"), "/cgi-bin/user/info"},
 		{"escaped unreserved", get("/cgi-bin/%75ser/%69nfo"), 200, "", sent("/cgi-bin/user/info"), "/cgi-bin/user/info"},
 		{"letter case", get("/CGI-BIN/User/Info"), 200, "", sent("/CGI-BIN/User/Info"), "/CGI-BIN/User/Info"},

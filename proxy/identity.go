@@ -32,6 +32,8 @@ type Identity interface {
 	Caller(key string) (name string, ok bool)
 	// May reports whether a caller may call for an app.
 	May(caller, appid string) bool
+	// ThirdParty reports whether a caller is a third-party platform.
+	ThirdParty(caller string) bool
 }
 
 // Learned knows tokens of WeChat's that this gateway, or another one, saw being issued.
@@ -61,3 +63,4 @@ func (noIdentity) Read(string, time.Time) (appid, caller string, err error) {
 
 func (noIdentity) Caller(string) (string, bool) { return "", false }
 func (noIdentity) May(string, string) bool      { return false }
+func (noIdentity) ThirdParty(string) bool       { return false }

@@ -7,10 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
-
-	"go.uber.org/zap"
 
 	"wxproxy/limits"
 	"wxproxy/wechat"
@@ -19,6 +15,8 @@ import (
 // Tickets is the shared cache of jsapi and card tickets. *token.Tickets is the one in use. Its
 // methods are called by many goroutines at once.
 type Tickets interface {
+	// Get returns the cached answer.
+	Get(ctx context.Context, appid, kind string) (answer []byte, ok bool)
 	// Lead returns the cached answer with its true remaining life, waiting for another call or
 	// gateway that fetches it. Else the caller may lead: it fetches, and then calls Save or
 	// Abandon. With neither an answer nor the lead it fetches for itself.
@@ -30,30 +28,30 @@ type Tickets interface {
 }
 
 const (
-	maxLearnedBytes  = 64 << 10
-	defaultTokenLife = 2 * time.Hour // when a component answer does not say
+	maxLearnedBytes = 64 << 10
 )
 
-// component stands for a third-party platform's own calls, whose token names no account of ours.
-var component = &App{Name: "component", AppID: "component"}
-
-// isComponent reports whether a call is a third-party platform's own.
-func isComponent(path string) bool {
-	return len(path) >= len(wechat.ComponentPrefix) && strings.EqualFold(path[:len(wechat.ComponentPrefix)], wechat.ComponentPrefix)
+// ticketKind returns the kind of ticket that the call asks for, or "" if it asks for none that is shared.
+func (c *call) ticketKind() string {
+	if c.h.tickets == nil || c.r.Method == http.MethodPost || !wechat.SamePath(c.path, wechat.TicketPath) {
+		return ""
+	}
+	query, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return ""
+	}
+	kind := query.Get("type")
+	if kind != "jsapi" && kind != "wx_card" {
+		return ""
+	}
+	return kind
 }
 
 // ticket returns the answer to getticket from the shared cache, if it is there. A cached ticket is
 // not a call of WeChat's, so it is not counted.
 func (c *call) ticket() *ownAnswer {
-	if c.h.tickets == nil || c.r.Method == http.MethodPost || !wechat.SamePath(c.path, wechat.TicketPath) {
-		return nil
-	}
-	query, err := url.ParseQuery(c.r.URL.RawQuery)
-	if err != nil {
-		return nil
-	}
-	kind := query.Get("type")
-	if kind != "jsapi" && kind != "wx_card" {
+	kind := c.ticketKind()
+	if kind == "" {
 		return nil
 	}
 	text, lead := c.h.tickets.Lead(c.r.Context(), c.app.AppID, kind)
@@ -77,7 +75,7 @@ func (c *call) endLead() {
 
 // reads reports whether the answer of a call is read: it must then not be packed.
 func (c *call) reads() bool {
-	return c.leads != "" || c.h.learned != nil && (wechat.SamePath(c.path, wechat.QueryAuthPath) || wechat.SamePath(c.path, wechat.AuthorizerPath))
+	return c.leads != "" || c.h.learned != nil && issuesPlatformTokens(c.path)
 }
 
 // learn takes in what an answer teaches: a ticket, or whom a token was issued for. Its error is of an
@@ -101,7 +99,7 @@ func (c *call) learn(res *http.Response) error {
 		c.leads = ""
 		return nil
 	}
-	c.learnAuthorizer(ctx, head)
+	c.learnPlatformToken(ctx, head)
 	return nil
 }
 
@@ -120,44 +118,6 @@ func (r *reread) Read(p []byte) (int, error) {
 		r.c.rec.BytesOut += int64(ahead)
 	}
 	return n, err
-}
-
-// learnAuthorizer remembers whom a third party's token was issued for: what it calls with it
-// consumes that account's own quota.
-func (c *call) learnAuthorizer(ctx context.Context, text []byte) {
-	type grant struct {
-		AppID       string  `json:"authorizer_appid"`
-		AccessToken string  `json:"authorizer_access_token"`
-		ExpiresIn   float64 `json:"expires_in"`
-	}
-	var got struct {
-		grant
-		Info grant `json:"authorization_info"`
-	}
-	if json.Unmarshal(text, &got) != nil {
-		return
-	}
-	g := got.Info
-	if wechat.SamePath(c.path, wechat.AuthorizerPath) { // its answer leaves out the appid, which the request names
-		g = got.grant
-		var ask struct {
-			AppID string `json:"authorizer_appid"`
-		}
-		if json.Unmarshal(c.body.memory, &ask) != nil {
-			return
-		}
-		g.AppID = ask.AppID
-	}
-	if g.AccessToken == "" || !plausibleAppID(g.AppID) {
-		return
-	}
-	life := time.Duration(g.ExpiresIn) * time.Second
-	if life <= 0 || life > 24*time.Hour {
-		life = defaultTokenLife
-	}
-	if err := c.h.learned.Remember(ctx, g.AccessToken, g.AppID, life); err != nil {
-		c.h.outages.Warn("a third party's token could not be remembered; its calls will be refused", zap.String("app", g.AppID), zap.Error(err))
-	}
 }
 
 // clears reports whether a call clears counts, and of which path; "" is all.

@@ -75,7 +75,7 @@ func (c *call) checkParameter(parameter string) *ownAnswer {
 // checkBody refuses a key in the body of a call that carries a secret there: a body is never changed, so the
 // key would reach WeChat. A wrong secret of clear_quota/v2 is not sent either.
 func (c *call) checkBody() *ownAnswer {
-	if c.body.size == 0 || secretParameter(c.path) == "" && !isComponent(c.path) {
+	if c.body.size == 0 || secretParameter(c.path) == "" && wechat.CredentialOf(c.path) != wechat.PlatformToken {
 		return nil
 	}
 	if c.body.media != nil { // no secret is that long

@@ -133,7 +133,7 @@ func (s *scanner) skip() peeked {
 	return s.short
 }
 
-// number reads an errcode: a whole number of at most nine digits, perhaps in quotes.
+// number reads an errcode: a whole number of at most 18 digits, perhaps in quotes.
 func (s *scanner) number() (wechat.Errcode, peeked) {
 	c, p := s.next()
 	if p != present {
@@ -147,10 +147,10 @@ func (s *scanner) number() (wechat.Errcode, peeked) {
 	if negative {
 		s.at++
 	}
-	n, digits := 0, 0
+	n, digits := int64(0), 0
 	for ; s.at < len(s.b) && '0' <= s.b[s.at] && s.b[s.at] <= '9'; s.at++ {
-		n, digits = n*10+int(s.b[s.at]-'0'), digits+1
-		if digits > 9 {
+		n, digits = n*10+int64(s.b[s.at]-'0'), digits+1
+		if digits > 18 {
 			return 0, absent
 		}
 	}
@@ -158,7 +158,7 @@ func (s *scanner) number() (wechat.Errcode, peeked) {
 		return 0, s.short // more digits may follow
 	}
 	switch c := s.b[s.at]; {
-	case digits == 0, quoted && c != '"':
+	case digits == 0, quoted && c != '"', int64(int(n)) != n:
 		return 0, absent
 	case !quoted && c != ',' && c != '}' && c != ' ' && c != '\t' && c != '\r' && c != '\n':
 		return 0, absent

@@ -42,6 +42,8 @@ func TestPeekErrcode(t *testing.T) {
 		{"fraction", `{"errcode":1.5}`, 0, absent},
 		{"exponent", `{"errcode":1e3}`, 0, absent},
 		{"huge", `{"errcode":12345678901234567890}`, 0, absent},
+		{"long", `{"errcode":268546011001,"errmsg":""}`, 268546011001, present},
+		{"long and negative", `{"errcode":-1000604102}`, -1000604102, present},
 		{"string and text", `{"errcode":"40001x"}`, 0, absent},
 		{"byte order mark", "\ufeff{\"errcode\":1}", 0, absent},
 	}

@@ -115,6 +115,10 @@ func (l *fakeLimiter) Take(_ context.Context, call limits.Call) (limits.Decision
 	return d, limits.NewHold(l.end)
 }
 
+func (l *fakeLimiter) Peek(_ context.Context, call limits.Call) (limits.Decision, error) {
+	return limits.Decision{Rule: call.Match.Rule, Counter: call.Match.Counter}, nil
+}
+
 func (l *fakeLimiter) end(ending limits.Ending, errcode int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

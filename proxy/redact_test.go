@@ -120,6 +120,8 @@ func (oneKey) Issue(string, string, time.Time) (token, caller string, err error)
 
 func (oneKey) May(string, string) bool { return true }
 
+func (oneKey) ThirdParty(string) bool { return false }
+
 // TestNoAnswerLeads has WeChat repeat the query that it was called with, in all places and at all
 // statuses.
 func TestNoAnswerLeads(t *testing.T) {

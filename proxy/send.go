@@ -82,7 +82,7 @@ func (c *call) target() *url.URL {
 	switch {
 	case c.secretName != "":
 		query = withParameter(query, c.secretName, c.h.tokens.Secret(c.app.AppID))
-	case c.injects():
+	case c.inject:
 		query = withToken(query, c.token)
 	}
 	return &url.URL{Scheme: to.Scheme, Host: to.Host, Path: c.s.base + c.path, RawQuery: query, ForceQuery: c.r.URL.ForceQuery}
@@ -115,7 +115,7 @@ func (c *call) tokenDied() bool {
 		if c.ownToken != "" {
 			c.h.learned.Dead(c.r.Context(), c.ownToken) // its owner fetches another
 		}
-		return c.injects()
+		return c.inject
 	}
 	return false
 }

@@ -90,7 +90,7 @@ func TestACL(t *testing.T) {
 				if _, err := counters.Probe(t.Context(), "wx1", "a", time.Minute); err != nil {
 					t.Errorf("Probe: %v", err)
 				}
-				if _, err := counters.Pace(t.Context(), "wx1", "a", limits.Pace{Rate: 1, Per: time.Minute, Burst: 1}); err != nil {
+				if _, err := counters.Pace(t.Context(), "wx1", "a", limits.Pace{Rate: 1, Per: time.Minute, Burst: 1}, 1); err != nil {
 					t.Errorf("Pace: %v", err)
 				}
 				queries := []limits.Query{{App: "wx1", Window: day}, {App: "wx2", Window: month, Names: []string{"a"}}}
@@ -136,7 +136,7 @@ func TestForgetPace(t *testing.T) {
 	s := open(t, store.Options{URL: server.URL()})
 	ctx := t.Context()
 	counters := limits.NewRedis(s.Redis(), s.Prefix(), "gw000001")
-	if _, err := counters.Pace(ctx, "wx1", "a", limits.Pace{Rate: 1, Per: time.Minute, Burst: 1}); err != nil {
+	if _, err := counters.Pace(ctx, "wx1", "a", limits.Pace{Rate: 1, Per: time.Minute, Burst: 1}, 1); err != nil {
 		t.Fatal(err)
 	}
 	keep := []string{"rate:" + s.Prefix() + "{wx12}:pace:a", s.Prefix() + "{wx12}:pace:a", "x" + s.Prefix() + "{wx1}:pace:a", "rate:x" + s.Prefix() + "{wx1}:pace:a"}

@@ -66,6 +66,8 @@ type Caller struct {
 	Name string
 	Keys []string // the newest first
 	Apps []string // appids
+
+	ThirdParty bool // a third-party platform
 }
 
 // Format implements fmt.Formatter.
@@ -131,6 +133,8 @@ type caller struct {
 	name  string
 	roots []root // of the keys, the newest first
 	apps  map[string]bool
+
+	thirdParty bool
 }
 
 // nobody has the tokens of those who show an AppSecret.
@@ -189,7 +193,7 @@ func NewKeyring(accounts []Account, callers []Caller) (*Keyring, error) {
 		}
 	}
 	for _, c := range callers {
-		n := &caller{name: c.Name, apps: make(map[string]bool, len(c.Apps))}
+		n := &caller{name: c.Name, thirdParty: c.ThirdParty, apps: make(map[string]bool, len(c.Apps))}
 		switch {
 		case c.Name == "" || len(c.Name) > maxCallerBytes:
 			fault("caller %.140q: want a name of 1 to %d bytes", c.Name, maxCallerBytes)
@@ -337,6 +341,12 @@ func (k *Keyring) Caller(key string) (name string, ok bool) {
 func (k *Keyring) May(callerName, appid string) bool {
 	c := k.callers[callerName]
 	return c != nil && c.apps[appid]
+}
+
+// ThirdParty reports whether a caller is a third-party platform.
+func (k *Keyring) ThirdParty(callerName string) bool {
+	c := k.callers[callerName]
+	return c != nil && c.thirdParty
 }
 
 // payload is what a proxy token says.

@@ -138,6 +138,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Metrics: g.metrics,
 		Stop:    g.stopping.Load,
 		Reload:  g.reload,
+		Explain: g.explain,
 
 		Readings: g.readings,
 		ReadLive: g.readLive,
@@ -181,7 +182,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 	}
 	callers := make([]token.Caller, len(c.Callers))
 	for i, caller := range c.Callers {
-		callers[i] = token.Caller{Name: caller.Name, Keys: caller.Keys, Apps: caller.Apps}
+		callers[i] = token.Caller{Name: caller.Name, Keys: caller.Keys, Apps: caller.Apps, ThirdParty: caller.ThirdParty}
 	}
 	keyring, err := token.NewKeyring(accounts, callers)
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 const identityConfig = `anonymous: %s
 callers:
   - {name: crm, key: [` + canaryCRMNew + `, ` + canaryCRMOld + `], apps: [a]}
-  - {name: web, key: ` + canaryWeb + `, apps: [a, b]}
+  - {name: web, key: ` + canaryWeb + `, apps: [a, b], third_party: true}
 `
 
 // tokenAnswer is what a token endpoint says.

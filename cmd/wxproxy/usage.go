@@ -260,11 +260,15 @@ func explainCommand(l words.Language) *cobra.Command {
 		SuggestFor: []string{"解释", "why"},
 		Short:      l.Text(words.ExplainShort),
 		Example: `  wxproxy explain shop POST /cgi-bin/menu/create
-  wxproxy explain wx0123456789abcdef GET /cgi-bin/user/info`,
+  wxproxy explain shop GET "https://api.weixin.qq.com/cgi-bin/user/info?openid=x" --caller crm`,
 		Args: wantArgs(3, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var e admin.Explanation
-			query := url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}}
+			caller, err := cmd.Flags().GetString("caller")
+			if err != nil {
+				return err
+			}
+			query := url.Values{"app": {args[0]}, "method": {args[1]}, "path": {args[2]}, "caller": {caller}}
 			if err := operate(cmd, http.MethodGet, "/api/v1/explain", query, &e); err != nil {
 				return err
 			}
@@ -277,6 +281,7 @@ func explainCommand(l words.Language) *cobra.Command {
 	}
 	addAccess(cmd, l)
 	cmd.Flags().Bool("json", false, l.Text(words.FlagJSON))
+	cmd.Flags().String("caller", "", l.Text(words.ExplainCallerFlag))
 	return cmd
 }
 
@@ -288,6 +293,7 @@ func printExplanation(w io.Writer, l words.Language, e *admin.Explanation) {
 		}
 	}
 	line(words.ExplainApp, e.App+"  "+e.AppID)
+	line(words.ExplainCaller, e.Caller)
 	line(words.ExplainProfile, e.Profile)
 	line(words.ExplainCall, e.Method+" "+e.Path)
 	rule := e.Rule
@@ -308,11 +314,14 @@ func printExplanation(w io.Writer, l words.Language, e *admin.Explanation) {
 			label = words.ExplainMonth
 		}
 		until := r.Reset.Format(time.RFC3339)
+		amount := l.Text(words.ExplainUsed, "used", r.Used, "reset", until)
 		if r.Limit > 0 {
-			line(label, l.Text(words.ExplainLeft, "used", r.Used, "limit", r.Limit, "left", r.Remaining, "reset", until))
-		} else {
-			line(label, l.Text(words.ExplainUsed, "used", r.Used, "reset", until))
+			amount = l.Text(words.ExplainLeft, "used", r.Used, "limit", r.Limit, "left", r.Remaining, "reset", until)
 		}
+		if r.Caller != "" {
+			amount = l.Text(words.ExplainShare, "caller", r.Caller, "amount", amount)
+		}
+		line(label, amount)
 	}
 	line(words.ExplainResult, l.Translate(e.Statement))
 	printTable(w, rows)

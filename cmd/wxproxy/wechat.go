@@ -14,6 +14,7 @@ import (
 	"wxproxy/config"
 	"wxproxy/drift"
 	"wxproxy/limits"
+	"wxproxy/proxy"
 )
 
 // The requests that the gateway itself sends to WeChat: for its counts, and to clear them.
@@ -157,6 +158,21 @@ func publicError(err error) error {
 		return errors.New("WeChat or the store did not answer in time")
 	}
 	return nil
+}
+
+// explain tells what a call would meet now.
+func (g *gateway) explain(ctx context.Context, q admin.Question) (admin.Fate, error) {
+	known := func(caller config.Caller) bool { return caller.Name == q.Caller }
+	if q.Caller != "" && !slices.ContainsFunc(g.config.Load().Callers, known) {
+		return admin.Fate{}, admin.ErrUnknownCaller
+	}
+	e, err := g.handler.Explain(ctx, proxy.Question{AppID: q.AppID, Caller: q.Caller, Method: q.Method, Target: q.Target})
+	if errors.Is(err, proxy.ErrTarget) {
+		err = admin.ErrTarget
+	}
+	return admin.Fate{
+		Path: e.Path, Match: e.Match, Injects: e.Injects, Decision: e.Decision, Status: e.Status, Errcode: int(e.Errcode),
+	}, err
 }
 
 // tables returns the rules of an app's profile without its own quotas: as shipped, and as the table

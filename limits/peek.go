@@ -1,0 +1,113 @@
+package limits
+
+import (
+	"context"
+	"time"
+)
+
+// Peek returns what Take would decide now, with the figures before the call, and counts nothing. Only
+// whether a call to a latched counter would be this gateway's probe stays open. Peek returns an error
+// where the store does not answer.
+func (l *Limiter) Peek(ctx context.Context, call Call) (Decision, error) {
+	rule := call.Match.Rule
+	d := Decision{Rule: rule, Counter: l.registry.counterOf(call.App, &call.Match)}
+	if rule.Budget.Kind == Denied {
+		d.Verdict = RefusedDenied
+		return d, nil
+	}
+	if rule.Pace.Rate > 0 {
+		wait, err := l.link.pace(ctx, call.App, rule.Name, rule.Pace, 0)
+		if err != nil {
+			return d, err
+		}
+		if wait > 0 {
+			d.Verdict, d.RetryAfter = RefusedPace, max(wait, time.Second)
+		}
+	}
+	if d.Verdict == Pass {
+		if err := l.peek(ctx, &call, &d); err != nil {
+			return d, err
+		}
+	}
+	if rule.Shadow && !d.Verdict.Sent() {
+		d.Verdict = Shadow
+	}
+	return d, nil
+}
+
+// peek decides by the counters of a call.
+func (l *Limiter) peek(ctx context.Context, call *Call, d *Decision) error {
+	now := l.now()
+	cal := l.calendar(now)
+	needs := needsOf(d.Rule, d.Counter, call.Caller)
+	queries := make([]Query, len(cal.of))
+	for p := range queries {
+		queries[p] = Query{App: call.App, Window: cal.of[p]}
+		for _, n := range needs {
+			queries[p].Names = append(queries[p].Names, n.name)
+		}
+	}
+	stored, err := l.read(ctx, queries)
+	if err != nil {
+		return err
+	}
+	u := usageReader{cal: cal, now: now.store, stored: stored}
+	m := l.registry.find(call.App, d.Counter)
+	if m != nil {
+		u.add(m)
+		if verdict, i := m.closedBy(needs, cal, now); verdict != Pass {
+			d.peeked(verdict, needs[i], cal, stored, now)
+			return nil
+		}
+	}
+	for _, latched := range []bool{true, false} { // a latch comes first, as in meter.decide
+		for _, n := range needs {
+			state := stored[n.period][n.name]
+			switch full := state.Used >= n.limit+state.Grant; {
+			case latched && now.store < state.Latch.Until:
+				d.Verdict = RefusedLatched
+			case latched || !full:
+				continue
+			case n.name != d.Counter:
+				d.Verdict = RefusedShare
+			default:
+				d.Verdict = RefusedQuota
+			}
+			d.peeked(d.Verdict, n, cal, stored, now)
+			return nil
+		}
+	}
+	for i, n := range needs {
+		var one Decision
+		if one.peeked(Pass, n, cal, stored, now); i == 0 || one.Quota > 0 && (d.Quota == 0 || one.Remaining < d.Remaining) {
+			d.Quota, d.Used, d.Remaining, d.Reset = one.Quota, one.Used, one.Remaining, one.Reset
+		}
+	}
+	return nil
+}
+
+// peeked fills in a verdict with the figures of one counter.
+func (d *Decision) peeked(verdict Verdict, n need, cal *calendar, stored []map[string]CounterState, now moment) {
+	state := stored[n.period][n.name]
+	d.Verdict, d.Used = verdict, state.Used
+	d.Reset = cal.of[n.period].End.Sub(time.UnixMilli(now.store))
+	if n.limit < noLimit {
+		d.Quota = n.limit + state.Grant
+		d.Remaining = max(0, d.Quota-state.Used)
+	}
+	if verdict != Pass {
+		d.RetryAfter = max(d.Reset, time.Second)
+	}
+}
+
+// closedBy returns the refusal that decide gives from memory, and which of the needs it is for; Pass is none.
+func (m *meter) closedBy(needs []need, cal *calendar, now moment) (verdict Verdict, which int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, n := range needs {
+		if c := m.find(n.name, cal.of[n.period].Name); c != nil && c.limit == n.limit && c.closed(now) {
+			return m.refusal(c, now), i
+		}
+	}
+	return Pass, 0
+}
