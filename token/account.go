@@ -176,7 +176,7 @@ func (s *Source) next(ctx context.Context, a *app, dead string, r record, lead *
 		l, err = s.fetch(ctx, a.App, true)
 	}
 	if rejected, ok := errors.AsType[*Rejected](err); ok {
-		r.refuse(s.now(), a.asker, rejected)
+		_ = r.refuse(s.now(), a.asker, rejected)
 		return r, nil
 	}
 	if err == nil {

@@ -5,8 +5,8 @@ import "time"
 // Kind says what an Event is about.
 type Kind string
 
-// The kinds of events. Failed, Opened and Closed are told by each gateway of what it met or heard
-// of; the others by the one that did it.
+// The kinds of events. Each gateway has Opened and Closed, by what WeChat has answered to any of them; the
+// others are of the gateway that did it.
 const (
 	Fetched     Kind = "fetched"      // WeChat gave a token
 	Adopted     Kind = "adopted"      // another gateway's token was taken from the store

@@ -18,11 +18,6 @@ import (
 	"wxproxy/wechat"
 )
 
-// ProxyTokenSeconds is the expires_in that goes with every proxy token. Services fetch a new one
-// by it long before the old one is too old: below 1500 some cannot keep a token at all
-// (silenceper/wechat takes that much off).
-const ProxyTokenSeconds = 7200
-
 const (
 	// acceptedSeconds is how long a proxy token is accepted: two SDKs never look at expires_in.
 	acceptedSeconds = 24 * 60 * 60

@@ -316,7 +316,7 @@ func (q *request) next(ctx context.Context, r record, lead *lead[record]) (recor
 	}
 	if rejected, ok := errors.AsType[*Rejected](err); ok {
 		r.Block = nil // a service that is set right should not wait for longer each time
-		r.refuse(now(), q.who, rejected)
+		_ = r.refuse(now(), q.who, rejected)
 		return r, nil
 	}
 	if err != nil {

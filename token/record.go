@@ -26,7 +26,7 @@ type record struct {
 	Block   *block  `json:"block,omitempty"`     // the breaker; nil after a token
 }
 
-// block is the breaker: nobody asks WeChat until Until.
+// block is the breaker: no gateway asks WeChat before Until.
 type block struct {
 	ErrCode  int    `json:"errcode"`
 	Answer   []byte `json:"answer"`

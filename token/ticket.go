@@ -96,7 +96,7 @@ func (t *Tickets) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{tickets %s}", t
 // Lead returns the answer with an app's ticket and the seconds that are left of it, if it is not about to
 // end. Else it waits at most 3 s for the call or the gateway that is fetching one. If there is none, the
 // caller has the lead: it sends its call, and then calls Save or Abandon, for others wait for that. With
-// neither an answer nor the lead it sends its call and nobody waits for it: there is no ticket to be had,
+// neither an answer nor the lead it sends its call, and no other waits for it: there is no ticket to be had,
 // or the call that fetches it is slow.
 func (t *Tickets) Lead(ctx context.Context, appid, kind string) (answer []byte, lead bool) {
 	c := t.cell(appid, kind)

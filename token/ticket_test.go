@@ -15,10 +15,10 @@ import (
 	"wxproxy/token"
 )
 
-func newTickets(t testing.TB, st token.Store, now func() time.Time) *token.Tickets {
-	t.Helper()
+func newTickets(tb testing.TB, st token.Store, now func() time.Time) *token.Tickets {
+	tb.Helper()
 	s := token.NewTickets(st, now)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s
 }
 

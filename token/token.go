@@ -1,8 +1,8 @@
 // Package token holds the live access_token of each app, renewed once per fleet.
 //
 // WeChat gives an app one access_token at a time, good for two hours. A Source hands it out from
-// memory. Before it ends, or when WeChat says that it is dead, one goroutine of one gateway
-// fetches the next, and everybody else who shares the Store takes it from there:
+// memory. Before it ends, or when WeChat calls it dead, one goroutine of one gateway fetches the next, and
+// all others that share the Store read it there:
 //
 //	Token, Renew  -> account.go: which token will do, when to fetch, force or wait
 //	 cell         -> one flight per app and process, one lease per app and fleet, one write
@@ -32,7 +32,7 @@ var (
 	ErrUnknownApp = errors.New("app is not configured")
 
 	// ErrStillDead means that WeChat gives out the very token that it refuses, and that no
-	// new one may be forced now: the caller had better hand on WeChat's own answer.
+	// new one may be forced now: the caller should pass on WeChat's own answer.
 	ErrStillDead = errors.New("WeChat still gives out the token that it refused")
 
 	// ErrUnavailable means that WeChat did not answer, or with nothing that can be used.
@@ -44,8 +44,8 @@ var (
 )
 
 // Rejected is the error of Token and Renew while WeChat refuses to give a token: a wrong secret,
-// an IP address that is not in the account's whitelist, and the like. Until Until nobody asks
-// WeChat again.
+// an IP address that is not in the account's whitelist, and the like. No gateway asks WeChat again
+// before Until.
 //
 //nolint:errname // token.Rejected says it; token.RejectedError would say it twice
 type Rejected struct {
@@ -107,7 +107,7 @@ type Options struct {
 	// Count is called once before every request to WeChat, with the path that it goes to.
 	Count func(ctx context.Context, appid, path string)
 
-	// Observe is told what happens, by the goroutine that it happens to: it must be quick,
+	// Observe is called with each event, by the goroutine that it happens to: it must be quick,
 	// and safe for concurrent use.
 	Observe func(Event)
 
@@ -115,8 +115,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// How long things take. Two fetches and the words with the store between them fit into a lease
-// that is taken anew in between.
+// How long things take. A fetch fits into a lease with the commands to the store around it; before a second
+// one the lease is taken anew.
 const (
 	// early is how long before its end a token is renewed. stable_token never answers less than
 	// 300 s (developers.weixin.qq.com, getStableAccessToken) and gives the same token again
@@ -228,7 +228,7 @@ func (s *Source) Token(ctx context.Context, appid string) (string, error) {
 }
 
 // Renew returns a token other than failed, which WeChat has refused with 40001, 40014 or 42001:
-// the one that somebody else has fetched meanwhile, or a new one. Its error wraps ErrStillDead if
+// the one that another gateway has fetched since, or a new one. Its error wraps ErrStillDead if
 // WeChat has no other.
 func (s *Source) Renew(ctx context.Context, appid, failed string) (string, error) {
 	a := (*s.apps.Load())[appid]

@@ -220,7 +220,9 @@ func server(t *testing.T, w *wechat) string {
 // file opens an embedded store, which works under a clock of synctest's too.
 func file(t *testing.T) *store.Store {
 	t.Helper()
-	return openStore(t, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"))
+	s := openStore(t, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"))
+	s.Bolt().NoSync = true // what a disk keeps is package store's
+	return s
 }
 
 func openStore(t *testing.T, url string) *store.Store {
