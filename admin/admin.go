@@ -5,14 +5,13 @@ package admin
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -44,12 +43,17 @@ type App struct {
 
 // Options of New.
 type Options struct {
-	Token   string       // what /-/reload and /api/v1 ask for, as Authorization: Bearer
-	Apps    func() []App // the apps of now
-	Limiter Limiter
-	Metrics *Metrics
-	Stop    func() bool  // reports whether the gateway is about to stop: it is not ready any more
-	Reload  func() error // reads the configuration again; its error has the faults
+	Token     string       // what /-/reload and /api/v1 ask for, as Authorization: Bearer
+	TokenName string       // where Token is from, for the log
+	Hosts     []string     // further names of the listener, see [Admin.ServeHTTP]
+	Apps      func() []App // the apps of now
+	Limiter   Limiter
+	Metrics   *Metrics
+	Stop      func() bool                        // reports whether the gateway is about to stop: it is not ready any more
+	Reload    func(context.Context) error        // reads the configuration again; its error has the faults
+	Reloaded  func() (at time.Time, fault error) // how the last reload ended, or when the gateway started
+	Refused   func(Refusal)                      // called for each request that is refused for who sends it; may be nil
+	Acted     func(Action)                       // called after each change; may be nil
 
 	// Explain tells what a call of an app would meet now. Its errors are ErrTarget, ErrUnknownCaller, or
 	// of the store.
@@ -81,18 +85,24 @@ type Options struct {
 
 // Admin answers operators. It is safe for concurrent use.
 type Admin struct {
-	o     Options
-	token [sha256.Size]byte
-	mux   *http.ServeMux
+	o        Options
+	token    [sha256.Size]byte
+	origins  *http.CrossOriginProtection
+	attempts attempts
+	mux      *http.ServeMux
 }
 
 // New returns the handler of the admin listener.
 func New(o Options) *Admin {
-	a := &Admin{o: o, token: sha256.Sum256([]byte(o.Token)), mux: http.NewServeMux()}
+	a := &Admin{
+		o: o, token: sha256.Sum256([]byte(o.Token)), mux: http.NewServeMux(),
+		origins: http.NewCrossOriginProtection(), attempts: attempts{by: make(map[netip.Prefix]*attempt)},
+	}
 	metrics := promhttp.HandlerFor(&scraper{a}, promhttp.HandlerOpts{})
 	a.mux.HandleFunc("GET /-/healthy", a.healthy)
 	a.mux.HandleFunc("GET /-/ready", a.ready)
 	a.mux.Handle("POST /-/reload", a.guarded(a.reload))
+	a.mux.Handle("GET /-/reload", a.guarded(a.lastReload))
 	a.mux.Handle("GET /api/v1/usage", a.guarded(a.usage))
 	a.mux.Handle("GET /api/v1/explain", a.guarded(a.explain))
 	a.mux.Handle("GET /api/v1/limits", a.guarded(a.limits))
@@ -101,30 +111,30 @@ func New(o Options) *Admin {
 	a.mux.Handle("GET /api/v1/forget", a.guarded(a.planForget))
 	a.mux.Handle("POST /api/v1/forget", a.guarded(a.forget))
 	a.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		if !fromLoopback(r) && !a.knows(r) {
-			unauthorized(w)
-			return
+		if fromThisMachine(r) || a.authenticate(w, r) {
+			metrics.ServeHTTP(w, r)
 		}
-		metrics.ServeHTTP(w, r)
 	})
 	return a
 }
 
-// ServeHTTP answers one request. A page in a browser can reach a loopback listener, so a request
-// that a page has sent is refused.
+// ServeHTTP answers one request. A web page can make a browser on this machine send requests here, so the
+// Host must be a name of this listener (a loopback name, the address that the request came in at, or one of
+// Options.Hosts), which a rebound name is not. A page of another site may link to this one, and nothing else.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Header.Get("Origin") != "" || fromPage(r.Header.Get("Sec-Fetch-Site")) {
-		reply(w, http.StatusForbidden, problem{Error: "a web page may not ask this"})
+	if !a.hosted(r) {
+		a.refuse(w, r, http.StatusMisdirectedRequest, WrongHost,
+			"the Host is no name of this listener: want a loopback name, the address that it is reached at, or one of admin.hosts")
+		return
+	}
+	if a.crossOrigin(r) {
+		a.refuse(w, r, http.StatusForbidden, CrossOrigin, "a web page of another site may not ask this")
 		return
 	}
 	a.mux.ServeHTTP(w, r)
 }
-
-// fromPage reports whether a Sec-Fetch-Site header says that a page sent the request, rather than
-// the person at the address bar.
-func fromPage(site string) bool { return site != "" && site != "none" && site != "same-origin" }
 
 // problem is what stands in place of an answer.
 type problem struct {
@@ -141,35 +151,12 @@ func reply(w http.ResponseWriter, status int, value any) {
 	_ = e.Encode(value) // the client has gone
 }
 
-func unauthorized(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", `Bearer realm="wxproxy admin"`)
-	reply(w, http.StatusUnauthorized, problem{Error: "want Authorization: Bearer with the admin token"})
-}
-
 func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !a.knows(r) {
-			unauthorized(w)
-			return
+		if a.authenticate(w, r) {
+			next(w, r)
 		}
-		next(w, r)
 	})
-}
-
-// knows reports whether a request shows the token, in constant time.
-func (a *Admin) knows(r *http.Request) bool {
-	shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	sum := sha256.Sum256([]byte(shown))
-	return subtle.ConstantTimeCompare(sum[:], a.token[:]) == 1 && ok && a.o.Token != ""
-}
-
-func fromLoopback(r *http.Request) bool {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 func (a *Admin) healthy(w http.ResponseWriter, _ *http.Request) {
@@ -200,14 +187,35 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 	reply(w, status, answer)
 }
 
-func (a *Admin) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := a.o.Reload(); err != nil {
+// reloadAnswer is the answer of /-/reload.
+type reloadAnswer struct {
+	Status string    `json:"status"`          // reloaded, or fault: what ran before goes on
+	Time   time.Time `json:"time,omitzero"`   // when the files were last read
+	Error  string    `json:"error,omitempty"` // what is wrong with them
+}
+
+func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
+	err := a.o.Reload(r.Context())
+	action := Action{Name: "reload", Outcome: done}
+	if err != nil {
+		action.Outcome = "a fault"
+	}
+	a.acted(r, action)
+	if err != nil {
 		reply(w, http.StatusUnprocessableEntity, problem{Error: err.Error()})
 		return
 	}
-	reply(w, http.StatusOK, struct {
-		Status string `json:"status"`
-	}{"reloaded"})
+	reply(w, http.StatusOK, reloadAnswer{Status: "reloaded"})
+}
+
+// lastReload answers how the last reload ended, whoever or whatever caused it.
+func (a *Admin) lastReload(w http.ResponseWriter, _ *http.Request) {
+	at, fault := a.o.Reloaded()
+	answer := reloadAnswer{Status: "reloaded", Time: at}
+	if fault != nil {
+		answer.Status, answer.Error = "fault", fault.Error()
+	}
+	reply(w, http.StatusOK, answer)
 }
 
 // app finds an app by its name or appid. When it returns false it has answered.

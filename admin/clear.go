@@ -137,7 +137,9 @@ func (a *Admin) clear(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), clearLife)
 	defer cancel()
 	result, err := a.o.Clear(ctx, plan.AppID, plan.Rule)
+	action := Action{Name: "clear", App: plan.App, Rule: plan.Rule, Outcome: "not sent"}
 	if err != nil {
+		a.acted(r, action)
 		reply(w, http.StatusServiceUnavailable, problem{Error: "the clear was not sent: " + err.Error()})
 		return
 	}
@@ -146,7 +148,12 @@ func (a *Admin) clear(w http.ResponseWriter, r *http.Request) {
 		step := call.step()
 		answer.Calls = append(answer.Calls, step)
 		answer.Done = answer.Done && step.Done
+		action.Outcome = step.Statement
 	}
+	if answer.Done {
+		action.Outcome = done
+	}
+	a.acted(r, action)
 	if rules := a.o.Limiter.Rules(plan.AppID); rules != nil {
 		if lines, err := a.o.Limiter.Usage(ctx, plan.AppID); err == nil { // the answer is complete without
 			answer.Clears = clearsRow(lines, rules.Match(clearPathOf(plan.Rule)).Counter)

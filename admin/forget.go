@@ -45,14 +45,19 @@ func (a *Admin) forget(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), forgetLife)
 	defer cancel()
+	action := Action{Name: "forget", App: answer.AppID}
 	switch err := a.o.Forget(ctx, answer.AppID); {
 	case errors.Is(err, ErrConfigured):
+		action.Outcome = ErrConfigured.Error()
 		stillConfigured(w, App{Name: answer.AppID, AppID: answer.AppID})
 	case err != nil:
+		action.Outcome = storeProblem(err) + ": some of it may be erased, and some not"
 		reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err) + ": some of " + answer.AppID + " may be erased, and some not"})
 	default:
+		action.Outcome = done
 		reply(w, http.StatusOK, answer)
 	}
+	a.acted(r, action)
 }
 
 // forgettable checks what is asked for. When it returns false it has answered.

@@ -23,6 +23,7 @@ type Metrics struct {
 	reloadedAt      prometheus.Gauge
 	acceptErrors    prometheus.Counter
 	panics          prometheus.Counter
+	adminRefused    *prometheus.CounterVec
 
 	mu        sync.RWMutex      // covers what follows
 	ids       map[string]uint32 // of label values, from 1
@@ -91,6 +92,9 @@ func NewMetrics(version string) *Metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wxproxy_panics_total", Help: "Requests that ended in a panic, which is a fault of the program.",
 		}),
+		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxproxy_admin_refused_total", Help: "Requests to the admin listener that were refused for who sent them.",
+		}, []string{"reason"}),
 		ids:       make(map[string]uint32),
 		values:    []string{""},
 		calls:     newCounters("wxproxy_requests_total", "Calls by what became of them.", "app", "caller", "decision", "reason", "rule"),
@@ -105,8 +109,11 @@ func NewMetrics(version string) *Metrics {
 		Name: "wxproxy_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	for _, reason := range []string{WrongHost, CrossOrigin, WrongToken, TooManyAttempts} {
+		m.adminRefused.WithLabelValues(reason) // at 0, so that the first one is an increase
+	}
 	m.registry.MustRegister(
-		m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, m.acceptErrors, m.panics, build,
+		m.adminRefused, m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, m.acceptErrors, m.panics, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m

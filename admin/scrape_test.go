@@ -93,7 +93,7 @@ func (m *manyAccounts) admin(accounts int) *Admin {
 // get returns the answer to a request from this machine with the token.
 func get(a *Admin, target string) *httptest.ResponseRecorder {
 	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, target, nil)
-	r.RemoteAddr = "127.0.0.1:1"
+	r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
 	r.Header.Set("Authorization", "Bearer correct")
 	a.ServeHTTP(w, r)
 	return w
@@ -282,7 +282,7 @@ func BenchmarkScrape(b *testing.B) {
 		b.Run(fmt.Sprintf("used=%d", used), func(b *testing.B) {
 			a := newManyAccounts(100, used).admin(3000)
 			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-			r.RemoteAddr = "127.0.0.1:1"
+			r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
 			b.ReportAllocs()
 			for b.Loop() {
 				a.ServeHTTP(discard{}, r)

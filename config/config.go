@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -62,10 +61,15 @@ type Config struct {
 
 	// Warnings are worth an operator's look but stop nothing, as a secret file that others can read.
 	Warnings []string
+	// Restart are the keys that the files have changed and that only a restart changes: on a reload Config
+	// has the running process's values of them.
+	Restart []string
 	// Paths are the files that were read, the two named ones first.
 	Paths []string
 	// Digest changes when the name or the content of a file of Paths does.
 	Digest string
+
+	bare bool // wxproxy.yaml is there and has no key
 }
 
 // TLS is the certificate of the listener. No file means plain HTTP.
@@ -76,7 +80,8 @@ type TLS struct {
 // Admin is the operators' listener.
 type Admin struct {
 	Listen string
-	Token  string // "" means that a random one is made
+	Hosts  []string // further names and addresses by which it may be reached, without a port
+	Token  string   // "" means that a random one is made
 }
 
 // Upstream is where calls are sent. The URLs have a scheme and a host, nothing else.
@@ -173,6 +178,10 @@ type LoadOptions struct {
 	Env     func(string) (string, bool) // default os.LookupEnv
 	Dir     string                      // where wxproxy.yaml and limits.yaml are looked for; default "."
 	Listen  string                      // --listen, in place of the file's listen; "" leaves that
+	Running *Config                     // on a reload: what runs
+
+	// Read reads a file; default [ReadFile].
+	Read func(path string) ([]byte, fs.FileMode, error)
 }
 
 // Load reads the configuration. What is wrong with it comes back as Faults, all at once.
@@ -186,7 +195,9 @@ type LoadOptions struct {
 // WXPROXY_ADMIN_TOKEN is the admin token where the file has no admin.token. An empty variable is
 // one that is not set.
 //
-// To reload, call Load again and compare the Digest: an error leaves the old Config as it was.
+// To reload, call Load with Running. What only a restart changes is then the running process's, before
+// anything is checked against it. A file that Running has read and that is gone or empty is a fault, and so is
+// it when no app would be left.
 func Load(o LoadOptions) (*Config, error) {
 	path, optional := o.mainPath()
 	l := newLoader(o, path)
@@ -197,12 +208,15 @@ func Load(o LoadOptions) (*Config, error) {
 	case err == nil:
 		if top, ok := doc.parse(data); ok {
 			m = l.mainFile(top)
+			l.config.bare = len(top.node.Content) == 0
 		}
 		if doc.literal && mode&0o077 != 0 && runtime.GOOS != "windows" {
 			l.warn("%s: mode %04o and secrets in it: other users may read them: want 0600, or ${NAME}", path, mode)
 		}
 	case !optional || !errors.Is(err, fs.ErrNotExist):
 		return nil, Faults{{File: path, Text: reason(err)}}
+	case l.wasRead(path):
+		return nil, Faults{{File: path, Text: errGone.Error()}}
 	default:
 		m = &mainFile{}
 	}
@@ -215,12 +229,16 @@ func Load(o LoadOptions) (*Config, error) {
 			l.config.Listen = a
 		}
 	}
+	l.keepRunning()
 
 	faults, err := l.check(doc, m, optional)
 	if err != nil {
 		return nil, err
 	}
-	if faults = slices.Concat(flag.faults, faults); len(faults) > 0 {
+	if faults = slices.Concat(flag.faults, faults); len(faults) == 0 {
+		faults = l.checkEmptied(path)
+	}
+	if len(faults) > 0 {
 		return nil, faults
 	}
 	l.checkShares()
@@ -240,7 +258,10 @@ func newLoader(o LoadOptions, path string) *loader {
 	if o.Env == nil {
 		o.Env = os.LookupEnv
 	}
-	return &loader{env: o.Env, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped, folder: filepath.Dir(path)}
+	if o.Read == nil {
+		o.Read = ReadFile
+	}
+	return &loader{env: o.Env, readFile: o.Read, running: o.Running, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped, folder: filepath.Dir(path)}
 }
 
 // check checks what was read of the main file, and reads the table that goes with it.
@@ -280,10 +301,12 @@ func defaults(env func(string) (string, bool)) *Config {
 
 // loader is one Load under way.
 type loader struct {
-	env    func(string) (string, bool)
-	folder string // of wxproxy.yaml
-	config *Config
-	digest hash.Hash
+	env      func(string) (string, bool)
+	readFile func(string) ([]byte, fs.FileMode, error)
+	running  *Config // nil at a start
+	folder   string  // of wxproxy.yaml
+	config   *Config
+	digest   hash.Hash
 
 	shipped []byte // the limits.yaml of the binary
 }
@@ -292,29 +315,16 @@ func (l *loader) warn(format string, args ...any) {
 	l.config.Warnings = append(l.config.Warnings, fmt.Sprintf(format, args...))
 }
 
-// read returns a file's content and mode, and notes that it was read. A byte too many comes back
-// of a file that is too large.
+// read returns a file's content and mode, and notes that it was read.
 func (l *loader) read(path string) ([]byte, fs.FileMode, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() { // a pipe or a device may never end
-		return nil, 0, errors.New("not a regular file")
-	}
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, mode, err := l.readFile(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	l.config.Paths = append(l.config.Paths, path)
 	fmt.Fprintf(l.digest, "%d %s %d ", len(path), path, len(data))
 	l.digest.Write(data)
-	return data, info.Mode().Perm(), nil
+	return data, mode, nil
 }
 
 // beside returns the path of a file that wxproxy.yaml names.
@@ -323,6 +333,13 @@ func (l *loader) beside(path string) string {
 		return path
 	}
 	return filepath.Join(l.folder, path)
+}
+
+// isCredential reports whether systemd has put a file there for this service. It lets the service's user read it by
+// an ACL, which shows as a mode of 0440.
+func (l *loader) isCredential(path string) bool {
+	folder, _ := l.env("CREDENTIALS_DIRECTORY")
+	return folder != "" && filepath.Dir(path) == filepath.Clean(folder)
 }
 
 // secretFile reads the lines of a file of secrets: one, or the new one and the old one.
@@ -345,7 +362,7 @@ func (l *loader) secretFile(v value) []string {
 		}
 		return nil
 	}
-	if mode&0o077 != 0 && runtime.GOOS != "windows" {
+	if mode&0o077 != 0 && runtime.GOOS != "windows" && !l.isCredential(path) {
 		l.warn("%s: mode %04o: other users may read the secret: want 0600", path, mode)
 	}
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(data), "\r\n", "\n")), "\n")
@@ -386,6 +403,8 @@ func (l *loader) table(m *mainFile, shipped *limits.Table, optional bool) (*limi
 	case err != nil && m.limits.doc != nil:
 		m.limits.fault("%s: %s", shown, reason(err))
 		return nil, nil
+	case errors.Is(err, fs.ErrNotExist) && l.wasRead(path):
+		return nil, Faults{{File: path, Text: errGone.Error()}}
 	case errors.Is(err, fs.ErrNotExist):
 		return shipped, nil
 	case err != nil:
@@ -455,13 +474,17 @@ func sameHost(host, name string) bool {
 // checkOpen refuses what would let strangers in.
 func (l *loader) checkOpen(m *mainFile) {
 	c := l.config
+	shown := c.Listen
+	if slices.Contains(c.Restart, "listen") {
+		shown += " (the running one, until a restart)"
+	}
 	if Reachable(c.Listen) && !c.AllowOpen {
 		for _, s := range []struct {
 			at  value
 			tri Tri
 		}{{m.anonymous, c.Anonymous}, {m.learn, c.Learn}} {
 			if s.tri == Yes {
-				s.at.fault("true while others can reach listen %s: want auto or false, or listen on 127.0.0.1, or allow_open: true", c.Listen)
+				s.at.fault("true while others can reach listen %s: want auto or false, or listen on 127.0.0.1, or allow_open: true", shown)
 			}
 		}
 	}

@@ -70,6 +70,9 @@ func (l *loader) mainFile(top value) *mainFile {
 						c.Admin.Listen = a
 					}
 				},
+				"hosts": func(v value) {
+					v.list(func(v value) { c.Admin.Hosts = append(c.Admin.Hosts, v.host()) })
+				},
 				"token": func(v value) {
 					c.Admin.Token, m.badToken = adminToken(v)
 				},

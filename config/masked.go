@@ -39,8 +39,9 @@ type (
 		KeyFile  string `yaml:"key_file"`
 	}
 	maskedAdmin struct {
-		Listen string `yaml:"listen"`
-		Token  string `yaml:"token"`
+		Listen string   `yaml:"listen"`
+		Hosts  []string `yaml:"hosts,omitempty"`
+		Token  string   `yaml:"token"`
 	}
 	maskedUpstream struct {
 		URL       string   `yaml:"url"`
@@ -84,7 +85,7 @@ func (c *Config) Masked() []byte {
 		Listen:        literal(c.Listen),
 		AllowOpen:     c.AllowOpen,
 		TLS:           maskedTLS{literal(c.TLS.CertFile), literal(c.TLS.KeyFile)},
-		Admin:         maskedAdmin{Listen: literal(c.Admin.Listen)},
+		Admin:         maskedAdmin{Listen: literal(c.Admin.Listen), Hosts: c.Admin.Hosts},
 		Upstream:      maskedUpstream{URL: literal(c.Upstream.URL.String()), Timeout: c.Upstream.Timeout.String()},
 		Store:         maskedStore{literal(maskedURL(c.Store.URL)), c.Store.Prefix},
 		Limits:        literal(c.LimitsFile),

@@ -175,6 +175,24 @@ func isHost(host string) bool {
 	return err != nil && hostName.MatchString(host)
 }
 
+// host reads a name or an address as a Host header has it, without its port.
+func (v value) host() string {
+	text, ok := v.text()
+	if !ok {
+		return ""
+	}
+	const want = "a name or an address without a port, as in gateway.example.com or 10.0.0.5"
+	switch ip, err := netip.ParseAddr(text); {
+	case err == nil && ip.Unmap().WithZone("").String() != text:
+		v.wrong(text, ip.Unmap().WithZone("").String())
+	case !isHost(text):
+		v.wrong(text, want)
+	default:
+		return text
+	}
+	return ""
+}
+
 // Reachable reports whether others than this host can reach a listener at address, which is
 // host:port or unix:/path. A name other than localhost may be anything, so it counts as reachable.
 func Reachable(address string) bool {

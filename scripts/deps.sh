@@ -1,7 +1,7 @@
 #!/bin/sh
 # Provides what the tests need beyond Go: redis-server, libfaketime, on Linux a C compiler for the
 # race detector, node with the WeChat SDKs that are driven through the gateway, and Chromium. It says
-# what it installs, and nothing when all is there.
+# what it will install before it begins, and nothing when all is there.
 #
 # On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
 # libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
@@ -39,23 +39,15 @@ install_deb() {
 
 # sdks brings the SDKs that the lock file names into .cache/sdk. A copy of that file, made last, says
 # that all of them are there.
+from=cmd/wxproxy/testdata/sdk
+to=.cache/sdk
+have_sdks() { have node && cmp -s "$from/package-lock.json" "$to/installed.json"; }
 sdks() {
-    from=cmd/wxproxy/testdata/sdk
-    to=.cache/sdk
-    if have node && cmp -s "$from/package-lock.json" "$to/installed.json"; then
-        return
-    fi
+    have_sdks && return
     without="the test of the WeChat SDKs will not run"
     if ! have node || ! have npm; then
-        # Not unpacked as the rest is: Debian's npm looks for its parts where they belong.
-        if ! have apt-get || [ "$(id -u)" != 0 ]; then
-            say "no node 18 and npm, so $without. On Debian, as root: apt-get install nodejs npm"
-            return
-        fi
-        if ! install_deb nodejs npm; then
-            say "no node and npm, so $without"
-            return
-        fi
+        say "no node 18 and npm, so $without. On Debian, as root: apt-get install nodejs npm"
+        return
     fi
     say "installing the WeChat SDKs of $from with npm into $to"
     mkdir -p "$to"
@@ -68,39 +60,50 @@ sdks() {
     fi
 }
 
-# browser brings Chromium, in which a page tries to use the gateway.
-browser() {
-    have chromium || have chromium-browser || have google-chrome && return
-    if ! have apt-get || [ "$(id -u)" != 0 ] || ! install_deb chromium; then
-        say "no chromium, so the test of a page in a browser will not run. On Debian, as root: apt-get install chromium"
-    fi
-}
+# A page in it tries to use the gateway.
+have_browser() { have chromium || have chromium-browser || have google-chrome; }
 
 have go || die "no go on PATH: install Go 1.26 or newer from https://go.dev/dl/"
 
+# What the tests need, and what some of them need that are skipped without.
 missing=
+wanted=
 have redis-server || missing="$missing redis-server"
 if [ "$(uname -s)" = Linux ]; then
     faketime || missing="$missing libfaketime"
     # It knows the compiler that cgo will use: CC, or gcc.
     have "$(go env CC | cut -d ' ' -f 1)" || missing="$missing gcc libc6-dev"
 fi
+have node && have npm || have_sdks || wanted="$wanted nodejs npm"
+have_browser || wanted="$wanted chromium"
+
+root=
+have apt-get && [ "$(id -u)" = 0 ] && root=yes
+[ -n "$root" ] || [ -z "$wanted" ] || say "some tests will be skipped without these, which are installed as root only:$wanted"
+
+# The plan, before anything is fetched.
+plan=
+[ -z "$missing" ] || plan="$plan; Debian packages:$missing"
+[ -z "$root" ] || [ -z "$wanted" ] || plan="$plan; Debian packages for some tests:$wanted (chromium is about 100 MB, npm brings 300 small ones)"
+have_sdks || { [ -z "$root" ] && { ! have node || ! have npm; }; } || plan="$plan; WeChat's SDKs from npm into .cache/sdk (20 MB)"
+if [ -n "$plan" ]; then
+    say "to be installed first:${plan#;}"
+    say "that takes 1 to 5 minutes, once; make quick installs nothing"
+fi
+
+if [ -n "$missing" ]; then
+    [ "$(uname -s)" != Darwin ] || die "the tests need redis-server: brew install redis"
+    have apt-get || die "the tests need these, by the names of Debian's packages:$missing. Install them and run this again"
+fi
+if [ -n "$root" ]; then
+    # shellcheck disable=SC2086 # lists
+    [ -z "$missing" ] || install_deb $missing
+    # shellcheck disable=SC2086 # a list
+    [ -z "$wanted" ] || install_deb $wanted || say "not installed, so some tests will not run:$wanted"
+    missing=
+fi
 if [ -z "$missing" ]; then
     sdks
-    browser
-    exit 0
-fi
-
-if [ "$(uname -s)" = Darwin ]; then
-    die "the tests need redis-server: brew install redis"
-fi
-have apt-get || die "the tests need these, by the names of Debian's packages:$missing. Install them and run this again"
-
-if [ "$(id -u)" = 0 ]; then
-    # shellcheck disable=SC2086 # a list
-    install_deb $missing
-    sdks
-    browser
     exit 0
 fi
 
@@ -141,4 +144,3 @@ fi
 have redis-server && redis-server --version >/dev/null || die "the unpacked redis-server does not start"
 
 sdks
-browser

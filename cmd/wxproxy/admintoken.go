@@ -41,6 +41,14 @@ func prepareAdminToken(c *config.Config) (string, error) {
 	return token, nil
 }
 
+// adminTokenName says in the log which token was shown.
+func adminTokenName(c *config.Config) string {
+	if c.Admin.Token != "" {
+		return "admin.token"
+	}
+	return "generated"
+}
+
 // adminTokenPath is where a random admin token is kept: beside the embedded store, else in the
 // state folder. The admin address is part of the name, because several gateways may share a folder.
 func adminTokenPath(listen, storeURL string) (string, error) {

@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +47,12 @@ type gateway struct {
 	auditor  *drift.Auditor
 	shipped  *limits.Table // the table in the binary
 
-	mu        sync.Mutex                          // one reload at a time; covers figures and erasures
+	reloading   sync.Mutex                   // one reading of the files at a time; covers seen; taken before mu
+	seen        map[string][sha256.Size]byte // what the last reading of each file saw
+	reloaded    atomic.Pointer[reloaded]
+	certificate *certificate // nil when the listener is plain
+
+	mu        sync.Mutex                          // covers figures and erasures, and what configure sets
 	figures   map[string]map[string]limits.Budget // what WeChat has given for apps with quotas: auto
 	erasures  map[*erasure]bool                   // under way
 	config    atomic.Pointer[config.Config]
@@ -67,7 +70,8 @@ func storeOptions(c *config.Config) store.Options {
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
 // configuration names a file. No call is sent to one of listeners.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, listeners ...net.Addr) (*gateway, error) {
-	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version)}
+	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version), seen: make(map[string][sha256.Size]byte)}
+	g.reloaded.Store(&reloaded{at: time.Now()})
 	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
 	}))
@@ -131,14 +135,20 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	if err := g.configure(ctx, c); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
+	g.metrics.Reloaded(true)
 	g.admin = admin.New(admin.Options{
-		Token:   adminToken,
-		Apps:    g.allApps,
-		Limiter: g.limiter,
-		Metrics: g.metrics,
-		Stop:    g.stopping.Load,
-		Reload:  g.reload,
-		Explain: g.explain,
+		Token:     adminToken,
+		TokenName: adminTokenName(c),
+		Hosts:     adminHosts(c),
+		Apps:      g.allApps,
+		Limiter:   g.limiter,
+		Metrics:   g.metrics,
+		Stop:      g.stopping.Load,
+		Reload:    g.reload,
+		Reloaded:  func() (time.Time, error) { last := g.reloaded.Load(); return last.at, last.err },
+		Refused:   g.adminRefused,
+		Acted:     g.adminActed,
+		Explain:   g.explain,
 
 		Readings: g.readings,
 		ReadLive: g.readLive,
@@ -169,7 +179,6 @@ func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 	g.tokens.Configure(apps)
 	g.directory.Store(newDirectory(c))
 	g.config.Store(c)
-	g.metrics.Reloaded(true)
 	return nil
 }
 
@@ -223,88 +232,6 @@ func anonymous(t config.Tri) proxy.Anonymous {
 	}
 }
 
-// reload reads the configuration again. One with faults changes nothing.
-func (g *gateway) reload() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c, err := config.Load(g.load)
-	if err == nil && len(c.Apps) == 0 && !learns(c) {
-		err = errNoApps
-	}
-	if err == nil {
-		g.keepStarted(c)
-		g.stopErasuresLocked(c)
-		err = g.configure(context.Background(), c)
-	}
-	if err != nil {
-		g.metrics.Reloaded(false)
-		g.log.Error("reload failed, keeping the previous configuration", zap.Error(err))
-		return err
-	}
-	g.log.Info("configuration reloaded", zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
-	for _, w := range c.Warnings {
-		g.log.Warn(w)
-	}
-	return nil
-}
-
-// keepStarted puts back into a new configuration what only a restart changes. Half of it must not
-// change alone: an account's token would go to an upstream that it was not fetched from.
-func (g *gateway) keepStarted(c *config.Config) {
-	started := g.config.Load()
-	keep := func(key string, same bool) {
-		if !same {
-			g.log.Warn("changed in the file: takes effect after a restart", zap.String("key", key))
-		}
-	}
-	keep("listen", c.Listen == started.Listen)
-	keep("tls", c.TLS == started.TLS)
-	keep("admin", c.Admin == started.Admin)
-	keep("upstream", c.Upstream.URL.String() == started.Upstream.URL.String() && c.Upstream.Timeout == started.Upstream.Timeout)
-	keep("store", c.Store == started.Store)
-	keep("token", c.TokenEndpoint == started.TokenEndpoint)
-	keep("access_log", c.AccessLog == started.AccessLog)
-	keep("drift", c.Drift == started.Drift)
-	c.Listen, c.TLS, c.Admin, c.Upstream, c.Store = started.Listen, started.TLS, started.Admin, started.Upstream, started.Store
-	c.TokenEndpoint, c.AccessLog, c.Drift = started.TokenEndpoint, started.AccessLog, started.Drift
-}
-
-// watch reloads when the content of a file changes, until ctx is done.
-func (g *gateway) watch(ctx context.Context) {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	last := g.files()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if now := g.files(); now != last {
-			last = now
-			_ = g.reload() // logs its error
-		}
-	}
-}
-
-// files is a digest of the configuration's files, also of those that may appear.
-func (g *gateway) files() [sha256.Size]byte {
-	paths := g.config.Load().Paths
-	if g.load.Path == "" {
-		paths = append([]string{filepath.Join(g.load.Dir, config.MainFile), filepath.Join(g.load.Dir, config.LimitsFile)}, paths...)
-	}
-	sum := sha256.New()
-	for _, path := range paths {
-		data, err := os.ReadFile(path) //nolint:gosec // the paths are the configuration's
-		fmt.Fprintf(sum, "%q %v %x\n", path, err == nil, sha256.Sum256(data))
-	}
-	return [sha256.Size]byte(sum.Sum(nil))
-}
-
-// pollEvery is how often the files are looked at. Watching folders instead would miss the symlink
-// swaps by which container platforms change files.
-const pollEvery = 2 * time.Second
-
 func (g *gateway) apps() []admin.App {
 	c := g.config.Load()
 	apps := make([]admin.App, len(c.Apps))
@@ -323,6 +250,36 @@ func (g *gateway) allApps() []admin.App {
 		}
 	}
 	return apps
+}
+
+// adminHosts are the names of the admin listener: those of the configuration, and the one that it listens on.
+func adminHosts(c *config.Config) []string {
+	hosts := slices.Clone(c.Admin.Hosts)
+	if host, _, err := net.SplitHostPort(c.Admin.Listen); err == nil && host != "" && net.ParseIP(host) == nil {
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+// adminRefused logs what the admin listener refuses for who sends it.
+func (g *gateway) adminRefused(r admin.Refusal) {
+	fields := []zap.Field{zap.String("reason", r.Reason), zap.String("client", r.Client)}
+	if r.Host != "" {
+		fields = append(fields, zap.String("host", r.Host))
+	}
+	g.seldom.Warn("admin: request refused: "+r.Reason, fields...)
+}
+
+// adminActed logs what an operator has changed.
+func (g *gateway) adminActed(a admin.Action) {
+	fields := []zap.Field{zap.String("action", a.Name), zap.String("outcome", a.Outcome), zap.String("client", a.Client), zap.String("token", a.Token)}
+	if a.App != "" {
+		fields = append(fields, zap.String("app", a.App))
+	}
+	if a.Rule != "" {
+		fields = append(fields, zap.String("rule", a.Rule))
+	}
+	g.log.Info("admin: "+a.Name, fields...)
 }
 
 // record logs and counts a call that has ended.

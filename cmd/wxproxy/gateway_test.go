@@ -477,7 +477,7 @@ func TestReload(t *testing.T) {
 	}
 
 	writeFile(t, limits, table("4/day", "7/day")) // found by itself
-	p.stderr.await(t, "line that the file was taken over", message("configuration reloaded"))
+	p.stderr.await(t, "line that the file was reloaded", message("configuration reloaded"))
 	if n := executed(); n != 4 {
 		t.Errorf("4/day after the file changed: executed %d, want 4", n)
 	}

@@ -146,6 +146,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	g.certificate = cert
 
 	guard := func(l net.Listener) net.Listener {
 		return &listener{Listener: l, stall: cmp.Or(o.stall, writeStall), failed: g.acceptFailed}
@@ -173,9 +174,6 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	group.Go(func() error { g.watch(work); return nil })
 	group.Go(func() error { g.auditor.Run(work); return nil })
 	group.Go(func() error { g.reloadOnSignal(work); return nil })
-	if cert != nil {
-		group.Go(func() error { cert.watch(work, log); return nil })
-	}
 	log.Info("listening", zap.String("version", version), zap.Stringer("address", mainListener.Addr()), zap.Stringer("admin", adminListener.Addr()),
 		zap.String("upstream", c.Upstream.URL.String()), zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))
 	if o.started != nil {
@@ -216,24 +214,6 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	}
 	log.Info("stopped")
 	return nil
-}
-
-// reloadOnSignal reloads at each SIGHUP until ctx is done.
-func (g *gateway) reloadOnSignal(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-			if err := g.access.Reopen(); err != nil {
-				g.log.Error("access log", zap.Error(err))
-			}
-			_ = g.reload() // logs its error
-		}
-	}
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

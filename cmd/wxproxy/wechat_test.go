@@ -98,7 +98,7 @@ func TestForgetOfAnAppThatIsConfiguredAgain(t *testing.T) {
 			if again {
 				writeFile(t, path, with)
 			}
-			if err := within(t, "a reload during forget", g.reload); err != nil {
+			if err := within(t, "a reload during forget", func() error { return g.reload(t.Context()) }); err != nil {
 				t.Fatal(err)
 			}
 			if got := g.configured(appA) != nil; got != again {

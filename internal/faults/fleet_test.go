@@ -280,17 +280,19 @@ func (f *fleet) ask(t *testing.T, p *process, method, path string) (int, string)
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, p.admin+path, nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, ""
 	}
 	r.Header.Set("Authorization", "Bearer "+adminToken)
 	response, err := f.client.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, ""
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	return response.StatusCode, string(body)
 }

@@ -77,11 +77,15 @@ func TestF16(t *testing.T) {
 			if change.taken {
 				want = http.StatusOK
 			}
+			var reloads sync.WaitGroup
 			for _, p := range f.gateways {
-				if status, said := f.ask(t, p, http.MethodPost, "/-/reload"); status != want {
-					t.Errorf("%s: the reload is answered %d %s, want %d", change.name, status, said, want)
-				}
+				reloads.Go(func() {
+					if status, said := f.ask(t, p, http.MethodPost, "/-/reload"); status != want {
+						t.Errorf("%s: the reload is answered %d %s, want %d", change.name, status, said, want)
+					}
+				})
 			}
+			reloads.Wait()
 		}
 	})
 	replace(bad) // the last good one stays: 1000 a day or less

@@ -54,6 +54,8 @@ var foreign = [][2]string{
 	{"tickets", "ticket"},
 	{"readings of WeChat's counts", "向微信查询的结果"},
 	{"app {app}: learned and not configured, so the gateway has no access_token of its own to clear with", "帐号 {app}：不在配置里，是从调用得知的，网关没有它的 access_token，无法清零"},
+	{"profile {profile}: no rule counts {path}", "限额表 {profile}：没有规则计 {path} 的数"},
+	{"want one with the month's quota", "应有一条带月额度的"},
 	{"profile {profile}: the gateway does not send {path}: want a rule for it", "限额表 {profile}：网关不发 {path}，应有一条它的规则"},
 	{"rule {rule}: WeChat clears a path, and this rule names none but whole /*", "规则 {rule}：微信按路径清零，而这条规则只有 /*"},
 	{"rule {rule}: counted by the month, and a clear starts only days over", "规则 {rule}：按月计数，而清零只清当天的"},
