@@ -95,7 +95,7 @@ func checkRegular(info fs.FileInfo) error {
 	case mode.IsRegular():
 		return nil
 	case mode.IsDir():
-		return errors.New("a folder: want a file")
+		return errors.New("is a directory")
 	default:
 		return errors.New("not a regular file")
 	}

@@ -86,13 +86,13 @@ func TestReload(t *testing.T) {
 		{"a secret emptied", withFiles, nil, text("app.secret", ""), "secret_file: \"app.secret\": empty", ""},
 
 		{"wxproxy.yaml is a pipe", oneApp, nil, instead("wxproxy.yaml", fifo), "wxproxy.yaml: not a regular file", ""},
-		{"wxproxy.yaml is a folder", oneApp, nil, instead("wxproxy.yaml", folder), "wxproxy.yaml: a folder", ""},
+		{"wxproxy.yaml is a folder", oneApp, nil, instead("wxproxy.yaml", folder), "wxproxy.yaml: is a directory", ""},
 		{"wxproxy.yaml is a device", oneApp, nil, instead("wxproxy.yaml", device), "wxproxy.yaml: not a regular file", ""},
 		{"wxproxy.yaml is huge", oneApp, nil, instead("wxproxy.yaml", huge), "wxproxy.yaml: larger than 1048576 bytes", ""},
 		{"limits.yaml is a pipe", oneApp, nil, instead("limits.yaml", fifo), "limits.yaml: not a regular file", ""},
 		{"limits.yaml is huge", oneApp, nil, instead("limits.yaml", huge), "limits.yaml: larger than 1048576 bytes", ""},
 		{"a secret is a pipe", withFiles, nil, instead("app.secret", fifo), "secret_file: \"app.secret\": not a regular file", ""},
-		{"a key is a folder", withFiles, nil, instead("crm.key", folder), "key_file: \"crm.key\": a folder", ""},
+		{"a key is a folder", withFiles, nil, instead("crm.key", folder), "key_file: \"crm.key\": is a directory", ""},
 		{"a password is a device", withFiles, nil, instead("redis.password", device), "password_file: \"redis.password\": not a regular file", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -112,7 +112,7 @@ func TestReloadNeverOpensOrEmpties(t *testing.T) {
 		{"removed", "wxproxy.yaml", gone, "no such file"},
 		{"half written", "wxproxy.yaml", text("listen: 0.0.0.0:0\nadmin: {listen: \"127.0.0.1:0\", token: \"${CANARY_ADMIN}\"}\n"), "no app is left, and the running gateway has 1"},
 		{"a pipe", "wxproxy.yaml", pipe, "not a regular file"},
-		{"a folder", "wxproxy.yaml", folder, "a folder: want a file"},
+		{"a folder", "wxproxy.yaml", folder, "is a directory"},
 		{"limits removed", "limits.yaml", gone, "no such file"},
 		{"limits half written", "limits.yaml", text(table("10/day", "7/day")[:200]), "limits.yaml:"},
 		{"limits a pipe", "limits.yaml", pipe, "not a regular file"},

@@ -242,6 +242,15 @@ func TestTranslations(t *testing.T) {
 			wantNoEnglish(t, file, strings.TrimSuffix(line, "\n"))
 		}
 	}
+	for _, fault := range []string{ // of a reload
+		"wxproxy.yaml: gone: the running gateway has read it: put it back, or restart to do without it",
+		"wxproxy.yaml: empty: the running gateway has read more of it: want that, or a restart to run on defaults",
+		"wxproxy.yaml: no app is left, and the running gateway has 3: want one at least, or a restart",
+		"wxproxy.yaml:2:12: anonymous: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart): want auto or false, or listen on 127.0.0.1, or allow_open: true",
+		"wxproxy.yaml: is a directory",
+	} {
+		wantNoEnglish(t, "config/reload.go", fault)
+	}
 	var constants map[string]string // of a file
 	composed := func(e ast.Expr) string { return composed(e, constants) }
 	inFiles(t, func(path string, file *ast.File, at func(ast.Node) string) {
@@ -263,6 +272,10 @@ func TestTranslations(t *testing.T) {
 			case *ast.AssignStmt:
 				if len(n.Lhs) == 1 && (name(n.Lhs[0]) == "Statement") {
 					wantNoEnglish(t, at(n), composed(n.Rhs[0]))
+				}
+			case *ast.CallExpr: // a.refuse(w, r, status, reason, text)
+				if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "refuse" {
+					wantNoEnglish(t, at(n), composed(n.Args[len(n.Args)-1]))
 				}
 			case *ast.FuncDecl:
 				if n.Name.Name == "statement" || n.Name.Name == "storeProblem" {
