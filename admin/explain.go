@@ -25,6 +25,7 @@ type Fate struct {
 	Match    limits.Match // Rule is nil for a call that no rule counts
 	Injects  bool         // the account's access_token goes into it
 	Decision string       // as in X-Wxproxy-Decision
+	Reason   string       // as in X-Wxproxy-Reason
 	Status   int          // of the gateway's own answer; 0: WeChat answers
 	Errcode  int          // of the gateway's own answer
 }
@@ -54,6 +55,7 @@ type Explanation struct {
 	Shadow    bool   `json:"shadow,omitempty"`
 	Rows      []Row  `json:"rows"`              // the rule's counters, and the caller's share of them
 	Decision  string `json:"decision"`          // as in X-Wxproxy-Decision
+	Reason    string `json:"reason,omitempty"`  // as in X-Wxproxy-Reason
 	Errcode   int    `json:"errcode,omitempty"` // of the gateway's own answer
 	Statement string `json:"statement"`         // the same in words
 }
@@ -91,7 +93,7 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, problem{Error: storeProblem(err)})
 		return
 	}
-	e.Path, e.Decision, e.Errcode, e.Statement = fate.Path, fate.Decision, fate.Errcode, fate.statement()
+	e.Path, e.Decision, e.Reason, e.Errcode, e.Statement = fate.Path, fate.Decision, fate.Reason, fate.Errcode, fate.statement()
 	reply(w, http.StatusOK, e)
 }
 

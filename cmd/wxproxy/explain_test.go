@@ -84,9 +84,9 @@ func TestExplainLaw(t *testing.T) {
 
 // outcome of a call, as explained or as met.
 type callFate struct {
-	decision, rule string
-	errcode        int // of the gateway's own answer
-	injected       bool
+	decision, reason, rule string
+	errcode                int // of the gateway's own answer
+	injected               bool
 }
 
 func compareExplained(t *rapid.T, g *gateway, wechat *sandbox.Server, appid, caller, key, method, target string) (explained, met callFate) {
@@ -102,7 +102,7 @@ func compareExplained(t *rapid.T, g *gateway, wechat *sandbox.Server, appid, cal
 	if !strings.HasPrefix(e.Statement, e.Decision+": ") {
 		t.Errorf("decision %q, statement %q", e.Decision, e.Statement)
 	}
-	explained = callFate{e.Decision, e.Rule, e.Errcode, e.Decision != "local" && !strings.HasPrefix(e.Decision, "refused-") && e.Inject == "account"}
+	explained = callFate{e.Decision, e.Reason, e.Rule, e.Errcode, e.Decision != "local" && !strings.HasPrefix(e.Decision, "refused-") && e.Inject == "account"}
 
 	body := `{"appid":"` + appid + `"}`
 	if folded := strings.ToLower(e.Path); strings.HasPrefix(folded, "/cgi-bin/token") && !strings.Contains(target, "?") {
@@ -129,7 +129,7 @@ func compareExplained(t *rapid.T, g *gateway, wechat *sandbox.Server, appid, cal
 	}
 	answer := httptest.NewRecorder()
 	g.handler.ServeHTTP(answer, call.WithContext(t.Context()))
-	met.decision, met.rule = answer.Header().Get("X-Wxproxy-Decision"), answer.Header().Get("X-Wxproxy-Rule")
+	met.decision, met.reason, met.rule = answer.Header().Get("X-Wxproxy-Decision"), answer.Header().Get("X-Wxproxy-Reason"), answer.Header().Get("X-Wxproxy-Rule")
 	if sent := met.decision == "pass" || met.decision == "shadow"; sent {
 		last := lastRequest(wechat)
 		met.injected = last.AppID == appid && strings.Contains(last.RawQuery, "access_token=") && !strings.Contains(call.URL.RawQuery, last.RawQuery)

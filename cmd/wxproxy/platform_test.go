@@ -132,8 +132,8 @@ func TestPlatformAndOthers(t *testing.T) {
 			t.Errorf("%s with a token of ours was not sent with the account's", path)
 		}
 	}
-	if a := post(t, p.url+"/new/"+canaryCRMNew+"/x", `{}`, nil, crm...); !strings.Contains(a.body, "40066") || a.decision != "refused-request" {
-		t.Errorf("a key in the path: %v, want 40066 and nothing sent", a)
+	if a := post(t, p.url+"/new/"+canaryCRMNew+"/x", `{}`, nil, crm...); !strings.Contains(a.body, "48001") || a.decision != "refused-auth" {
+		t.Errorf("a key in the path: %v, want 48001 and nothing sent", a)
 	}
 	if a := post(t, p.url+"/new/family", `{}`, nil); !strings.Contains(a.body, "48001") {
 		t.Errorf("a new family by nobody: %v, want 48001", a)

@@ -171,7 +171,7 @@ func (g *gateway) explain(ctx context.Context, q admin.Question) (admin.Fate, er
 		err = admin.ErrTarget
 	}
 	return admin.Fate{
-		Path: e.Path, Match: e.Match, Injects: e.Injects, Decision: e.Decision, Status: e.Status, Errcode: int(e.Errcode),
+		Path: e.Path, Match: e.Match, Injects: e.Injects, Decision: e.Decision, Reason: string(e.Reason), Status: e.Status, Errcode: int(e.Errcode),
 	}, err
 }
 
