@@ -116,18 +116,19 @@ func (a *Admin) explainRule(ctx context.Context, app App, fate *Fate, e *Explana
 
 // statement says in words what becomes of the call.
 func (f *Fate) statement() string {
-	words := ""
 	switch f.Decision {
 	case "pass":
 		return "pass: " + f.sent()
 	case limits.Shadow.String():
 		return "shadow: sent, although it is over the rule's quota or pace"
 	case "local":
-		words = "answered here with a token of the gateway's own, and not counted"
 		if wechat.SamePath(f.Path, wechat.TicketPath) {
-			words = "answered from the shared cache of tickets, and not counted"
+			return "local: answered from the shared cache of tickets, and not counted"
 		}
-		return "local: " + words
+		return "local: answered here with a token of the gateway's own, and not counted"
+	}
+	var words string
+	switch f.Decision {
 	case limits.RefusedQuota.String():
 		words = "the quota is used up"
 	case limits.RefusedLatched.String():

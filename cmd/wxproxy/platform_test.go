@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,10 +209,9 @@ func TestSDKPaths(t *testing.T) {
 
 // lastRequest is the last one that WeChat has seen, but for the gateway's own questions.
 func lastRequest(wechat *sandbox.Server) sandbox.Request {
-	requests := wechat.Requests()
-	for i := len(requests) - 1; i >= 0; i-- {
-		if requests[i].Header.Get("User-Agent") != "wxproxy" {
-			return requests[i]
+	for _, r := range slices.Backward(wechat.Requests()) {
+		if r.Header.Get("User-Agent") != "wxproxy" {
+			return r
 		}
 	}
 	return sandbox.Request{}
