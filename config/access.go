@@ -29,7 +29,7 @@ func LoadAdminAccess(o LoadOptions) (AdminAccess, error) {
 	c := defaults(env)
 	a := AdminAccess{Listen: c.Admin.Listen, Token: c.Admin.Token, TokenEnv: c.Admin.Token != "", StoreURL: c.Store.URL}
 	path, optional := o.mainPath()
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}

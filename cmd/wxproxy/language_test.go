@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -137,9 +138,7 @@ shop  ` + appA + `  限额表 production
 		{[]string{"explain", "shop"}, nil, "", "wxproxy explain：参数有 1 个，应为 APPID METHOD PATH"},
 		{[]string{"usage", "--lvie"}, nil, "", "wxproxy usage：没有 --lvie 这个选项，是不是想写 --live？"},
 	} {
-		for key, answer := range tt.answer {
-			s.answers[key] = answer
-		}
+		maps.Copy(s.answers, tt.answer)
 		stdout, _, err := s.run(t, strings.NewReader(""), tt.args...)
 		if stdout != strings.TrimPrefix(tt.stdout, "\n") {
 			wantText(t, strings.Join(tt.args, " "), stdout, tt.stdout)
