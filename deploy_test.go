@@ -38,7 +38,7 @@ func TestSystemdUnit(t *testing.T) {
 // The image is built from what .dockerignore lets in, so every package of the program has to be in it.
 func TestImageHasEveryPackage(t *testing.T) {
 	ignored := readFile(t, ".dockerignore")
-	for _, dir := range strings.Fields(goCommand(t, "list", "-deps", "-f", "{{if not .Standard}}{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}{{end}}", "./cmd/wxproxy")) {
+	for dir := range strings.FieldsSeq(goCommand(t, "list", "-deps", "-f", "{{if not .Standard}}{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}{{end}}", "./cmd/wxproxy")) {
 		folder, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(dir, "wxproxy"), "/"), "/")
 		if folder != "" && !strings.Contains(ignored, "\n!"+folder+"\n") {
 			t.Errorf(".dockerignore keeps %s out of the image, and the program imports it", folder)

@@ -59,17 +59,28 @@ func TestReload(t *testing.T) {
 	}{
 		{"nothing", oneApp, nil, func(*testing.T) {}, "", ""},
 		{"a key", oneApp, nil, text("wxproxy.yaml", oneApp+"max_in_flight: 5\n"), "", ""},
-		{"what needs a restart", oneApp, nil, text("wxproxy.yaml", oneApp+"listen: 127.0.0.1:1\nadmin: {hosts: [a.example]}\nupstream: {timeout: 1s}\nstore: {prefix: x}\ntoken: {endpoint: token}\ndrift: {every: 1h}\naccess_log: {file: a}\ntls: {cert_file: a, key_file: b}\n"),
-			"", "listen tls admin upstream store token access_log drift"},
+		{
+			"what needs a restart", oneApp, nil,
+			text("wxproxy.yaml", oneApp+"listen: 127.0.0.1:1\nadmin: {hosts: [a.example]}\nupstream: {timeout: 1s}\nstore: {prefix: x}\ntoken: {endpoint: token}\ndrift: {every: 1h}\naccess_log: {file: a}\ntls: {cert_file: a, key_file: b}\n"),
+			"", "listen tls admin upstream store token access_log drift",
+		},
 
-		{"a listener that closes only at a restart, and is opened", "listen: 0.0.0.0:8080\n" + oneApp, nil,
-			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nanonymous: true\n"+oneApp), "wxproxy.yaml:2:12: anonymous: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart)", ""},
-		{"the same for learn", "listen: 0.0.0.0:8080\n" + oneApp, nil,
-			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nlearn: true\n"+oneApp), "wxproxy.yaml:2:8: learn: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart)", ""},
-		{"a listener that opens only at a restart", oneApp, nil,
-			text("wxproxy.yaml", "listen: 0.0.0.0:8080\nanonymous: true\n"+oneApp), "", "listen"},
-		{"an upstream that would be the listener", "listen: 127.0.0.1:9000\n" + oneApp, nil,
-			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nupstream: {url: 'http://127.0.0.1:9000'}\n"+oneApp), "", "listen upstream"},
+		{
+			"a listener that closes only at a restart, and is opened", "listen: 0.0.0.0:8080\n" + oneApp, nil,
+			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nanonymous: true\n"+oneApp), "wxproxy.yaml:2:12: anonymous: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart)", "",
+		},
+		{
+			"the same for learn", "listen: 0.0.0.0:8080\n" + oneApp, nil,
+			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nlearn: true\n"+oneApp), "wxproxy.yaml:2:8: learn: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart)", "",
+		},
+		{
+			"a listener that opens only at a restart", oneApp, nil,
+			text("wxproxy.yaml", "listen: 0.0.0.0:8080\nanonymous: true\n"+oneApp), "", "listen",
+		},
+		{
+			"an upstream that would be the listener", "listen: 127.0.0.1:9000\n" + oneApp, nil,
+			text("wxproxy.yaml", "listen: 127.0.0.1:8080\nupstream: {url: 'http://127.0.0.1:9000'}\n"+oneApp), "", "listen upstream",
+		},
 
 		{"wxproxy.yaml removed", oneApp, nil, remove("wxproxy.yaml"), "wxproxy.yaml: gone: ", ""},
 		{"wxproxy.yaml removed, an app in the environment", "anonymous: false\n", appEnv, remove("wxproxy.yaml"), "wxproxy.yaml: gone: ", ""},
