@@ -169,7 +169,7 @@ func TestTorture(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	g.Server.Close()
+	g.Close()
 	g.h.Close()
 	listener.Close()
 	total := 0
