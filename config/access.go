@@ -22,15 +22,11 @@ type AdminAccess struct {
 // file, and none of its other values to be valid. Variables that are not set are replaced by nothing.
 // Only a file that cannot be read or is not YAML is an error.
 func LoadAdminAccess(o LoadOptions) (AdminAccess, error) {
-	env := o.Env
-	if env == nil {
-		env = os.LookupEnv
-	}
-	c := defaults(env)
+	l := newLoader(o)
+	c, path, env := l.config, l.main.name, l.env
 	a := AdminAccess{Listen: c.Admin.Listen, Token: c.Admin.Token, TokenEnv: c.Admin.Token != "", StoreURL: c.Store.URL}
-	path, optional := o.mainPath()
 	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if optional && errors.Is(err, fs.ErrNotExist) {
+	if o.Path == "" && errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
 	if err != nil {

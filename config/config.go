@@ -1,27 +1,18 @@
 // Package config turns wxproxy.yaml, limits.yaml and the environment into checked values. It
 // reports everything that is wrong at once, each fault with its file, line and column, and never
 // quotes a secret.
+//
+// What wxproxy.yaml may hold is in the tags of Config and of the structs in it, which decode.go explains.
+// check.go checks what two keys or two files say of each other.
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"hash"
-	"io/fs"
 	"maps"
-	"net"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"gopkg.in/yaml.v3"
 
 	"wxproxy/limits"
 )
@@ -36,29 +27,50 @@ const (
 const DefaultProfile = "production"
 
 // Config is the whole configuration, checked. It is not changed after Load and may be read by
-// many at once.
+// many at once. A default is that of a file which leaves the key out.
 type Config struct {
-	Listen         string // host:port or unix:/path
-	AllowOpen      bool   // anonymous and learn may be true on a listener that others can reach
-	TLS            TLS
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	Admin          Admin
-	Upstream       Upstream
-	Store          Store
-	TokenEndpoint  string // "stable_token" or "token"
-	Drift          Drift
-	Apps           []App // none: nobody has said yet what to serve
-	Callers        []Caller
-	Anonymous      Tri // may a call without proof be sent?
-	Learn          Tri // is an app that is not configured learned?
-	AccessLog      AccessLog
-	MaxBody        int64         // bytes
-	MaxInFlight    int           // calls at once
-	ShutdownDelay  time.Duration // after SIGTERM: not ready any more, and still accepting
+	// Listen is the address of the main listener: host:port, or unix:/path. Default 127.0.0.1:8080.
+	Listen string `yaml:"listen" read:"address" default:"127.0.0.1:8080"`
+	// AllowOpen lets Anonymous and Learn be Yes on a listener that others can reach. Default false.
+	AllowOpen bool `yaml:"allow_open" read:"flag"`
+	// TLS is the certificate of the main listener. Default none: plain HTTP.
+	TLS TLS `yaml:"tls,flow"`
+	// TrustedProxies are the peers whose X-Forwarded-For is believed. Default none.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies,flow" read:"prefix"`
+	// Admin is the operators' listener.
+	Admin Admin `yaml:"admin"`
+	// Upstream is where calls are sent.
+	Upstream Upstream `yaml:"upstream"`
+	// Store is where counters and tokens live.
+	Store Store `yaml:"store"`
+	// LimitsFile is the file that Table comes from, "" when only from the binary. Default: limits.yaml
+	// beside wxproxy.yaml, if it is there.
+	LimitsFile string `yaml:"limits" read:"text"`
+	// Token says how access_tokens are fetched.
+	Token Token `yaml:"token"`
+	// Drift says how often WeChat is asked what it has counted itself.
+	Drift Drift `yaml:"drift,flow"`
+	// Apps are the accounts. Default: the one of WX_APPID, or none.
+	Apps []App `yaml:"apps"`
+	// Callers are the services that have keys. Default none.
+	Callers []Caller `yaml:"callers"`
+	// Anonymous says whether a call without proof may be sent. Default Auto: programs of this machine only.
+	Anonymous Tri `yaml:"anonymous" read:"tri"`
+	// Learn says whether an app that is not configured is learned. Default Auto: if none is configured and
+	// nobody else can reach a listener.
+	Learn Tri `yaml:"learn" read:"tri"`
+	// AccessLog is where the access log goes. Default stdout.
+	AccessLog AccessLog `yaml:"access_log" word:"stdout or {file: access.log}"`
+	// MaxBody bounds a request body, in bytes. Default 32 MiB.
+	MaxBody int64 `yaml:"max_body" read:"size" default:"32MiB"`
+	// MaxInFlight is how many calls may run at once. Default 2000.
+	MaxInFlight int `yaml:"max_in_flight" read:"1..1000000" default:"2000"`
+	// ShutdownDelay is how long new calls are still taken after SIGTERM, while /-/ready is 503 already.
+	// Default 0.
+	ShutdownDelay time.Duration `yaml:"shutdown_delay" read:"delay"`
 
-	Table      *limits.Table // all profiles, the shipped ones and the user's
-	LimitsFile string        // the file that Table comes from; "" when only from the binary
-
+	// Table holds all profiles, the shipped ones and the user's.
+	Table *limits.Table
 	// Warnings are worth an operator's look but stop nothing, as a secret file that others can read.
 	Warnings []string
 	// Restart are the keys that the files have changed and that only a restart changes: on a reload Config
@@ -72,50 +84,100 @@ type Config struct {
 	bare bool // wxproxy.yaml is there and has no key
 }
 
-// TLS is the certificate of the listener. No file means plain HTTP.
+// TLS is the certificate of a listener: both files or none. They are looked for beside wxproxy.yaml.
 type TLS struct {
-	CertFile, KeyFile string
+	CertFile string `yaml:"cert_file" read:"file"`
+	KeyFile  string `yaml:"key_file" read:"file"`
 }
 
 // Admin is the operators' listener.
 type Admin struct {
-	Listen string
-	Hosts  []string // further names and addresses by which it may be reached, without a port
-	Token  string   // "" means that a random one is made
+	// Listen is its address, as Config.Listen. Default 127.0.0.1:8081.
+	Listen string `yaml:"listen" read:"address" default:"127.0.0.1:8081"`
+	// Hosts are further names and addresses by which it may be reached, without a port. Default none.
+	Hosts []string `yaml:"hosts,omitempty" read:"host"`
+	// Token lets an operator in. Default ${WXPROXY_ADMIN_TOKEN}; "" means that a random one is made.
+	Token string `yaml:"token" read:"token"`
 }
 
-// Upstream is where calls are sent. The URLs have a scheme and a host, nothing else.
+// Upstream is where calls are sent.
 type Upstream struct {
-	URL       *url.URL
-	Fallbacks []*url.URL
-	Timeout   time.Duration
+	// URL has a scheme and a host, nothing else. Default https://api.weixin.qq.com.
+	URL *url.URL `yaml:"url" read:"upstream" default:"https://api.weixin.qq.com"`
+	// Fallbacks are not built yet.
+	Fallbacks NotBuilt `yaml:"fallbacks,flow"`
+	// Timeout is how long WeChat may take to move a call on by one step. Default 30 s.
+	Timeout time.Duration `yaml:"timeout" read:"timeout" default:"30s"`
 }
 
 // Store is where counters and tokens live.
 type Store struct {
-	URL      string // its scheme is known, the rest is for package store to read
-	Password string // of password_file; "" when there is none
-	Prefix   string // of every key
+	// URL names it; its scheme is known, the rest is for package store to read. Default file:wxproxy.db.
+	URL string `yaml:"url" read:"store" default:"file:wxproxy.db"`
+	// PasswordFile holds Password. Default none.
+	PasswordFile string `yaml:"password_file" read:"text"`
+	// Prefix begins every key. Default wxp.
+	Prefix string `yaml:"prefix" read:"key prefix" default:"wxp"`
+
+	Password string // of PasswordFile; "" when there is none
+}
+
+// Token says how access_tokens are fetched.
+type Token struct {
+	// Endpoint is that of WeChat's which is asked: stable_token or token. Default stable_token.
+	Endpoint string `yaml:"endpoint" read:"stable_token|token" default:"stable_token"`
 }
 
 // Drift says how often WeChat is asked what it has counted itself.
 type Drift struct {
-	Every  time.Duration // for each rule that was used; 0: only at first sight and when somebody asks
-	PerDay int           // how many such questions a day for an app
+	// Every is how often for each rule that was used. Default 0: at first sight and by command only.
+	Every time.Duration `yaml:"every" read:"interval"`
+	// PerDay is how many such questions a day there may be for an app. Default 500.
+	PerDay int `yaml:"per_day" read:"1..100000" default:"500"`
 }
 
 // App is one WeChat account.
 type App struct {
-	Name    string // its alias in logs; the appid when none is given
-	AppID   string
-	Secrets []string // the newest first; one or two
-	Profile string
-	Quotas  map[string]limits.Budget // the account's own figures, by rule name
-	Rules   *limits.Ruleset          // the profile with Quotas in it
+	// Name is its alias in logs and metrics. Default the appid.
+	Name string `yaml:"name" read:"name"`
+	// AppID is what WeChat calls it.
+	AppID string `yaml:"appid" read:"appid" need:"one, as in wx0123456789abcdef"`
+	// Secrets are its AppSecrets, the newest first; one or two, from the file itself or from SecretFile.
+	Secrets    Secrets `yaml:"secret"`
+	SecretFile string  `yaml:"secret_file" read:"text"`
+	// Profile is that of Config.Table whose rules it has. Default production.
+	Profile string `yaml:"profile" read:"name" default:"production"`
+	// Quotas are the account's own figures, by rule name. Default none.
+	Quotas map[string]limits.Budget `yaml:"quotas" word:"auto, or figures by rule name, as in {user.info: 500000/day}"`
 
 	// AutoQuotas says that the figures are what WeChat says they are; Quotas is empty then. See
 	// [Config.RulesWith].
 	AutoQuotas bool
+	Rules      *limits.Ruleset // the profile with Quotas in it
+}
+
+// Caller is a service that sends calls.
+type Caller struct {
+	// Name is what logs, metrics and shares call it.
+	Name string `yaml:"name" read:"caller" need:"one"`
+	// Keys prove that it calls, the newest first; one or two, from the file itself or from KeyFile.
+	Keys    Secrets `yaml:"key"`
+	KeyFile string  `yaml:"key_file" read:"text"`
+	// Apps are the appids that it may call for; names stand for them in the file.
+	Apps []string `yaml:"apps,flow" read:"text" need:"the names or appids that it may call for" filled:"no app: want the name or appid of one at least"`
+	// ThirdParty says that it is a third-party platform (第三方平台): it may call for itself, and for the accounts
+	// that grant it a token. Default false.
+	ThirdParty bool `yaml:"third_party,omitempty" read:"flag"`
+}
+
+// AccessLog is where the access log goes: to stdout where File is "", or to a file that is rotated.
+type AccessLog struct {
+	// File is its path, from the folder that the process runs in.
+	File string `yaml:"file" read:"log file" need:"stdout or {file: access.log}"`
+	// MaxSizeMB is how large the file is when it is rotated, in megabytes. Default 100.
+	MaxSizeMB int `yaml:"max_size_mb" read:"1..100000" default:"100"`
+	// Keep is how many rotated files are kept. Default 7.
+	Keep int `yaml:"keep" read:"1..1000" default:"7"`
 }
 
 // RulesWith returns the rules of an app with the day's figures that WeChat has given for it, by rule
@@ -152,352 +214,4 @@ func (c *Config) RulesWith(app App, figures map[string]limits.Budget) (*limits.R
 // dayFigure reports whether a budget has a figure for the day.
 func dayFigure(b limits.Budget) bool {
 	return b.Kind == limits.Limited && len(b.Quotas) > 0 && b.Quotas[0].Period == limits.Day
-}
-
-// Caller is a service that sends calls.
-type Caller struct {
-	Name string
-	Keys []string // the newest first; one or two
-	Apps []string // the appids that it may call for
-
-	ThirdParty bool // a third-party platform (第三方平台): may call for itself, and for accounts that grant it a token
-}
-
-// AccessLog is where the access log goes: to stdout, or to a file that is rotated.
-type AccessLog struct {
-	Stdout    bool
-	File      string
-	MaxSizeMB int // the file is rotated when it is that large
-	Keep      int // rotated files that are kept
-}
-
-// LoadOptions say where the configuration is.
-type LoadOptions struct {
-	Path    string                      // --config; "" means wxproxy.yaml in Dir, if it is there
-	Shipped []byte                      // the limits.yaml of the binary
-	Env     func(string) (string, bool) // default os.LookupEnv
-	Dir     string                      // where wxproxy.yaml and limits.yaml are looked for; default "."
-	Listen  string                      // --listen, in place of the file's listen; "" leaves that
-	Running *Config                     // on a reload: what runs
-
-	// Read reads a file; default [ReadFile].
-	Read func(path string) ([]byte, fs.FileMode, error)
-}
-
-// Load reads the configuration. What is wrong with it comes back as Faults, all at once.
-//
-// With no Path, wxproxy.yaml and limits.yaml are read from Dir, each if it is there; with none of
-// them the defaults hold and Apps is empty. With a Path and no limits key the shipped table is
-// used. Files that are named in wxproxy.yaml and read here are looked for beside it.
-//
-// WX_APPID, WX_SECRET and WX_PROFILE name the one app where the file names none. A file with apps
-// of its own wins: then they name no app, and may still be used in it as ${WX_APPID}.
-// WXPROXY_ADMIN_TOKEN is the admin token where the file has no admin.token. An empty variable is
-// one that is not set.
-//
-// To reload, call Load with Running. What only a restart changes is then the running process's, before
-// anything is checked against it. A file that Running has read and that is gone or empty is a fault, and so is
-// it when no app would be left.
-func Load(o LoadOptions) (*Config, error) {
-	path, optional := o.mainPath()
-	l := newLoader(o, path)
-	doc := &document{name: path, env: l.env}
-	var m *mainFile
-	data, mode, err := l.read(path)
-	switch {
-	case err == nil:
-		if top, ok := doc.parse(data); ok {
-			m = l.mainFile(top)
-			l.config.bare = len(top.node.Content) == 0
-		}
-		if doc.literal && mode&0o077 != 0 && runtime.GOOS != "windows" {
-			l.warn("%s: mode %04o and secrets in it: other users may read them: want 0600, or ${NAME}", path, mode)
-		}
-	case !optional || !errors.Is(err, fs.ErrNotExist):
-		return nil, Faults{{File: path, Text: reason(err)}}
-	case l.wasRead(path):
-		return nil, Faults{{File: path, Text: errGone.Error()}}
-	default:
-		m = &mainFile{}
-	}
-	if m == nil {
-		m = &mainFile{unreadable: true}
-	}
-	flag := &document{name: "--listen"}
-	if o.Listen != "" {
-		if a := (value{doc: flag, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: o.Listen}}).address(); a != "" {
-			l.config.Listen = a
-		}
-	}
-	l.keepRunning()
-
-	faults, err := l.check(doc, m, optional)
-	if err != nil {
-		return nil, err
-	}
-	if faults = slices.Concat(flag.faults, faults); len(faults) == 0 {
-		faults = l.checkEmptied(path)
-	}
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	l.checkShares()
-	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
-	return l.config, nil
-}
-
-// mainPath is where wxproxy.yaml is looked for, and whether it may be absent.
-func (o LoadOptions) mainPath() (path string, optional bool) {
-	if o.Path == "" {
-		return filepath.Join(o.Dir, MainFile), true
-	}
-	return o.Path, false
-}
-
-func newLoader(o LoadOptions, path string) *loader {
-	if o.Env == nil {
-		o.Env = os.LookupEnv
-	}
-	if o.Read == nil {
-		o.Read = ReadFile
-	}
-	return &loader{env: o.Env, readFile: o.Read, running: o.Running, config: defaults(o.Env), digest: sha256.New(), shipped: o.Shipped, folder: filepath.Dir(path)}
-}
-
-// check checks what was read of the main file, and reads the table that goes with it.
-func (l *loader) check(doc *document, m *mainFile, optional bool) (Faults, error) {
-	shipped, err := ParseTable("the built-in "+LimitsFile, l.shipped, nil)
-	if err != nil {
-		return nil, err
-	}
-	table, limitFaults := l.table(m, shipped, optional)
-	envFaults := l.apps(m, table, len(limitFaults) > 0)
-	l.callers(m)
-	l.checkOpen(m)
-	l.checkUpstream(m)
-	l.config.Table = table
-	doc.faults.sort()
-	return slices.Concat(envFaults, doc.faults, limitFaults), nil
-}
-
-// defaults is what holds for everything that is left out.
-func defaults(env func(string) (string, bool)) *Config {
-	token, ok := env("WXPROXY_ADMIN_TOKEN")
-	if !ok {
-		token = ""
-	}
-	return &Config{
-		Listen:        "127.0.0.1:8080",
-		Admin:         Admin{Listen: "127.0.0.1:8081", Token: token},
-		Upstream:      Upstream{URL: &url.URL{Scheme: "https", Host: "api.weixin.qq.com"}, Timeout: 30 * time.Second},
-		Store:         Store{URL: "file:wxproxy.db", Prefix: "wxp"},
-		TokenEndpoint: "stable_token",
-		Drift:         Drift{PerDay: 500},
-		AccessLog:     AccessLog{Stdout: true, MaxSizeMB: 100, Keep: 7},
-		MaxBody:       32 << 20,
-		MaxInFlight:   2000,
-	}
-}
-
-// loader is one Load under way.
-type loader struct {
-	env      func(string) (string, bool)
-	readFile func(string) ([]byte, fs.FileMode, error)
-	running  *Config // nil at a start
-	folder   string  // of wxproxy.yaml
-	config   *Config
-	digest   hash.Hash
-
-	shipped []byte // the limits.yaml of the binary
-}
-
-func (l *loader) warn(format string, args ...any) {
-	l.config.Warnings = append(l.config.Warnings, fmt.Sprintf(format, args...))
-}
-
-// read returns a file's content and mode, and notes that it was read.
-func (l *loader) read(path string) ([]byte, fs.FileMode, error) {
-	data, mode, err := l.readFile(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	l.config.Paths = append(l.config.Paths, path)
-	fmt.Fprintf(l.digest, "%d %s %d ", len(path), path, len(data))
-	l.digest.Write(data)
-	return data, mode, nil
-}
-
-// beside returns the path of a file that wxproxy.yaml names.
-func (l *loader) beside(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(l.folder, path)
-}
-
-// isCredential reports whether systemd has put a file there for this service. It lets the service's user read it by
-// an ACL, which shows as a mode of 0440.
-func (l *loader) isCredential(path string) bool {
-	folder, _ := l.env("CREDENTIALS_DIRECTORY")
-	return folder != "" && filepath.Dir(path) == filepath.Clean(folder)
-}
-
-// secretFile reads the lines of a file of secrets: one, or the new one and the old one.
-func (l *loader) secretFile(v value) []string {
-	name, ok := v.text()
-	if !ok {
-		return nil
-	}
-	if name == "" {
-		v.fault("empty: want the path of a file")
-		return nil
-	}
-	path, shown := l.beside(name), v.quoted(name)
-	data, mode, err := l.read(path)
-	if err != nil {
-		if name == v.node.Value && !surelyPath(name) {
-			v.fault("%s: %s: want the path of a file that holds the secret, and not the secret itself", outline(name), reason(err))
-		} else {
-			v.fault("%s: %s", shown, reason(err))
-		}
-		return nil
-	}
-	if mode&0o077 != 0 && runtime.GOOS != "windows" && !l.isCredential(path) {
-		l.warn("%s: mode %04o: other users may read the secret: want 0600", path, mode)
-	}
-	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(data), "\r\n", "\n")), "\n")
-	if len(lines) > 2 {
-		v.fault("%s: %d lines: want one secret, or the new one and the old one", shown, len(lines))
-		return nil
-	}
-	for _, line := range lines {
-		if fault := checkSecret(line); fault != "" {
-			v.fault("%s: %s: want the secret and nothing else", shown, fault)
-			return nil
-		}
-	}
-	return lines
-}
-
-// table reads limits.yaml, or returns the shipped table when there is none. Of a file with faults
-// it returns what could be read, or nil when that is nothing.
-func (l *loader) table(m *mainFile, shipped *limits.Table, optional bool) (*limits.Table, Faults) {
-	var path, shown string
-	switch {
-	case m.limits.doc != nil:
-		name, ok := m.limits.text()
-		if !ok {
-			return nil, nil
-		}
-		if name == "" {
-			return shipped, nil
-		}
-		path, shown = l.beside(name), m.limits.quoted(name)
-	case optional && !m.unreadable:
-		path = filepath.Join(l.folder, LimitsFile)
-	default:
-		return shipped, nil
-	}
-	data, _, err := l.read(path)
-	switch {
-	case err != nil && m.limits.doc != nil:
-		m.limits.fault("%s: %s", shown, reason(err))
-		return nil, nil
-	case errors.Is(err, fs.ErrNotExist) && l.wasRead(path):
-		return nil, Faults{{File: path, Text: errGone.Error()}}
-	case errors.Is(err, fs.ErrNotExist):
-		return shipped, nil
-	case err != nil:
-		return nil, Faults{{File: path, Text: reason(err)}}
-	}
-	l.config.LimitsFile = path
-	return l.userTable(path, data, shipped)
-}
-
-// checkShares warns of parts of a quota that nobody can use: the table may be shared by several
-// deployments, so a caller that this one lacks is no fault.
-func (l *loader) checkShares() {
-	known := make(map[string]bool)
-	for _, c := range l.config.Callers {
-		known[c.Name] = true
-	}
-	for _, app := range l.config.Apps {
-		for _, rule := range app.Rules.Rules {
-			for _, caller := range sortedKeys(rule.Shares) {
-				if !known[caller] {
-					l.warn("app %s: rule %s: shares: %s: no such caller", app.Name, rule.Name, caller)
-				}
-			}
-		}
-	}
-}
-
-// checkUpstream refuses an upstream that is a listener of this gateway, as far as the addresses show it:
-// each call would come in again.
-func (l *loader) checkUpstream(m *mainFile) {
-	u := l.config.Upstream.URL
-	if u == nil || m.upstream.doc == nil {
-		return
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	for _, own := range []struct{ key, address string }{{"listen", l.config.Listen}, {"admin.listen", l.config.Admin.Listen}} {
-		host, p, err := net.SplitHostPort(own.address)
-		if err == nil && p == port && sameHost(host, u.Hostname()) {
-			m.upstream.fault("%s: this is %s, the gateway itself: want the address of WeChat or of what stands for it", own.address, own.key)
-		}
-	}
-}
-
-// sameHost reports whether a listener on host is reached by name. An empty host is every address.
-func sameHost(host, name string) bool {
-	loopback := func(s string) netip.Addr {
-		if strings.EqualFold(s, "localhost") {
-			s = "127.0.0.1"
-		}
-		ip, _ := netip.ParseAddr(s) // not valid for a name
-		return ip.Unmap()
-	}
-	on, to := loopback(host), loopback(name)
-	switch {
-	case host == "" || on.IsUnspecified():
-		return to.IsLoopback() || to.IsUnspecified()
-	case on.IsValid():
-		return on == to
-	default:
-		return strings.EqualFold(host, name)
-	}
-}
-
-// checkOpen refuses what would let strangers in.
-func (l *loader) checkOpen(m *mainFile) {
-	c := l.config
-	shown := c.Listen
-	if slices.Contains(c.Restart, "listen") {
-		shown += " (the running one, until a restart)"
-	}
-	if Reachable(c.Listen) && !c.AllowOpen {
-		for _, s := range []struct {
-			at  value
-			tri Tri
-		}{{m.anonymous, c.Anonymous}, {m.learn, c.Learn}} {
-			if s.tri == Yes {
-				s.at.fault("true while others can reach listen %s: want auto or false, or listen on 127.0.0.1, or allow_open: true", shown)
-			}
-		}
-	}
-	if Reachable(c.Admin.Listen) && c.Admin.Token == "" && m.adminListen.doc != nil && !m.badToken {
-		m.adminListen.fault("others can reach %s and admin.token is not set: set it, or listen on 127.0.0.1", c.Admin.Listen)
-	}
-	if l.config.Listen == c.Admin.Listen && !strings.HasSuffix(c.Listen, ":0") {
-		at := m.adminListen
-		if at.doc == nil {
-			at = m.listen
-		}
-		if at.doc != nil {
-			at.fault("%s is both listen and admin.listen: want two addresses", c.Listen)
-		}
-	}
 }

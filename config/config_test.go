@@ -116,8 +116,8 @@ max_body: 33554432
 max_in_flight: 2000
 shutdown_delay: 0s
 `
-	if diff := cmp.Diff(want, string(c.Masked())); diff != "" {
-		t.Errorf("Masked of the defaults (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, dump(t, c)); diff != "" {
+		t.Errorf("the defaults (-want +got):\n%s", diff)
 	}
 	if len(c.Apps) != 0 || len(c.Paths) != 0 || c.Table.Profiles["production"] == nil {
 		t.Errorf("Apps = %v, Paths = %v, Table = %v, want none, none and the shipped table", c.Apps, c.Paths, c.Table)
@@ -136,7 +136,7 @@ func TestExample(t *testing.T) {
 	}
 	c.Apps = nil
 	bare := load(t, LoadOptions{Dir: t.TempDir()})
-	if diff := cmp.Diff(string(bare.Masked()), string(c.Masked())); diff != "" {
+	if diff := cmp.Diff(dump(t, bare), dump(t, c)); diff != "" {
 		t.Errorf("the example without its app differs from the defaults (-defaults +example):\n%s", diff)
 	}
 }
@@ -157,10 +157,10 @@ func TestLoadGood(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			masked := string(c.Masked())
+			masked := dump(t, c)
 			golden(t, strings.TrimSuffix(path, ".yaml")+".txt", masked)
 			if strings.Contains(masked, "canary") {
-				t.Errorf("Masked holds a secret:\n%s", masked)
+				t.Errorf("dump shows a secret:\n%s", masked)
 			}
 			again := filepath.Join(t.TempDir(), "masked.yaml")
 			if c.LimitsFile != "" {
@@ -177,7 +177,7 @@ func TestLoadGood(t *testing.T) {
 			if err != nil {
 				t.Fatalf("a masked configuration does not load: %v", err)
 			}
-			if got := string(c.Masked()); got != masked {
+			if got := dump(t, c); got != masked {
 				t.Errorf("masked twice (-once +twice):\n%s", cmp.Diff(masked, got))
 			}
 		})
@@ -359,7 +359,7 @@ func TestLoadSecretFiles(t *testing.T) {
 		"wxproxy.yaml", "store: {url: 'redis://127.0.0.1', password_file: pw}\napps: [{name: shop, appid: wx0123456789abcdef, secret_file: shop.key}]\n",
 		"pw", "canary-pw\n", "shop.key", "canary-new\r\ncanary-old\r\n")
 	c := load(t, LoadOptions{Dir: dir})
-	if diff := cmp.Diff([]string{"canary-new", "canary-old"}, c.Apps[0].Secrets); diff != "" {
+	if diff := cmp.Diff(Secrets{"canary-new", "canary-old"}, c.Apps[0].Secrets); diff != "" {
 		t.Errorf("Secrets (-want +got):\n%s", diff)
 	}
 	if c.Store.Password != "canary-pw" {
@@ -368,8 +368,8 @@ func TestLoadSecretFiles(t *testing.T) {
 	if len(c.Paths) != 3 || len(c.Warnings) != 0 {
 		t.Errorf("Paths = %v, Warnings = %v, want three and none", c.Paths, c.Warnings)
 	}
-	if strings.Contains(string(c.Masked()), "canary") {
-		t.Errorf("Masked holds a secret:\n%s", c.Masked())
+	if strings.Contains(dump(t, c), "canary") {
+		t.Errorf("dump shows a secret:\n%s", dump(t, c))
 	}
 
 	if err := os.Chmod(filepath.Join(dir, "shop.key"), 0o644); err != nil {

@@ -3,13 +3,10 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"sort"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -18,29 +15,16 @@ import (
 // maxFile bounds each file that is read.
 const maxFile = 1 << 20
 
-// maxText bounds each value. The longest that makes sense is a path or a URL.
-const maxText = 4096
-
-// document is one YAML file while it is read. Faults are collected, so that a user sees all of
-// them at once: that is why yaml.Node is walked and nothing is decoded into structs.
+// document is one YAML file while it is read. Faults are collected, so that a user sees all of them at once.
 type document struct {
 	name    string
 	env     func(string) (string, bool) // nil: a ${NAME} is left as it stands
+	places  map[any]value               // of what was decoded, by the addresses of the fields
 	faults  Faults
 	literal bool // a secret stands in the file itself
 }
 
-// value is a place in a document and what stands there.
-type value struct {
-	doc     *document
-	node    *yaml.Node
-	key     string // the path from the top, as in apps[0].secret
-	secret  bool   // the text must not show in a fault
-	unsetOK bool   // an environment variable that is not set counts as empty
-}
-
-// parse returns the top of the file, and false when there is nothing to walk: then it has noted
-// the fault, or the file is empty.
+// parse returns the top of the file, and false when there is nothing to walk: then it has noted the fault.
 func (d *document) parse(data []byte) (value, bool) {
 	top := value{doc: d, node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	if len(data) > maxFile {
@@ -147,216 +131,4 @@ func syntaxFault(name string, data []byte, err error) Fault {
 		}
 	}
 	return f
-}
-
-// fault notes what is wrong with v.
-func (v value) fault(format string, args ...any) {
-	v.doc.faults = append(v.doc.faults, Fault{
-		File: v.doc.name, Line: v.node.Line, Column: v.node.Column, Key: v.key, Text: fmt.Sprintf(format, args...),
-	})
-}
-
-// wrong notes that text is not what was wanted. A secret is not quoted.
-func (v value) wrong(text, want string) {
-	if v.secret {
-		v.fault("%s: want %s", outline(text), want)
-		return
-	}
-	v.fault("%s: want %s", v.quoted(text), want)
-}
-
-// quoted is text as a fault may show it. What came from a variable is not shown: one variable may
-// have been written in place of another.
-func (v value) quoted(text string) string {
-	if text != v.node.Value {
-		return quote(v.node.Value) + " as replaced"
-	}
-	return quote(text)
-}
-
-// wrongBy is wrong with the words of an error that quotes the text after kind, as those of
-// package limits do.
-func (v value) wrongBy(err error, kind, text, want string) {
-	if v.secret || text != v.node.Value || secretLike(text) {
-		v.wrong(text, want)
-		return
-	}
-	v.fault("%s", strings.TrimPrefix(strings.TrimPrefix(err.Error(), kind), " "))
-}
-
-// notYet refuses what is valid but not built yet: it must not look as if it worked.
-func (v value) notYet(what string) {
-	v.fault("not yet: this version has no %s", what)
-}
-
-// kind names what stands in a place, for faults.
-func (v value) kind() string {
-	switch v.node.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	case yaml.AliasNode:
-		return "an alias (*)"
-	default:
-		return "a single value"
-	}
-}
-
-// null reports whether nothing stands there: a key with all below it commented out.
-func (v value) null() bool {
-	return v.node.Kind == yaml.ScalarNode && v.node.Style&(yaml.TaggedStyle|yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 &&
-		v.node.Anchor == "" && v.node.ShortTag() == "!!null"
-}
-
-// plain reports whether v is written without what YAML has and a configuration does not need.
-func (v value) plain() bool {
-	switch {
-	case v.node.Kind == yaml.AliasNode:
-		v.fault("an alias (*): not used here; quote a value that begins with *")
-	case v.node.Anchor != "":
-		v.fault("an anchor (&): not used here; quote a value that begins with &")
-	case v.node.Style&yaml.TaggedStyle != 0:
-		v.fault("a tag (!): not used here; quote a value that begins with !")
-	default:
-		return true
-	}
-	return false
-}
-
-// text returns a single value with its ${NAME} replaced, and false when there is a fault. YAML's
-// guess at a type is not looked at: a secret of digits is a text.
-func (v value) text() (string, bool) {
-	if !v.plain() {
-		return "", false
-	}
-	if v.node.Kind != yaml.ScalarNode {
-		v.fault("%s: want a single value", v.kind())
-		return "", false
-	}
-	if v.null() {
-		v.fault(`no value: want one, or "" (a # begins a comment: quote a value that holds one)`)
-		return "", false
-	}
-	text := v.node.Value
-	if v.doc.env != nil {
-		replaced, unset, err := expand(text, v.doc.env)
-		if err != nil {
-			v.fault("%s", err)
-			return "", false
-		}
-		if len(unset) > 0 && !v.unsetOK {
-			for _, name := range unset {
-				if secretLike(name) || v.secret && name != strings.ToUpper(name) {
-					v.fault("a ${ } around %s, which names no variable that is set: want the name of one, or the value itself without ${ }", outline(name))
-					return "", false
-				}
-			}
-			v.fault("environment variable %s is not set: set it, or write ${%s:-default}", strings.Join(unset, ", "), unset[0])
-			return "", false
-		}
-		text = replaced
-	}
-	if len(text) > maxText {
-		v.fault("longer than %d bytes", maxText)
-		return "", false
-	}
-	if strings.ContainsFunc(text, unicode.IsControl) {
-		v.fault("a line break or another control character inside")
-		return "", false
-	}
-	return text, true
-}
-
-// entries calls do for each key of a mapping, in the order of the file. The key is at name, what
-// belongs to it at val. Duplicate keys are faults.
-func (v value) entries(do func(key string, name, val value)) {
-	if v.null() || !v.plain() {
-		return
-	}
-	if v.node.Kind != yaml.MappingNode {
-		v.fault("%s: want a mapping", v.kind())
-		return
-	}
-	lines := make(map[string]int)
-	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		k, n := v.node.Content[i], v.node.Content[i+1]
-		name := value{doc: v.doc, node: k, key: v.key, secret: v.secret}
-		if k.Kind != yaml.ScalarNode {
-			name.fault("a key that is %s: want a plain word", name.kind())
-			continue
-		}
-		name.key = join(v.key, k.Value)
-		if line, ok := lines[k.Value]; ok {
-			name.fault("named twice: it stands in line %d already", line)
-			continue
-		}
-		lines[k.Value] = k.Line
-		do(k.Value, name, value{doc: v.doc, node: n, key: name.key, secret: v.secret})
-	}
-}
-
-// join adds a key to a path. A key that is no plain word is cut, for it may hold a secret:
-// {secret:abc} is a mapping with the key secret:abc.
-func join(path, key string) string {
-	if secretLike(key) {
-		key = "…"
-	}
-	if i := strings.IndexFunc(key, func(r rune) bool { return r == ':' || unicode.IsControl(r) || unicode.IsSpace(r) }); i >= 0 {
-		key = key[:i] + "…"
-	}
-	if len(key) > 64 {
-		key = strings.ToValidUTF8(key[:64], "") + "…"
-	}
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
-// mapping hands each key to its field and returns the keys that were there. A key without a field
-// is a fault.
-func (v value) mapping(fields map[string]func(value)) map[string]bool {
-	has := make(map[string]bool)
-	v.entries(func(key string, name, val value) {
-		field, ok := fields[key]
-		switch {
-		case ok:
-			has[key] = true
-			field(val)
-		case strings.Contains(key, ":"):
-			name.fault("unknown key: want a space after the colon")
-		default:
-			name.fault("unknown key: %s", suggest(key, sortedKeys(fields)))
-		}
-	})
-	return has
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// list calls do for each element.
-func (v value) list(do func(value)) {
-	if v.null() || !v.plain() {
-		return
-	}
-	if v.node.Kind != yaml.SequenceNode {
-		v.fault("%s: want a list", v.kind())
-		return
-	}
-	for i, n := range v.node.Content {
-		e := value{doc: v.doc, node: n, key: fmt.Sprintf("%s[%d]", v.key, i), secret: v.secret}
-		if e.null() {
-			e.fault("an element without a value")
-			continue
-		}
-		do(e)
-	}
 }

@@ -52,26 +52,10 @@ func SetQuotas(file []byte, app string, quotas map[string]string) ([]byte, error
 // CheckText returns what Load would find wrong, were text the content of the wxproxy.yaml that o
 // names. It reads the files that text names and writes none.
 func CheckText(o LoadOptions, text []byte) error {
-	path, optional := o.mainPath()
-	l := newLoader(o, path)
-	doc := &document{name: path, env: l.env}
-	m := &mainFile{unreadable: true}
-	if top, ok := doc.parse(text); ok {
-		m = l.mainFile(top)
-	}
-	faults, err := l.check(doc, m, optional)
-	if err != nil {
-		return err
-	}
-	if len(faults) > 0 {
-		return faults
-	}
-	return nil
+	o.text = text
+	_, err := Load(o)
+	return err
 }
-
-// Suggest returns the end of an error about a name that is not known: the name that was probably
-// meant, or else those that there are.
-func Suggest(name string, known []string) string { return suggest(name, known) }
 
 // figures are the texts of a budget as it prints itself.
 func figures(budget string) []string { return strings.Split(budget, ", ") }

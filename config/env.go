@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,37 +55,32 @@ func expand(text string, env func(string) (string, bool)) (replaced string, unse
 // environment stands in place of a file's name in the faults of variables.
 const environment = "environment"
 
-// envApp returns the app that WX_APPID, WX_SECRET and WX_PROFILE name, or nil. An empty variable
-// is one that is not set.
-func (l *loader) envApp() (*appEntry, Faults) {
-	doc := &document{name: environment}
-	variable := func(name string) value {
+// envApp returns the app that WX_APPID, WX_SECRET and WX_PROFILE name, or nil, in a list of one, and the
+// document that stands for them. An empty variable is one that is not set.
+func (l *loader) envApp() ([]App, *document) {
+	doc := &document{name: environment, places: l.main.places}
+	apps := make([]App, 1)
+	a := &apps[0]
+	setDefaults(reflect.ValueOf(a).Elem())
+	read := func(name string, field any, kind, other string) {
 		text, _ := l.env(name)
-		return value{doc: doc, key: name, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+		v := value{doc: doc, key: name, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+		doc.places[a] = v
+		switch otherText, _ := l.env(other); {
+		case text != "":
+			v.decode(reflect.ValueOf(field).Elem(), reflect.StructTag(`read:"`+kind+`"`))
+		case otherText != "":
+			v.fault("not set, but %s is: want both or none", other)
+		}
 	}
-	id, secret, profile := variable("WX_APPID"), variable("WX_SECRET"), variable("WX_PROFILE")
-	switch {
-	case id.node.Value == "" && secret.node.Value == "":
-		return nil, nil
-	case id.node.Value == "":
-		id.fault("not set, but WX_SECRET is: want both or none")
-	case secret.node.Value == "":
-		secret.fault("not set, but WX_APPID is: want both or none")
+	read("WX_SECRET", &a.Secrets, "", "WX_APPID")
+	read("WX_APPID", &a.AppID, "appid", "WX_SECRET")
+	if a.AppID != "" {
+		read("WX_PROFILE", &a.Profile, "name", "")
+		doc.places[a] = doc.places[&a.AppID]
 	}
-	a := &appEntry{at: id, name: id, appID: id, profile: profile}
-	a.Profile = DefaultProfile
-	if id.node.Value != "" {
-		a.AppID = id.appID()
-		a.Name = a.AppID
+	if a.AppID == "" || len(doc.faults) > 0 {
+		return nil, doc
 	}
-	if secret.node.Value != "" {
-		a.Secrets = secret.secrets()
-	}
-	if profile.node.Value != "" {
-		a.Profile = profile.name()
-	}
-	if len(doc.faults) > 0 {
-		return nil, doc.faults
-	}
-	return a, nil
+	return apps, doc
 }

@@ -26,7 +26,7 @@ func (l *loader) keepRunning() {
 	keep(c, "admin", &c.Admin, r.Admin)
 	keep(c, "upstream", &c.Upstream, r.Upstream)
 	keep(c, "store", &c.Store, r.Store)
-	keep(c, "token", &c.TokenEndpoint, r.TokenEndpoint)
+	keep(c, "token", &c.Token, r.Token)
 	keep(c, "access_log", &c.AccessLog, r.AccessLog)
 	keep(c, "drift", &c.Drift, r.Drift)
 }

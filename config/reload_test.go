@@ -139,7 +139,7 @@ func TestReload(t *testing.T) {
 				t.Errorf("needs a restart: %q, want %q", got, tt.keys)
 			}
 			kept := func(c *Config) []any {
-				return []any{c.Listen, c.TLS, c.Admin, c.Upstream.URL.String(), c.Upstream.Timeout, c.Store, c.TokenEndpoint, c.AccessLog, c.Drift}
+				return []any{c.Listen, c.TLS, c.Admin, c.Upstream.URL.String(), c.Upstream.Timeout, c.Store, c.Token, c.AccessLog, c.Drift}
 			}
 			if diff := cmp.Diff(kept(running), kept(c)); diff != "" {
 				t.Errorf("what only a restart changes (-running +reloaded):\n%s", diff)

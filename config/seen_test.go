@@ -87,7 +87,7 @@ func TestNoFaultQuotesASecret(t *testing.T) {
 		}
 		c, err := Load(o)
 		if err == nil && strings.HasPrefix(kind, "AppSecret") {
-			t.Fatalf("Load: no fault\n%s", c.Masked())
+			t.Fatalf("Load: no fault\n%s", dump(t, c))
 		}
 		if err == nil {
 			return // it is an appid, or a variable's default, as far as anybody can see

@@ -16,56 +16,29 @@ import (
 // maxNamed is how many rules a warning names of each kind of difference.
 const maxNamed = 3
 
-// userTable is parseTable for the user's own file. It warns of each profile there that replaces a
-// built-in one and differs from it.
-func (l *loader) userTable(path string, data []byte, shipped *limits.Table) (*limits.Table, Faults) {
-	p, faults := readTable(path, data, shipped)
-	if p == nil {
-		return nil, faults
-	}
-	if len(faults) == 0 {
-		for _, w := range p.replaced(revisionOf(l.shipped)) {
-			l.warn("%s", w)
-		}
-	}
-	return p.table, faults
-}
-
-// revisionOf returns the revision of the table in the binary, which has been found to be sound.
-func revisionOf(shipped []byte) (revision string) {
-	doc := &document{name: LimitsFile}
-	if top, ok := doc.parse(shipped); ok {
-		top.entries(func(key string, _, val value) {
-			if key == "revision" {
-				revision = val.date()
-			}
-		})
-	}
-	return revision
-}
-
 // replaced tells of the profiles of the file that differ from the built-in ones of their names.
 // shipped is the revision of these.
 func (p *tableParser) replaced(shipped string) []string {
-	if p.revision != "" && p.revision >= shipped {
+	own := p.file.Revision
+	if own != "" && own >= shipped {
 		return nil
 	}
 	builtIn, advice := "the built-in one", ""
 	if shipped != "" {
 		builtIn += " of " + shipped
-		own := "the file says no revision"
-		if p.revision != "" {
-			own = "the file is of " + p.revision
+		of := "the file says no revision"
+		if own != "" {
+			of = "the file is of " + own
 		}
-		advice = fmt.Sprintf("; %s: once you have compared them, write revision: %s", own, shipped)
+		advice = fmt.Sprintf("; %s: once you have compared them, write revision: %s", of, shipped)
 	}
 	var warnings []string
-	for _, e := range p.order {
-		was := p.shipped[e.Name]
+	for _, e := range p.file.Profiles {
+		was := p.shipped[e.name]
 		if was == nil {
 			continue
 		}
-		if d := differences(was.Rules, e.Rules); d != "" {
+		if d := differences(was.Rules, e.built.Rules); d != "" {
 			warnings = append(warnings, Fault{
 				File: e.at.doc.name, Line: e.at.node.Line, Column: e.at.node.Column, Key: e.at.key,
 				Text: fmt.Sprintf("in place of %s, which is not the same: %s%s", builtIn, d, advice),

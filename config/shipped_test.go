@@ -283,7 +283,7 @@ func TestShippedRevision(t *testing.T) {
 		}
 	}
 	digest := fmt.Sprintf("%.8x", sha256.Sum256([]byte(text)))
-	if revision := revisionOf(shippedYAML(t)); revision != shippedRevision || digest != shippedDigest {
+	if revision := revisionOf(t, shippedYAML(t)); revision != shippedRevision || digest != shippedDigest {
 		t.Errorf("limits.yaml has revision %s and digest %s, want %s and %s: rules that change need a newer revision, and both of them here",
 			revision, digest, shippedRevision, shippedDigest)
 	}

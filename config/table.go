@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,41 +26,100 @@ const DefaultZone = "Asia/Shanghai"
 // extends its own name means the shipped one that it replaces. Shipped profiles always extend
 // shipped ones.
 func ParseTable(name string, data []byte, shipped *limits.Table) (*limits.Table, error) {
-	t, faults := parseTable(name, data, shipped)
+	p, faults := readTable(name, data, shipped)
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return t, nil
+	return p.table, nil
 }
 
-// parseTable returns what could be read of a table even when there are faults; nil is nothing.
-func parseTable(name string, data []byte, shipped *limits.Table) (*limits.Table, Faults) {
-	p, faults := readTable(name, data, shipped)
-	if p == nil {
-		return nil, faults
-	}
-	return p.table, faults
+// tableFile is a limits.yaml.
+type tableFile struct {
+	Version  string         `yaml:"version" read:"version" need:"version: 1"`
+	Revision string         `yaml:"revision" read:"date"` // the day that it is of; "" is none
+	Zone     *time.Location `yaml:"timezone" read:"zone"` // default that of the shipped table, or DefaultZone
+	Profiles profileEntries `yaml:"profiles"`
 }
 
-// readTable is parseTable with what only the file itself tells.
+// profileEntry is a profile as it is written.
+type profileEntry struct {
+	Title   string       `yaml:"title" read:"text"` // default the name
+	Source  string       `yaml:"source" read:"text"`
+	Extends string       `yaml:"extends" read:"name"`
+	Rules   []*ruleEntry `yaml:"rules"`
+
+	name   string
+	at     value           // of the name
+	built  *limits.Profile // nil as long as it is not
+	begun  bool            // built, or being built: to find profiles that extend each other in a circle
+	broken bool            // its parent is; what it lacks may have stood there
+}
+
+// profileEntries are profiles in the order of the file.
+type profileEntries []*profileEntry
+
+func (p *profileEntries) read(v value) {
+	v.entries(func(name string, val value) {
+		e := &profileEntry{name: name, at: val.atName()}
+		if !isName(name) {
+			e.at.wrong(name, wantName)
+		}
+		val.decode(reflect.ValueOf(e).Elem(), "")
+		if !v.doc.has(&e.Extends) && !v.doc.has(&e.Rules) {
+			e.at.fault("no rules: want rules, or extends with the name of another profile")
+		}
+		*p = append(*p, e)
+	})
+}
+
+// ruleEntry is a rule as it is written. A field has the name of that of limits.Rule which it sets.
+type ruleEntry struct {
+	Name     string                   `yaml:"name" read:"name" need:"one, as in menu.create"`
+	Title    string                   `yaml:"title" read:"text"` // default the name
+	Category string                   `yaml:"category" read:"text"`
+	Source   string                   `yaml:"source" read:"text"`
+	Paths    []string                 `yaml:"paths" read:"path" filled:"no path: want one at least"`
+	Budget   limits.Budget            `yaml:"quota"`
+	Pace     limits.Pace              `yaml:"pace" read:"pace"`
+	Inject   limits.Inject            `yaml:"inject" read:"inject"`
+	OnError  limits.OnStoreError      `yaml:"on_store_error" read:"on_store_error"`
+	Shadow   bool                     `yaml:"shadow" read:"flag"`
+	Shares   map[string]limits.Budget `yaml:"shares"`
+	Reserve  NotBuilt                 `yaml:"reserve"`
+}
+
+// readTable is ParseTable with what only the file itself says. It returns what could be read even when there
+// are faults; nil is nothing.
 func readTable(name string, data []byte, shipped *limits.Table) (*tableParser, Faults) {
-	doc := &document{name: name}
+	doc := &document{name: name, places: make(map[any]value)}
 	top, ok := doc.parse(data)
 	if !ok {
 		return nil, doc.faults
 	}
 	p := &tableParser{
+		doc:     doc,
 		table:   &limits.Table{Profiles: make(map[string]*limits.Profile)},
 		shipped: make(map[string]*limits.Profile),
 		entries: make(map[string]*profileEntry),
 	}
 	if shipped != nil {
-		p.table.Zone = shipped.Zone
-		p.shipped = shipped.Profiles
+		p.file.Zone, p.shipped = shipped.Zone, shipped.Profiles
 		maps.Copy(p.table.Profiles, shipped.Profiles)
 	}
-	p.read(top)
-	for _, e := range p.order {
+	top.decode(reflect.ValueOf(&p.file).Elem(), "")
+	if p.file.Zone == nil && !doc.has(&p.file.Zone) {
+		zone, err := time.LoadLocation(DefaultZone)
+		if err != nil {
+			top.fault("no timezone, and %s: %s", DefaultZone, err)
+		}
+		p.file.Zone = zone
+	}
+	p.table.Zone = p.file.Zone
+	for _, e := range p.file.Profiles {
+		p.entries[e.name] = e
+		e.Rules = slices.DeleteFunc(e.Rules, func(r *ruleEntry) bool { return r == nil || r.Name == "" })
+	}
+	for _, e := range p.file.Profiles {
 		p.build(e)
 	}
 	doc.faults.sort()
@@ -67,236 +128,25 @@ func readTable(name string, data []byte, shipped *limits.Table) (*tableParser, F
 
 // tableParser is one readTable under way, or what it has read.
 type tableParser struct {
-	table    *limits.Table
-	revision string // the date that the file says it is of, as in 2026-11-23; "" is none
-	shipped  map[string]*limits.Profile
-	entries  map[string]*profileEntry // those of the file
-	order    []*profileEntry          // in the order of the file
-}
-
-// profileEntry is a profile as it is written.
-type profileEntry struct {
-	limits.Profile
-	at      value // its name
-	parent  string
-	extends value
-	rows    []*rowEntry
-
-	state  buildState
-	broken bool // its parent is; what it lacks may have stood there
-}
-
-// buildState tells how far a profile has come, to find those that extend each other in a circle.
-type buildState uint8
-
-const (
-	unbuilt buildState = iota
-	building
-	built
-)
-
-// rowEntry is a rule as it is written.
-type rowEntry struct {
-	limits.Rule
-	at, name value
-	has      map[string]bool
-	paths    []value // the place of each of Paths
-}
-
-func (p *tableParser) read(top value) {
-	has := top.mapping(map[string]func(value){
-		"version": func(v value) {
-			if text, ok := v.text(); ok && text != "1" {
-				v.wrong(text, "1")
-			}
-		},
-		"revision": func(v value) { p.revision = v.date() },
-		"timezone": func(v value) {
-			if text, ok := v.text(); ok {
-				p.table.Zone = v.zone(text)
-			}
-		},
-		"profiles": func(v value) {
-			v.entries(func(name string, at, val value) {
-				e := readProfile(name, at, val)
-				p.entries[name] = e
-				p.order = append(p.order, e)
-			})
-		},
-	})
-	if !has["version"] {
-		top.fault("no version: want version: 1")
-	}
-	if p.table.Zone == nil && !has["timezone"] {
-		zone, err := time.LoadLocation(DefaultZone)
-		if err != nil {
-			top.fault("no timezone, and %s: %s", DefaultZone, err)
-		}
-		p.table.Zone = zone
-	}
-}
-
-// date reads a day. Dates of this form sort as texts.
-func (v value) date() string {
-	text, ok := v.text()
-	if !ok {
-		return ""
-	}
-	if _, err := time.Parse(time.DateOnly, text); err != nil {
-		v.wrong(text, "a date, as in 2026-11-23")
-		return ""
-	}
-	return text
-}
-
-// zone loads a time zone by its name in the IANA database. "" and Local would depend on the host.
-func (v value) zone(text string) *time.Location {
-	zone, err := time.LoadLocation(text)
-	if err != nil || text == "" || text == "Local" {
-		v.wrong(text, "a time zone by its name, as in "+DefaultZone)
-		return nil
-	}
-	return zone
-}
-
-func readProfile(name string, at, val value) *profileEntry {
-	e := &profileEntry{at: at}
-	e.Name = name
-	if !isName(name) {
-		at.wrong(name, "1 to 64 of [a-z0-9._-], the first a letter or digit")
-	}
-	e.Title = name
-	has := val.mapping(map[string]func(value){
-		"title":   func(v value) { e.Title, _ = v.text() },
-		"source":  func(v value) { e.Source, _ = v.text() },
-		"extends": func(v value) { e.extends, e.parent = v, v.name() },
-		"rules": func(v value) {
-			v.list(func(v value) {
-				if row := readRow(v); row != nil {
-					e.rows = append(e.rows, row)
-				}
-			})
-		},
-	})
-	if !has["extends"] && !has["rules"] {
-		at.fault("no rules: want rules, or extends with the name of another profile")
-	}
-	return e
-}
-
-func readRow(v value) *rowEntry {
-	r := &rowEntry{at: v, name: v}
-	r.has = v.mapping(map[string]func(value){
-		"name":     func(v value) { r.name, r.Name = v, v.name() },
-		"title":    func(v value) { r.Title, _ = v.text() },
-		"category": func(v value) { r.Category, _ = v.text() },
-		"source":   func(v value) { r.Source, _ = v.text() },
-		"paths":    r.readPaths,
-		"quota":    func(v value) { r.Budget, _ = v.budget() },
-		"pace":     r.readPace,
-		"inject": func(v value) {
-			switch v.oneOf("account", "none") {
-			case "none":
-				r.Inject = limits.InjectNone
-			default:
-				r.Inject = limits.InjectAccount
-			}
-		},
-		"on_store_error": func(v value) {
-			switch v.oneOf("refuse", "local") {
-			case "refuse":
-				r.OnError = limits.StoreErrorRefuse
-			case "local":
-				r.OnError = limits.StoreErrorLocal
-			}
-		},
-		"shadow":  func(v value) { r.Shadow = v.flag() },
-		"shares":  r.readShares,
-		"reserve": r.readReserve,
-	})
-	if v.kind() != "a mapping" {
-		return nil
-	}
-	if !r.has["name"] {
-		v.fault("no name: want one, as in menu.create")
-	}
-	if r.Name == "" {
-		return nil
-	}
-	return r
-}
-
-func (r *rowEntry) readPaths(v value) {
-	v.list(func(v value) {
-		text, ok := v.text()
-		if !ok {
-			return
-		}
-		if err := limits.CheckPath(text); err != nil {
-			v.wrongBy(err, "path", text, "a path, as in /cgi-bin/menu/create or /cgi-bin/*")
-			return
-		}
-		r.Paths = append(r.Paths, text)
-		r.paths = append(r.paths, v)
-	})
-	if v.kind() == "a list" && len(v.node.Content) == 0 || v.null() {
-		v.fault("no path: want one at least")
-	}
-}
-
-func (r *rowEntry) readPace(v value) {
-	text, ok := v.text()
-	if !ok || text == "none" { // none takes a parent's pace away
-		return
-	}
-	p, err := limits.ParsePace(text)
-	if err != nil {
-		v.wrongBy(err, "pace", text, "N/second or N/minute, optionally followed by burst N, or none")
-	}
-	r.Pace = p
-}
-
-func (r *rowEntry) readShares(v value) {
-	r.Shares = make(map[string]limits.Budget)
-	v.entries(func(caller string, name, val value) {
-		if !isName(caller) {
-			name.fault("want the name of a caller")
-		}
-		b, ok := val.budget()
-		if ok && b.Kind != limits.Limited {
-			val.fault("%s: want N/day, N/month or a list of them", b)
-		}
-		r.Shares[caller] = b
-	})
-}
-
-func (r *rowEntry) readReserve(v value) {
-	some := false
-	v.entries(func(caller string, name, val value) {
-		if !isName(caller) {
-			name.fault("want the name of a caller")
-		}
-		val.number(limits.MaxLimit)
-		some = true
-	})
-	if some {
-		v.notYet("reserve")
-	}
+	doc     *document
+	file    tableFile
+	table   *limits.Table
+	shipped map[string]*limits.Profile
+	entries map[string]*profileEntry // those of the file
 }
 
 // build works out the rules of a profile, those of its parent first.
 func (p *tableParser) build(e *profileEntry) {
-	if e.state == built {
+	if e.begun {
 		return
 	}
-	e.state = building
+	e.begun = true
 	inherited := p.inherited(e)
-	p.checkRows(e, inherited)
-	e.Rules = merge(inherited, e.rows)
-	e.state = built
-	p.table.Profiles[e.Name] = &e.Profile
-	if len(e.at.doc.faults) == 0 { // what was checked is all that Rules checks
-		if _, err := p.table.Rules(e.Name, nil); err != nil {
+	p.checkRules(e, inherited)
+	e.built = &limits.Profile{Name: e.name, Title: cmp.Or(e.Title, e.name), Source: e.Source, Rules: p.merge(inherited, e.Rules)}
+	p.table.Profiles[e.name] = e.built
+	if len(p.doc.faults) == 0 { // what was checked is all that Rules checks
+		if _, err := p.table.Rules(e.name, nil); err != nil {
 			e.at.fault("%s", err)
 		}
 	}
@@ -304,26 +154,27 @@ func (p *tableParser) build(e *profileEntry) {
 
 // inherited returns the rules of e's parent.
 func (p *tableParser) inherited(e *profileEntry) []*limits.Rule {
-	if e.extends.doc == nil {
+	extends := p.doc.at(&e.Extends)
+	if extends.doc == nil {
 		return nil
 	}
-	parent, ours := p.entries[e.parent], e.parent != e.Name
+	parent, ours := p.entries[e.Extends], e.Extends != e.name
 	switch {
-	case e.parent == "": // noted by name
-	case ours && parent != nil && parent.state == building:
-		e.extends.fault("%s: a circle: %s", quote(e.parent), p.circle(e))
+	case e.Extends == "": // noted
+	case ours && parent != nil && parent.begun && parent.built == nil:
+		extends.fault("%s: a circle: %s", quote(e.Extends), p.circle(e))
 	case ours && parent != nil:
 		p.build(parent)
 		e.broken = parent.broken
-		return parent.Rules
-	case p.shipped[e.parent] != nil:
-		return p.shipped[e.parent].Rules
+		return parent.built.Rules
+	case p.shipped[e.Extends] != nil:
+		return p.shipped[e.Extends].Rules
 	case !ours:
-		e.extends.fault("%s: the profile itself, and none of that name is built in", quote(e.parent))
+		extends.fault("%s: the profile itself, and none of that name is built in", quote(e.Extends))
 	default:
 		known := slices.Concat(sortedKeys(p.entries), sortedKeys(p.shipped))
 		slices.Sort(known)
-		e.extends.fault("%s: no such profile: %s", quote(e.parent), suggest(e.parent, slices.Compact(known)))
+		extends.fault("%s: no such profile: %s", quote(e.Extends), suggest(e.Extends, slices.Compact(known)))
 	}
 	e.broken = true
 	return nil
@@ -332,52 +183,69 @@ func (p *tableParser) inherited(e *profileEntry) []*limits.Rule {
 // circle spells out how e comes back to itself.
 func (p *tableParser) circle(e *profileEntry) string {
 	var parts []string
-	for at := p.entries[e.parent]; ; at = p.entries[at.parent] {
-		parts = append(parts, at.Name+" extends "+at.parent)
+	for at := p.entries[e.Extends]; ; at = p.entries[at.Extends] {
+		parts = append(parts, at.name+" extends "+at.Extends)
 		if at == e {
 			return strings.Join(parts, ", ")
 		}
 	}
 }
 
-// checkRows notes what is wrong between the rows of a profile.
-func (p *tableParser) checkRows(e *profileEntry, inherited []*limits.Rule) {
+// checkRules notes what is wrong between the rules of a profile.
+func (p *tableParser) checkRules(e *profileEntry, inherited []*limits.Rule) {
 	parents := make(map[string]*limits.Rule, len(inherited))
 	for _, r := range inherited {
 		parents[r.Name] = r
 	}
-	names := make(map[string]*rowEntry)
-	owners := make(map[string]*rowEntry) // by folded path
-	for _, r := range e.rows {
+	line := func(r *ruleEntry) int { return p.doc.at(&r.Name).node.Line }
+	names := make(map[string]*ruleEntry)
+	owners := make(map[string]*ruleEntry) // by folded path
+	for _, r := range e.Rules {
 		if first := names[r.Name]; first != nil {
-			r.name.fault("%s: named twice: it stands in line %d already", quote(r.Name), first.name.node.Line)
+			p.doc.at(&r.Name).fault("%s: named twice: it stands in line %d already", quote(r.Name), line(first))
 			continue
 		}
 		names[r.Name] = r
 		for i, path := range r.Paths {
+			at := p.doc.at(&r.Paths[i])
+			if path == "" { // noted
+				continue
+			}
 			if owner := owners[foldPath(path)]; owner == r {
-				r.paths[i].fault("%s: twice in this rule", quote(path))
+				at.fault("%s: twice in this rule", quote(path))
 			} else if owner != nil {
-				r.paths[i].fault("%s: already in rule %s in line %d", quote(path), owner.Name, owner.name.node.Line)
+				at.fault("%s: already in rule %s in line %d", quote(path), owner.Name, line(owner))
 			}
 			owners[foldPath(path)] = r
 		}
 		if parents[r.Name] == nil && !e.broken {
-			if !r.has["paths"] {
-				r.at.fault("rule %s has no paths: want one at least", r.Name)
+			if !p.doc.has(&r.Paths) {
+				p.doc.at(r).fault("rule %s has no paths: want one at least", r.Name)
 			}
-			if !r.has["quota"] {
-				r.at.fault("rule %s has no quota: want %s", r.Name, wantBudget)
+			if !p.doc.has(&r.Budget) {
+				p.doc.at(r).fault("rule %s has no quota: want %s", r.Name, wantBudget)
 			}
 		}
+		p.checkShares(r)
 	}
-	for _, r := range e.rows {
+	for _, r := range e.Rules {
 		parent := parents[r.Name]
-		if parent == nil || r.has["paths"] || names[r.Name] != r {
+		if parent == nil || p.doc.has(&r.Paths) || names[r.Name] != r {
 			continue
 		}
 		if !slices.ContainsFunc(parent.Paths, func(path string) bool { return owners[foldPath(path)] == nil }) {
-			r.at.fault("rule %s has no path left: each is in another rule of this profile", r.Name)
+			p.doc.at(r).fault("rule %s has no path left: each is in another rule of this profile", r.Name)
+		}
+	}
+}
+
+func (p *tableParser) checkShares(r *ruleEntry) {
+	for _, caller := range sortedKeys(r.Shares) {
+		at := p.doc.at(&r.Shares).entry(caller)
+		if !isName(caller) {
+			at.atName().fault("want the name of a caller")
+		} else if b := r.Shares[caller]; b.Kind != limits.Limited && !at.faulty() {
+			at.fault("%s: want N/day, N/month or a list of them", b)
 		}
 	}
 }
@@ -385,11 +253,11 @@ func (p *tableParser) checkRows(e *profileEntry, inherited []*limits.Rule) {
 // foldPath is the form that paths are compared in. CheckPath has taken care of the rest.
 func foldPath(path string) string { return strings.ToLower(path) }
 
-// merge lays the rows of a profile over the rules of its parent.
-func merge(inherited []*limits.Rule, rows []*rowEntry) []*limits.Rule {
-	byName := make(map[string]*rowEntry, len(rows))
+// merge lays the rules of a profile over those of its parent.
+func (p *tableParser) merge(inherited []*limits.Rule, entries []*ruleEntry) []*limits.Rule {
+	byName := make(map[string]*ruleEntry, len(entries))
 	taken := make(map[string]bool)
-	for _, r := range rows {
+	for _, r := range entries {
 		byName[r.Name] = r
 		for _, path := range r.Paths {
 			taken[foldPath(path)] = true
@@ -398,46 +266,40 @@ func merge(inherited []*limits.Rule, rows []*rowEntry) []*limits.Rule {
 	var rules []*limits.Rule
 	for _, parent := range inherited {
 		merged := *parent
-		row := byName[parent.Name]
-		if row == nil || !row.has["paths"] {
+		entry := byName[parent.Name]
+		if entry == nil || !p.doc.has(&entry.Paths) {
 			merged.Paths = slices.DeleteFunc(slices.Clone(parent.Paths), func(path string) bool { return taken[foldPath(path)] })
 		}
-		if row != nil {
-			row.over(&merged)
+		if entry != nil {
+			p.over(&merged, entry)
 			delete(byName, parent.Name)
 		}
 		if len(merged.Paths) > 0 {
 			rules = append(rules, &merged)
 		}
 	}
-	for _, r := range rows {
+	for _, r := range entries {
 		if byName[r.Name] == r {
-			added := r.Rule
-			if added.Title == "" {
-				added.Title = added.Name
-			}
-			rules = append(rules, &added)
+			added := new(limits.Rule)
+			p.over(added, r)
+			added.Title = cmp.Or(added.Title, added.Name)
+			rules = append(rules, added)
 		}
 	}
 	return rules
 }
 
-// over writes what the row says over its parent's rule. A source belongs to a figure: a row with a
+// over writes what the file says of a rule over its parent's. A source belongs to a figure: a rule with a
 // figure of its own does not keep the parent's.
-func (r *rowEntry) over(rule *limits.Rule) {
-	set := func(key string, do func()) {
-		if r.has[key] {
-			do()
+func (p *tableParser) over(rule *limits.Rule, r *ruleEntry) {
+	if p.doc.has(&r.Budget) {
+		rule.Source = ""
+	}
+	from, to := reflect.ValueOf(r).Elem(), reflect.ValueOf(rule).Elem()
+	for i := range from.NumField() {
+		field := to.FieldByName(from.Type().Field(i).Name)
+		if field.IsValid() && p.doc.has(from.Field(i).Addr().Interface()) {
+			field.Set(from.Field(i))
 		}
 	}
-	set("title", func() { rule.Title = r.Title })
-	set("category", func() { rule.Category = r.Category })
-	set("quota", func() { rule.Budget, rule.Source = r.Budget, "" })
-	set("source", func() { rule.Source = r.Source })
-	set("paths", func() { rule.Paths = r.Paths })
-	set("pace", func() { rule.Pace = r.Pace })
-	set("inject", func() { rule.Inject = r.Inject })
-	set("on_store_error", func() { rule.OnError = r.OnError })
-	set("shadow", func() { rule.Shadow = r.Shadow })
-	set("shares", func() { rule.Shares = r.Shares })
 }

@@ -147,6 +147,16 @@ profiles:
 	}
 }
 
+// revisionOf returns the revision of a table.
+func revisionOf(t *testing.T, data []byte) string {
+	t.Helper()
+	p, faults := readTable("limits.yaml", data, nil)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	return p.file.Revision
+}
+
 func TestParseTableRevision(t *testing.T) {
 	for _, tt := range []struct{ line, want string }{
 		{"revision: 2026-11-23", ""},
@@ -235,7 +245,7 @@ func TestLoadWarnsOfReplacedProfiles(t *testing.T) {
 // word for word, and what it lacks is told.
 func TestNewerShippedTableIsNotMerged(t *testing.T) {
 	shipped := string(shippedYAML(t))
-	revision := "revision: " + revisionOf([]byte(shipped))
+	revision := "revision: " + revisionOf(t, []byte(shipped))
 	newer := strings.Replace(shipped, revision, "revision: 2099-01-01", 1)
 	newer = strings.Replace(newer, "quota: 5000000/day}", "quota: 400000/day}", 1)
 	newer = strings.Replace(newer, "      # ---- 凭据与清零", "      - {name: brand.new, title: 新接口, paths: [/cgi-bin/brand/new], quota: 7/day}\n      # ---- 凭据与清零", 1)

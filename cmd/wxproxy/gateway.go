@@ -98,13 +98,13 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits, Look: g.seed})
 	count := func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) }
 	g.tokens = token.New(token.Options{
-		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.TokenEndpoint, Count: count, Observe: g.observeToken,
+		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.Token.Endpoint, Count: count, Observe: g.observeToken,
 	})
 	g.learned = token.NewLearned(token.LearnedOptions{
 		Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
 	})
 	g.tickets = token.NewTickets(g.store, nil)
-	if c.AccessLog.Stdout {
+	if c.AccessLog.File == "" {
 		g.access = proxy.NewAccessLog(stdout, g.accessLogChanged)
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
