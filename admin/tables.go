@@ -28,6 +28,7 @@ type LimitRow struct {
 	Shipped          string    `json:"shipped,omitempty"` // "": the program ships no such rule
 	ShippedSource    string    `json:"shipped_source,omitempty"`
 	Configured       string    `json:"configured"`
+	ConfiguredFrom   string    `json:"configured_from,omitempty"` // the profile that has the figure, wxproxy.yaml or limits.auto.yaml with the app's own, or WeChat
 	ConfiguredSource string    `json:"configured_source,omitempty"`
 	Own              bool      `json:"own,omitempty"`          // the figure is from the app's quotas in wxproxy.yaml
 	WechatLimit      int64     `json:"wechat_limit,omitempty"` // a day; 0: not read, or WeChat states none
@@ -86,7 +87,7 @@ func find(rules *limits.Ruleset, name string) *limits.Rule {
 // limitRow compares one rule with itself in the other tables, which may be nil.
 func limitRow(rule, shipped, table *limits.Rule, reading Reading) LimitRow {
 	row := LimitRow{
-		Rule: rule.Name, Title: rule.Title, Configured: rule.Budget.String(), ConfiguredSource: rule.Source,
+		Rule: rule.Name, Title: rule.Title, Configured: rule.Budget.String(), ConfiguredFrom: rule.From, ConfiguredSource: rule.Source,
 		WechatLimit: reading.limit(), ReadAt: reading.At,
 	}
 	if shipped != nil {
@@ -130,7 +131,7 @@ func pathRows(rule *limits.Rule, readings map[string]Reading) []LimitRow {
 	for counter, reading := range readings {
 		if path, ok := strings.CutPrefix(counter, rule.Name+":"); ok && reading.limit() > 0 {
 			rows = append(rows, LimitRow{
-				Rule: rule.Name, Title: rule.Title, Path: path, Configured: rule.Budget.String(), ConfiguredSource: rule.Source,
+				Rule: rule.Name, Title: rule.Title, Path: path, Configured: rule.Budget.String(), ConfiguredFrom: rule.From, ConfiguredSource: rule.Source,
 				WechatLimit: reading.limit(), ReadAt: reading.At, Differs: override(rule.Budget, reading.limit()) != "",
 			})
 		}

@@ -17,7 +17,8 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	}
 	table, limitFaults := l.table(o.Path == "", shipped)
 	l.config.Table = table
-	envFaults := l.checkApps(table, len(limitFaults) > 0)
+	auto, autoFaults := l.readAuto()
+	envFaults := l.checkApps(table, len(limitFaults) > 0, auto)
 	l.checkCallers()
 	l.checkStore()
 	l.checkTLS()
@@ -25,7 +26,7 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	l.checkUpstream()
 	l.checkShares()
 	l.main.faults.sort()
-	return slices.Concat(envFaults, l.main.faults, limitFaults), nil
+	return slices.Concat(envFaults, l.main.faults, limitFaults, autoFaults), nil
 }
 
 // checkSecrets checks that a secret is given in one of its two forms, and reads the file of the second. A place
@@ -45,8 +46,9 @@ func (l *loader) checkSecrets(at value, texts *Secrets, file *string, key string
 
 // checkApps checks the apps of the file or names the one of the environment, and gives each its rules.
 // table is nil when nothing of it could be read; when it is only part of the user's, rules are not
-// looked up in it. Faults of variables come back, those of the file are noted in it.
-func (l *loader) checkApps(table *limits.Table, partial bool) Faults {
+// looked up in it. auto are the quotas of limits.auto.yaml. Faults of variables come back, those of the file are
+// noted in it.
+func (l *loader) checkApps(table *limits.Table, partial bool, auto map[string]map[string]limits.Budget) Faults {
 	c := l.config
 	env, environment := l.envApp()
 	var used *document
@@ -85,7 +87,7 @@ func (l *loader) checkApps(table *limits.Table, partial bool) Faults {
 			a.AutoQuotas = quotas.node.Value == "auto"
 		}
 		if profile := l.main.at(&a.Profile, a); table != nil && a.Profile != "" && profile.doc != nil && !profile.faulty() {
-			l.setRules(a, profile, table, partial, plain)
+			l.setRules(a, profile, table, partial, auto[a.AppID], plain)
 		}
 	}
 	if used != nil {
@@ -95,7 +97,7 @@ func (l *loader) checkApps(table *limits.Table, partial bool) Faults {
 }
 
 // setRules gives an app its ruleset. Apps without quotas of their own share that of their profile.
-func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, plain map[string]*limits.Ruleset) {
+func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, auto map[string]limits.Budget, plain map[string]*limits.Ruleset) {
 	profile := table.Profiles[a.Profile]
 	if profile == nil {
 		at.fault("%s: no such profile: %s", at.shown(a.Profile), suggest(a.Profile, sortedKeys(table.Profiles)))
@@ -104,16 +106,18 @@ func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, p
 	if partial {
 		return
 	}
-	var names []string
+	names := make(map[string]bool)
 	for _, r := range profile.Rules {
-		names = append(names, r.Name)
+		names[r.Name] = true
 	}
-	for _, rule := range sortedKeys(a.Quotas) {
-		if !slices.Contains(names, rule) {
-			l.main.at(&a.Quotas).entry(rule).atName().fault("no such rule in profile %s: %s", a.Profile, suggest(rule, names))
+	written := sortedKeys(a.Quotas)
+	for _, rule := range written {
+		if !names[rule] {
+			l.main.at(&a.Quotas).entry(rule).atName().fault("no such rule in profile %s: %s", a.Profile, suggest(rule, sortedKeys(names)))
 			delete(a.Quotas, rule)
 		}
 	}
+	l.addAuto(a, auto, names)
 	if len(a.Quotas) == 0 {
 		a.Quotas = nil
 		if a.Rules = plain[a.Profile]; a.Rules != nil {
@@ -124,6 +128,12 @@ func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, p
 	if err != nil {
 		at.fault("%s", err)
 		return
+	}
+	for name := range a.Quotas {
+		rule := rules.Rule(name) // of this ruleset alone
+		if rule.From, rule.Source = AutoFile, ""; slices.Contains(written, name) {
+			rule.From = MainFile
+		}
 	}
 	a.Rules = rules
 	if a.Quotas == nil {

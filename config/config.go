@@ -78,6 +78,8 @@ type Config struct {
 	Restart []string
 	// Paths are the files that were read, the two named ones first.
 	Paths []string
+	// AutoFile is the path of limits.auto.yaml, which need not be there.
+	AutoFile string
 	// Digest changes when the name or the content of a file of Paths does.
 	Digest string
 
@@ -208,7 +210,14 @@ func (c *Config) RulesWith(app App, figures map[string]limits.Budget) (*limits.R
 	if len(quotas) == 0 {
 		return app.Rules, nil
 	}
-	return c.Table.Rules(app.Profile, quotas)
+	rules, err := c.Table.Rules(app.Profile, quotas)
+	if err != nil {
+		return nil, err
+	}
+	for rule := range quotas {
+		rules.Rule(rule).From = "WeChat"
+	}
+	return rules, nil
 }
 
 // dayFigure reports whether a budget has a figure for the day.

@@ -119,18 +119,6 @@ func field(tb testing.TB, v reflect.Value, i int, key, options string) *yaml.Nod
 	return node(tb, f, options)
 }
 
-// budgetText writes a budget as the files do.
-func budgetText(b limits.Budget) any {
-	if len(b.Quotas) < 2 {
-		return b.String()
-	}
-	var texts []string
-	for _, q := range b.Quotas {
-		texts = append(texts, q.String())
-	}
-	return texts
-}
-
 var passwords = regexp.MustCompile(`//[^/]*@|([?&][^=&]*pass[^=&]*=)[^&#]*`)
 
 // maskedURL hides what proves something in a store's URL.

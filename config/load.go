@@ -30,8 +30,6 @@ type LoadOptions struct {
 
 	// Read reads a file; default [ReadFile].
 	Read func(path string) ([]byte, fs.FileMode, error)
-
-	text []byte // in place of what the file holds; nil: what it holds
 }
 
 // Load reads the configuration. What is wrong with it comes back as Faults, all at once.
@@ -51,9 +49,6 @@ type LoadOptions struct {
 func Load(o LoadOptions) (*Config, error) {
 	l := newLoader(o)
 	data, mode, err := l.read(l.main.name)
-	if o.text != nil {
-		data, err = o.text, nil
-	}
 	missing := o.Path == "" && errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return nil, Faults{{File: l.main.name, Text: reason(err)}}
@@ -120,6 +115,7 @@ func newLoader(o LoadOptions) *loader {
 	l.main = &document{name: o.Path, env: o.Env, places: make(map[any]value)}
 	setDefaults(reflect.ValueOf(l.config).Elem())
 	l.config.Admin.Token, _ = o.Env("WXPROXY_ADMIN_TOKEN")
+	l.config.AutoFile = l.beside(AutoFile)
 	return l
 }
 

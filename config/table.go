@@ -143,12 +143,25 @@ func (p *tableParser) build(e *profileEntry) {
 	e.begun = true
 	inherited := p.inherited(e)
 	p.checkRules(e, inherited)
-	e.built = &limits.Profile{Name: e.name, Title: cmp.Or(e.Title, e.name), Source: e.Source, Rules: p.merge(inherited, e.Rules)}
+	e.built = &limits.Profile{Name: e.name, Title: cmp.Or(e.Title, e.name), Source: e.Source, Rules: p.merge(inherited, e)}
+	p.setShipped(e)
 	p.table.Profiles[e.name] = e.built
 	if len(p.doc.faults) == 0 { // what was checked is all that Rules checks
 		if _, err := p.table.Rules(e.name, nil); err != nil {
 			e.at.fault("%s", err)
 		}
+	}
+}
+
+// setShipped says which built-in profile a profile stands for, or extends over others.
+func (p *tableParser) setShipped(e *profileEntry) {
+	switch parent := p.entries[e.Extends]; {
+	case p.shipped[e.name] != nil:
+		e.built.Shipped = e.name
+	case parent != nil && parent.built != nil:
+		e.built.Shipped = parent.built.Shipped
+	case p.shipped[e.Extends] != nil:
+		e.built.Shipped = e.Extends
 	}
 }
 
@@ -254,10 +267,10 @@ func (p *tableParser) checkShares(r *ruleEntry) {
 func foldPath(path string) string { return strings.ToLower(path) }
 
 // merge lays the rules of a profile over those of its parent.
-func (p *tableParser) merge(inherited []*limits.Rule, entries []*ruleEntry) []*limits.Rule {
-	byName := make(map[string]*ruleEntry, len(entries))
+func (p *tableParser) merge(inherited []*limits.Rule, e *profileEntry) []*limits.Rule {
+	byName := make(map[string]*ruleEntry, len(e.Rules))
 	taken := make(map[string]bool)
-	for _, r := range entries {
+	for _, r := range e.Rules {
 		byName[r.Name] = r
 		for _, path := range r.Paths {
 			taken[foldPath(path)] = true
@@ -271,17 +284,17 @@ func (p *tableParser) merge(inherited []*limits.Rule, entries []*ruleEntry) []*l
 			merged.Paths = slices.DeleteFunc(slices.Clone(parent.Paths), func(path string) bool { return taken[foldPath(path)] })
 		}
 		if entry != nil {
-			p.over(&merged, entry)
+			p.over(&merged, entry, e.name)
 			delete(byName, parent.Name)
 		}
 		if len(merged.Paths) > 0 {
 			rules = append(rules, &merged)
 		}
 	}
-	for _, r := range entries {
+	for _, r := range e.Rules {
 		if byName[r.Name] == r {
 			added := new(limits.Rule)
-			p.over(added, r)
+			p.over(added, r, e.name)
 			added.Title = cmp.Or(added.Title, added.Name)
 			rules = append(rules, added)
 		}
@@ -291,9 +304,9 @@ func (p *tableParser) merge(inherited []*limits.Rule, entries []*ruleEntry) []*l
 
 // over writes what the file says of a rule over its parent's. A source belongs to a figure: a rule with a
 // figure of its own does not keep the parent's.
-func (p *tableParser) over(rule *limits.Rule, r *ruleEntry) {
+func (p *tableParser) over(rule *limits.Rule, r *ruleEntry, profile string) {
 	if p.doc.has(&r.Budget) {
-		rule.Source = ""
+		rule.Source, rule.From = "", profile
 	}
 	from, to := reflect.ValueOf(r).Elem(), reflect.ValueOf(rule).Elem()
 	for i := range from.NumField() {

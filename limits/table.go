@@ -43,6 +43,7 @@ type Rule struct {
 	Title    string // the row's title in WeChat's own table
 	Category string
 	Source   string // where the figure comes from
+	From     string // what gave it the figure: a profile, or in place of that a file with the app's own quotas
 	Paths    []string
 	Budget   Budget
 	Pace     Pace
@@ -97,7 +98,10 @@ type Profile struct {
 	Name   string
 	Title  string
 	Source string
-	Rules  []*Rule
+	// Shipped is the profile of the program's own table that it takes the place of, or that it extends, if
+	// need be over others; "" is none.
+	Shipped string
+	Rules   []*Rule
 }
 
 // Table is the content of limits.yaml: the profiles and the zone whose midnight begins a day.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -241,8 +242,8 @@ func TestOperatorsCommands(t *testing.T) {
 	want("300", "limits", "a", "--live")
 	want("menu.create", "usage", "a", "--live")
 	want("menu.create: 300/day", "limits", "a", "--write", "--yes")
-	if got := readFile(t, config); !strings.Contains(got, "menu.create: 300/day") {
-		t.Errorf("wxproxy.yaml has no override:\n%s", got)
+	if got := readFile(t, filepath.Join(filepath.Dir(config), "limits.auto.yaml")); !strings.Contains(got, "menu.create: 300/day") {
+		t.Errorf("limits.auto.yaml has no override:\n%s", got)
 	}
 	waitFor(t, "the override to hold", func() bool { return row(t, p, "menu.create", false).Limit == 300 })
 

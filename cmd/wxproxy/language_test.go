@@ -112,9 +112,9 @@ shop  ` + appA + `  限额表 production
 `, ""},
 		{[]string{"limits", "shop"}, map[string]any{"GET /api/v1/limits?app=shop": admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: shopLimits().Rows[1:3]}}, `
 shop  ` + appA + `  限额表 production
-   规则               内置         配置              微信        接口
-*  user.info          5000000/day  500000/day        800000/day  获取用户基本信息
-*  message.mass.send  100/day      100/day, 4/month  200/day     高级群发接口
+   规则               内置         配置              出自          微信        接口
+*  user.info          5000000/day  500000/day        wxproxy.yaml  800000/day  获取用户基本信息
+*  message.mass.send  100/day      100/day, 4/month  shop          200/day     高级群发接口
 
 * user.info
      内置  5000000/day  程序内置的表
@@ -123,7 +123,7 @@ shop  ` + appA + `  限额表 production
 
 * message.mass.send
      内置  100/day           程序内置的表
-     配置  100/day, 4/month  limits.yaml
+     配置  100/day, 4/month  限额表 shop
      微信  200/day           2026-11-23 15:04:05 查询
 `, ""},
 		{[]string{"usage", "shpo"}, map[string]any{"GET /api/v1/usage?app=shpo": wrong{404, map[string]any{"error": "app shpo: not configured", "seen": "shpo", "known": []string{"shop"}}}}, "", "帐号 shpo：没有配置，是不是想写 shop？"},

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"wxproxy/admin"
 	"wxproxy/config"
 	"wxproxy/internal/words"
+	"wxproxy/limits"
 )
 
 func limitsCommand(l words.Language) *cobra.Command {
@@ -69,9 +68,9 @@ func limitsCommand(l words.Language) *cobra.Command {
 
 func printLimits(w io.Writer, l words.Language, answer *admin.Limits) {
 	fmt.Fprintln(w, l.Text(words.AppLine, "app", answer.App, "appid", answer.AppID, "profile", answer.Profile))
-	rows := [][]string{{" ", l.Text(words.HeadRule), l.Text(words.LimitsShipped), l.Text(words.LimitsConfigured), l.Text(words.LimitsWeChat), ""}}
+	rows := [][]string{{" ", l.Text(words.HeadRule), l.Text(words.LimitsShipped), l.Text(words.LimitsConfigured), l.Text(words.LimitsFrom), l.Text(words.LimitsWeChat), ""}}
 	if l == words.Chinese {
-		rows[0][5] = l.Text(words.HeadTitle)
+		rows[0][6] = l.Text(words.HeadTitle)
 	}
 	read := false
 	for _, r := range answer.Rows {
@@ -83,7 +82,7 @@ func printLimits(w io.Writer, l words.Language, answer *admin.Limits) {
 		if title == "" && l == words.Chinese {
 			title = r.Title
 		}
-		rows = append(rows, []string{mark, r.Rule, figure(l, r.Shipped), figure(l, r.Configured), wechatFigure(l, r), title})
+		rows = append(rows, []string{mark, r.Rule, figure(l, r.Shipped), figure(l, r.Configured), r.ConfiguredFrom, wechatFigure(l, r), title})
 		read = read || !r.ReadAt.IsZero()
 	}
 	fit(rows, len(rows[0])-1)
@@ -135,14 +134,14 @@ func printDifference(w io.Writer, l words.Language, r admin.LimitRow) {
 	if r.Shipped != "" {
 		rows = append(rows, []string{"   ", l.Text(words.LimitsShipped), figure(l, r.Shipped), cmp.Or(r.ShippedSource, program)})
 	}
-	source := r.ConfiguredSource
+	source := l.Text(words.LimitsProfile, "profile", r.ConfiguredFrom)
 	switch {
-	case r.Own:
+	case r.ConfiguredFrom == config.MainFile:
 		source = l.Text(words.LimitsOfApp)
-	case source == "" && (r.Shipped == r.Configured || r.Path != ""):
-		source = program
-	case source == "":
-		source = config.LimitsFile
+	case r.Own:
+		source = r.ConfiguredFrom
+	case r.ConfiguredSource != "":
+		source += ": " + r.ConfiguredSource
 	}
 	rows = append(rows, []string{"   ", l.Text(words.LimitsConfigured), figure(l, r.Configured), source})
 	if r.WechatLimit > 0 {
@@ -154,16 +153,11 @@ func printDifference(w io.Writer, l words.Language, r admin.LimitRow) {
 	}
 }
 
-// writeQuotas writes WeChat's figures that differ into wxproxy.yaml.
+// writeQuotas writes WeChat's figures that differ into limits.auto.yaml. Those of rules that wxproxy.yaml has
+// figures of are only printed.
 func writeQuotas(cmd *cobra.Command, l words.Language, answer *admin.Limits) error {
 	out := cmd.OutOrStdout()
-	quotas := make(map[string]string)
-	for _, r := range answer.Rows {
-		if r.Write != "" {
-			quotas[r.Rule] = r.Write
-		}
-	}
-	if len(quotas) == 0 {
+	if !slices.ContainsFunc(answer.Rows, func(r admin.LimitRow) bool { return r.Write != "" }) {
 		fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsNone))
 		return nil
 	}
@@ -172,69 +166,57 @@ func writeQuotas(cmd *cobra.Command, l words.Language, answer *admin.Limits) err
 		return err
 	}
 	i := slices.IndexFunc(c.Apps, func(app config.App) bool { return app.AppID == answer.AppID })
-	if i >= 0 && c.Apps[i].AutoQuotas {
+	if i < 0 {
+		return words.New(words.LimitsNotInFile, "app", answer.App)
+	}
+	app := c.Apps[i]
+	if app.AutoQuotas {
 		return words.New(words.LimitsAuto, "app", answer.App)
 	}
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return err
-	}
-	load := loadOptions(path)
-	if path == "" {
-		path = config.MainFile
-	}
-	before, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return notWritten(out, l, path, quotas, err)
-	}
-	if i < 0 {
-		return notWritten(out, l, path, quotas, words.New(words.LimitsNotInFile))
-	}
-	after, err := config.SetQuotas(before, answer.AppID, quotas)
-	if err == nil {
-		err = config.CheckText(load, after)
-	}
-	if err != nil {
-		return notWritten(out, l, path, quotas, err)
-	}
-	if bytes.Equal(before, after) {
-		fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsSame, "file", path))
-		return nil
-	}
-	fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsDifference, "file", path, "app", answer.App))
-	for _, rule := range slices.Sorted(maps.Keys(quotas)) {
-		was, own := c.Apps[i].Quotas[rule]
-		if own && was.String() == quotas[rule] {
+	figures := make(map[string]limits.Budget)
+	var text, byHand strings.Builder
+	for _, r := range answer.Rows {
+		if r.Write == "" {
 			continue
 		}
-		if own {
-			fmt.Fprintf(out, "- %s: %s\n", rule, quotaText(was.String()))
+		rule := app.Rules.Rule(r.Rule)
+		figure, err := limits.ParseBudget(strings.Split(r.Write, ", ")...)
+		switch {
+		case rule == nil || err != nil:
+			return errors.Join(words.New(words.LimitsNoRule, "rule", r.Rule, "profile", app.Profile), err)
+		case rule.Budget.String() == r.Write: // and the gateway has not reloaded
+		case rule.From == config.MainFile:
+			fmt.Fprintf(&byHand, "      %s: %s\n", r.Rule, quotaText(r.Write))
+		default:
+			figures[r.Rule] = figure
+			if rule.From == config.AutoFile {
+				fmt.Fprintf(&text, "- %s: %s\n", r.Rule, quotaText(rule.Budget.String()))
+			}
+			fmt.Fprintf(&text, "+ %s: %s\n", r.Rule, quotaText(r.Write))
 		}
-		fmt.Fprintf(out, "+ %s: %s\n", rule, quotaText(quotas[rule]))
 	}
+	if byHand.Len() > 0 {
+		fmt.Fprintf(out, "\n%s\n\n    quotas:\n%s", l.Text(words.LimitsByHand, "file", config.MainFile), &byHand)
+	}
+	if len(figures) == 0 {
+		fmt.Fprintf(out, "\n%s\n", l.Text(words.LimitsSame, "file", c.AutoFile))
+		return nil
+	}
+	fmt.Fprintf(out, "\n%s\n%s", l.Text(words.LimitsDifference, "file", c.AutoFile, "app", answer.App), &text)
 	if err := confirm(cmd, l, words.LimitsConfirm); err != nil {
 		return err
 	}
-	if err := replaceFile(path, before, after); err != nil {
-		return notWritten(out, l, path, quotas, err)
+	if err := config.WriteAuto(c.AutoFile, answer.AppID, figures); err != nil {
+		return words.New(words.LimitsNotWritten, "file", c.AutoFile, "error", err)
 	}
-	_, err = fmt.Fprintln(out, l.Text(words.LimitsWritten, "file", path))
+	_, err = fmt.Fprintln(out, l.Text(words.LimitsWritten, "file", c.AutoFile))
 	return err
 }
 
-// quotaText is a budget as wxproxy.yaml has it.
+// quotaText is a budget as a file has it.
 func quotaText(budget string) string {
 	if strings.Contains(budget, ", ") {
 		return "[" + budget + "]"
 	}
 	return budget
-}
-
-// notWritten prints what to write by hand, and returns why nothing else was done.
-func notWritten(w io.Writer, l words.Language, path string, quotas map[string]string, err error) error {
-	fmt.Fprintf(w, "\n%s\n\n    quotas:\n", l.Text(words.LimitsByHand, "file", path))
-	for _, rule := range slices.Sorted(maps.Keys(quotas)) {
-		fmt.Fprintf(w, "      %s: %s\n", rule, quotaText(quotas[rule]))
-	}
-	return words.New(words.LimitsNotWritten, "file", path, "error", err)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"wxproxy/admin"
+	"wxproxy/config"
 	"wxproxy/internal/words"
 )
 
@@ -557,25 +559,25 @@ This gateway has counted no call of it since it started: check the appid.
 
 func shopLimits() admin.Limits {
 	return admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: []admin.LimitRow{
-		{Rule: "menu.create", Title: "自定义菜单创建", Shipped: "1000/day", ShippedSource: "seeds 000, 001", Configured: "1000/day", ConfiguredSource: "seeds 000, 001", WechatLimit: 1000, ReadAt: readAt},
-		{Rule: "user.info", Title: "获取用户基本信息", Shipped: "5000000/day", Configured: "500000/day", Own: true, WechatLimit: 800000, ReadAt: readAt, Differs: true, Write: "800000/day"},
-		{Rule: "message.mass.send", Title: "高级群发接口", Shipped: "100/day", Configured: "100/day, 4/month", WechatLimit: 200, ReadAt: readAt, Differs: true, Write: "200/day, 4/month"},
-		{Rule: "oauth.userinfo", Title: "网页授权获取用户信息", Shipped: "unlimited", Configured: "unlimited"},
-		{Rule: "media.get", Title: "Download a file of any kind that was uploaded before, as long as it is there", Configured: "unknown", ReadAt: readAt},
-		{Rule: "other", Title: "其他接口", Shipped: "unknown", Configured: "unknown"},
-		{Rule: "other", Title: "其他接口", Path: "/cgi-bin/tags/get", Configured: "unknown", WechatLimit: 1000, ReadAt: readAt, Differs: true},
+		{Rule: "menu.create", Title: "自定义菜单创建", Shipped: "1000/day", ShippedSource: "seeds 000, 001", Configured: "1000/day", ConfiguredFrom: "production", ConfiguredSource: "seeds 000, 001", WechatLimit: 1000, ReadAt: readAt},
+		{Rule: "user.info", Title: "获取用户基本信息", Shipped: "5000000/day", Configured: "500000/day", ConfiguredFrom: "wxproxy.yaml", Own: true, WechatLimit: 800000, ReadAt: readAt, Differs: true, Write: "800000/day"},
+		{Rule: "message.mass.send", Title: "高级群发接口", Shipped: "100/day", Configured: "100/day, 4/month", ConfiguredFrom: "shop", WechatLimit: 200, ReadAt: readAt, Differs: true, Write: "200/day, 4/month"},
+		{Rule: "oauth.userinfo", Title: "网页授权获取用户信息", Shipped: "unlimited", Configured: "unlimited", ConfiguredFrom: "production"},
+		{Rule: "media.get", Title: "Download a file of any kind that was uploaded before, as long as it is there", Configured: "unknown", ConfiguredFrom: "production", ReadAt: readAt},
+		{Rule: "other", Title: "其他接口", Shipped: "unknown", Configured: "unknown", ConfiguredFrom: "production"},
+		{Rule: "other", Title: "其他接口", Path: "/cgi-bin/tags/get", Configured: "unknown", ConfiguredFrom: "production", WechatLimit: 1000, ReadAt: readAt, Differs: true},
 	}}
 }
 
 const limitsTable = `shop  ` + appA + `  profile production
-   rule               shipped      configured        WeChat
-   menu.create        1000/day     1000/day          1000/day
-*  user.info          5000000/day  500000/day        800000/day
-*  message.mass.send  100/day      100/day, 4/month  200/day
-   oauth.userinfo     unlimited    unlimited
-   media.get                       no figure         no figure
-   other              no figure    no figure
-*  other                           no figure         1000/day    /cgi-bin/tags/get
+   rule               shipped      configured        from          WeChat
+   menu.create        1000/day     1000/day          production    1000/day
+*  user.info          5000000/day  500000/day        wxproxy.yaml  800000/day
+*  message.mass.send  100/day      100/day, 4/month  shop          200/day
+   oauth.userinfo     unlimited    unlimited         production
+   media.get                       no figure         production    no figure
+   other              no figure    no figure         production
+*  other                           no figure         production    1000/day    /cgi-bin/tags/get
 
 * user.info
      shipped     5000000/day  the table in the program
@@ -584,11 +586,11 @@ const limitsTable = `shop  ` + appA + `  profile production
 
 * message.mass.send
      shipped     100/day           the table in the program
-     configured  100/day, 4/month  limits.yaml
+     configured  100/day, 4/month  profile shop
      WeChat      200/day           read at 2026-11-23 15:04:05
 
 * other  /cgi-bin/tags/get
-     configured  no figure  the table in the program
+     configured  no figure  profile production
      WeChat      1000/day   read at 2026-11-23 15:04:05
      --write does not change it: the rule covers many paths. Give this path a rule in limits.yaml.
 `
@@ -616,15 +618,15 @@ func TestLimitsCommand(t *testing.T) {
 	}
 	wantText(t, "limits --live", stdout, limitsTable+"\nWeChat's counts were not read completely:\n"+failed.ReadingError+"\n")
 
-	s.answers["GET /api/v1/limits?app=shop"] = admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: []admin.LimitRow{{Rule: "token", Title: "获取access_token", Configured: "2000/day"}}}
+	s.answers["GET /api/v1/limits?app=shop"] = admin.Limits{App: "shop", AppID: appA, Profile: "production", Rows: []admin.LimitRow{{Rule: "token", Title: "获取access_token", Configured: "2000/day", ConfiguredFrom: "production"}}}
 	stdout, _, err = s.run(t, nil, "limits", "shop", "--write", "--yes")
 	if err != nil {
 		t.Error(err)
 	}
 	wantText(t, "limits that nobody has asked for", stdout, `
 shop  `+appA+`  profile production
-   rule   shipped  configured  WeChat
-   token           2000/day
+   rule   shipped  configured  from        WeChat
+   token           2000/day    production
 
 WeChat's own figures are not known yet: --live asks for them.
 
@@ -632,54 +634,44 @@ Nothing to write: no figure of WeChat's is known that differs from the configure
 `)
 }
 
-const shopInLines = `apps:
-  - name: shop  # the shop
-    appid: ` + appA + `
-    secret: ` + canarySecret + `  # at hand
-    quotas:
-      user.info: 500000/day  # from the console, in May
-    # the end
-`
+// auto is the file that limits --write writes.
+func (s *adminStand) auto() string { return filepath.Join(filepath.Dir(s.config), config.AutoFile) }
 
 func TestLimitsWrite(t *testing.T) {
-	s := newAdminStand(t, shopInLines)
+	s := newAdminStand(t, "apps: [{name: shop, appid: "+appA+", secret: "+canarySecret+", quotas: {user.info: 500000/day}}]\n")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
 	before := readFile(t, s.config)
-	if err := os.Chmod(s.config, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	file := s.config
-	s.config = filepath.Join(t.TempDir(), "link.yaml")
-	if err := os.Symlink(file, s.config); err != nil {
-		t.Fatal(err)
-	}
-	diff := "\n" + s.config + `: quotas of shop:
+	const byHand = `
+Change this in wxproxy.yaml by hand, under the app:
+
+    quotas:
+      user.info: 800000/day
+`
+	diff := byHand + "\n" + s.auto() + `: quotas of shop:
 + message.mass.send: [200/day, 4/month]
-- user.info: 500000/day
-+ user.info: 800000/day
 `
 	for _, stdin := range []io.Reader{strings.NewReader("yes\n"), terminal(t, "no\n")} {
 		stdout, _, err := s.run(t, stdin, "limits", "shop", "--write")
 		wantError(t, err, "nothing was done")
 		wantText(t, "the question", stdout, limitsTable+diff)
-		if got := readFile(t, file); got != before {
-			t.Errorf("not confirmed, and the file is now\n%s", got)
+		if _, err := os.Stat(s.auto()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("not confirmed, and there is %s: %v", s.auto(), err)
 		}
 	}
 	stdout, stderr, err := s.run(t, terminal(t, "yes\n"), "limits", "shop", "--write")
 	if err != nil || stderr != "Write? yes/no: " {
 		t.Errorf("limits --write: %v, stderr %q", err, stderr)
 	}
-	wantText(t, "limits --write", stdout, limitsTable+diff+s.config+" was written. The running gateway reloads it within seconds.\n")
-	wantText(t, "the file", readFile(t, file), strings.Replace(before, "500000/day", "800000/day", 1)[:strings.Index(before, "    # the end")]+
-		"      message.mass.send: [200/day, 4/month]\n    # the end\n")
-	if info, err := os.Lstat(file); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("the file: %v, %v, want mode 0640", info.Mode(), err)
+	wantText(t, "limits --write", stdout, limitsTable+diff+s.auto()+" was written. The running gateway reloads it within seconds.\n")
+	_, text, _ := strings.Cut(readFile(t, s.auto()), "quotas:\n")
+	wantText(t, "the file", text, "    "+appA+":\n        message.mass.send:\n            - 200/day\n            - 4/month\n")
+	if info, err := os.Stat(s.auto()); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("the file: %v, %v, want mode 0644", info.Mode(), err)
 	}
-	if info, err := os.Lstat(s.config); err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("the link: %v, %v, want it to stay one", info.Mode(), err)
+	if got := readFile(t, s.config); got != before {
+		t.Errorf("wxproxy.yaml is now\n%s", got)
 	}
-	if names, err := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); err != nil || len(names) > 0 {
+	if names, err := filepath.Glob(filepath.Join(filepath.Dir(s.config), ".*")); err != nil || len(names) > 0 {
 		t.Errorf("left behind: %v %v", names, err)
 	}
 
@@ -687,32 +679,34 @@ func TestLimitsWrite(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	wantText(t, "a second time", stdout, limitsTable+"\nNothing to write: "+s.config+" already has these figures; the gateway has not reloaded it yet.\n")
+	wantText(t, "a second time", stdout, limitsTable+byHand+"\nNothing to write into "+s.auto()+".\n")
+
+	again := shopLimits()
+	again.Rows[2].Write = "300/day, 4/month"
+	s.answers["GET /api/v1/limits?app=shop"] = again
+	stdout, _, err = s.run(t, nil, "limits", "shop", "--write", "--yes")
+	if want := "- message.mass.send: [200/day, 4/month]\n+ message.mass.send: [300/day, 4/month]\n"; err != nil || !strings.Contains(stdout, want) {
+		t.Errorf("another figure: %v\n%s\nwant %s", err, stdout, want)
+	}
 }
 
 func TestLimitsWriteRefuses(t *testing.T) {
-	const byHand = `
-Write this into FILE by hand, under the app:
-
-    quotas:
-      message.mass.send: [200/day, 4/month]
-      user.info: 800000/day
-`
-	for _, tt := range []struct{ name, apps, want string }{
-		{"a variable", "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + `, quotas: {user.info: "${N:-5}/day"}}]`, "rule user.info: line 2: the figure comes from a variable"},
-		{"another app", "apps: [{name: b, appid: " + appB + ", secret: " + canarySecret + "}]", "the app is not in it"},
-		{"a rule that the file's profile lacks", "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + ", profile: miniprogram}]", "no such rule in profile miniprogram"},
+	for _, tt := range []struct{ name, apps, auto, want string }{
+		{"another app", "apps: [{name: b, appid: " + appB + ", secret: " + canarySecret + "}]", "", "app shop is not in this configuration"},
+		{"a rule that the file's profile lacks", "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + ", profile: miniprogram}]", "", "no rule user.info in profile miniprogram"},
+		{"a file that somebody has broken", shopApps, "quotas: [", "limits.auto.yaml:1: not YAML"},
+		{"a file with other keys", shopApps, "quota: {}", "limits.auto.yaml:1:1: quota: unknown key: did you mean quotas?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newAdminStand(t, tt.apps)
-			before := readFile(t, s.config)
+			if tt.auto != "" {
+				writeFile(t, s.auto(), tt.auto)
+			}
 			s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
-			stdout, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes")
-			wantError(t, err, s.config+" was not changed: ")
+			_, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes")
 			wantError(t, err, tt.want)
-			wantText(t, "what to do", stdout, limitsTable+strings.Replace(byHand, "FILE", s.config, 1))
-			if got := readFile(t, s.config); got != before {
-				t.Errorf("the file is now\n%s", got)
+			if got, _ := os.ReadFile(s.auto()); string(got) != tt.auto {
+				t.Errorf("%s is now\n%s", s.auto(), got)
 			}
 		})
 	}
@@ -726,7 +720,7 @@ func TestLimitsWriteOfAuto(t *testing.T) {
 	wantText(t, "limits", stdout, limitsTable)
 }
 
-// Without a file the app is named in the environment, and there is nothing to write into.
+// Without a file the app is named in the environment; the figures are written nonetheless.
 func TestLimitsWriteWithoutAFile(t *testing.T) {
 	s := newAdminStand(t, "")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
@@ -736,29 +730,10 @@ func TestLimitsWriteWithoutAFile(t *testing.T) {
 	t.Setenv("WXPROXY_ADMIN_TOKEN", canaryAdmin)
 	writeFile(t, "wxproxy.yaml", readFile(t, s.config))
 	s.config = ""
-	_, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes")
-	wantError(t, err, "wxproxy.yaml was not changed: app "+appA+": not in the file: there is none")
-}
-
-func TestReplaceFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "wxproxy.yaml")
-	writeFile(t, path, "old")
-	if err := replaceFile(path, []byte("older"), []byte("new")); err == nil || !strings.Contains(err.Error(), "changed by another program meanwhile") {
-		t.Errorf("a file that has changed: %v", err)
+	if _, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes"); err != nil {
+		t.Fatal(err)
 	}
-	if got := readFile(t, path); got != "old" {
-		t.Errorf("a file that has changed is now %q", got)
-	}
-	if err := replaceFile(path, []byte("old"), []byte("new")); err != nil || readFile(t, path) != "new" {
-		t.Errorf("replaced by %q: %v", readFile(t, path), err)
-	}
-	for _, bad := range []string{filepath.Join(filepath.Dir(path), "nosuch"), filepath.Dir(path)} {
-		if err := replaceFile(bad, nil, nil); err == nil {
-			t.Errorf("%s was replaced", bad)
-		}
-	}
-	names, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(names) != 1 {
-		t.Errorf("left behind: %v, %v", names, err)
+	if got := readFile(t, config.AutoFile); !strings.Contains(got, "user.info: 800000/day\n") {
+		t.Errorf("%s is\n%s", config.AutoFile, got)
 	}
 }

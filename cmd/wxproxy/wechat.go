@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -188,6 +189,9 @@ func (g *gateway) tables(appid string) (shipped, table *limits.Ruleset) {
 		table = nil
 	}
 	if g.shipped != nil {
+		if own := c.Table.Profiles[profile]; own != nil {
+			profile = cmp.Or(own.Shipped, profile)
+		}
 		if shipped, err = g.shipped.Rules(profile, nil); err != nil {
 			shipped = nil
 		}

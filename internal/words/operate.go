@@ -70,20 +70,23 @@ usage 显示各帐号的用量，以运行中的网关的计数为准。没有�
 	LimitsLong  = text("LimitsLong", `
 limits shows the figures of an app side by side: those of its profile as this program ships
 them, those that the running gateway uses, and those that WeChat itself has stated. A * marks a
-rule whose figures differ.
+rule whose figures differ. The column "from" is the profile that has the configured figure, or
+the file with the app's own.
 
 WeChat is asked only with --live, rule by rule, which may take a minute. --write writes its
-figures of the rules that differ into wxproxy.yaml, as quotas of the app, and asks first; --yes
-does it without asking. Comments and everything else in the file stay as they are.`, `
+figures of the rules that differ into limits.auto.yaml beside wxproxy.yaml, and asks first; --yes
+does it without asking. A figure in wxproxy.yaml goes first, so it is to be changed there.`, `
 limits 并排显示一个帐号的限额：本程序内置的、运行中的网关正在用的、微信给出的。不一致的规则
-前面标 *。
+前面标 *。“出自”一列是配置的数字所在的限额表，或写着这个帐号自己数字的文件。
 
-带 --live 才向微信查询，逐条规则，可能要一分钟。--write 把微信的不同数字作为帐号的 quotas 写进
-wxproxy.yaml，写之前询问；--yes 不询问。文件里的注释和其他内容一概不动。`)
-	LimitsWrite      = text("LimitsWrite", "write WeChat's figures that differ into wxproxy.yaml", "把微信的不同数字写进 wxproxy.yaml")
+带 --live 才向微信查询，逐条规则，可能要一分钟。--write 把微信的不同数字写进 wxproxy.yaml 旁边的
+limits.auto.yaml，写之前询问；--yes 不询问。wxproxy.yaml 里写了的数字优先，要改请在那里改。`)
+	LimitsWrite      = text("LimitsWrite", "write WeChat's figures that differ into limits.auto.yaml", "把微信的不同数字写进 limits.auto.yaml")
 	LimitsOneOf      = text("LimitsOneOf", "wxproxy limits: want --json or --write, not both", "wxproxy limits：--json 和 --write 只能用一个")
 	LimitsShipped    = text("LimitsShipped", "shipped", "内置")
 	LimitsConfigured = text("LimitsConfigured", "configured", "配置")
+	LimitsFrom       = text("LimitsFrom", "from", "出自")
+	LimitsProfile    = text("LimitsProfile", "profile {profile}", "限额表 {profile}")
 	LimitsWeChat     = text("LimitsWeChat", "WeChat", "微信")
 	LimitsNoFigure   = text("LimitsNoFigure", "no figure", "无数字")
 	LimitsNotAsked   = text("LimitsNotAsked", "WeChat's own figures are not known yet: --live asks for them.", "还不知道微信的数字：用 --live 查询。")
@@ -93,15 +96,14 @@ wxproxy.yaml，写之前询问；--yes 不询问。文件里的注释和其他�
 	LimitsWildcard   = text("LimitsWildcard", "--write does not change it: the rule covers many paths. Give this path a rule in limits.yaml.", "--write 不改它：这条规则含多个路径，请在 limits.yaml 里给这个路径单独一条规则。")
 	LimitsNone       = text("LimitsNone", "Nothing to write: no figure of WeChat's is known that differs from the configured one.", "没有可写的：没有哪个微信的数字与配置的不同。")
 	LimitsAuto       = text("LimitsAuto", "nothing to write: app {app} has quotas: auto, which applies WeChat's figures automatically", "没有可写的：帐号 {app} 设了 quotas: auto，会自动采用微信的数字")
-	LimitsNotInFile  = text("LimitsNotInFile", "the app is not in it", "文件里没有这个帐号")
-	LimitsSame       = text("LimitsSame", "Nothing to write: {file} already has these figures; the gateway has not reloaded it yet.", "没有可写的：{file} 已经是这些数字，网关还没有重新读取。")
+	LimitsNotInFile  = text("LimitsNotInFile", "nothing was written: app {app} is not in this configuration: want --config with the gateway's own", "没有写：这份配置里没有帐号 {app}，请用 --config 指定网关自己的配置")
+	LimitsNoRule     = text("LimitsNoRule", "nothing was written: no rule {rule} in profile {profile} of this configuration: want --config with the gateway's own", "没有写：这份配置的限额表 {profile} 里没有规则 {rule}，请用 --config 指定网关自己的配置")
+	LimitsSame       = text("LimitsSame", "Nothing to write into {file}.", "没有什么要写进 {file}。")
 	LimitsDifference = text("LimitsDifference", "{file}: quotas of {app}:", "{file}：{app} 的 quotas：")
 	LimitsConfirm    = text("LimitsConfirm", "Write?", "写入？")
 	LimitsWritten    = text("LimitsWritten", "{file} was written. The running gateway reloads it within seconds.", "已写入 {file}，运行中的网关几秒内会重新读取。")
-	LimitsByHand     = text("LimitsByHand", "Write this into {file} by hand, under the app:", "请手工写进 {file}，放在该帐号下面：")
+	LimitsByHand     = text("LimitsByHand", "Change this in {file} by hand, under the app:", "请在 {file} 里手工修改，在该帐号下面：")
 	LimitsNotWritten = text("LimitsNotWritten", "{file} was not changed: {error}", "没有改动 {file}：{error}")
-	FileChanged      = text("FileChanged", "{file}: changed by another program meanwhile", "{file}：期间被别的程序改过")
-	FileNotRegular   = text("FileNotRegular", "{file}: not a regular file", "{file}：不是普通文件")
 
 	ClearShort = text("ClearShort", "Reset WeChat's daily counters of an app, or of one rule", "清零：让微信把一个帐号或一条规则当天的计数归零")
 	ClearLong  = text("ClearLong", `
