@@ -1,10 +1,13 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"wxproxy/limits"
 )
@@ -23,6 +26,7 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	l.checkStore()
 	l.checkTLS()
 	l.checkOpen()
+	l.checkListenMode()
 	l.checkUpstream()
 	l.checkShares()
 	l.main.faults.sort()
@@ -171,14 +175,67 @@ func (l *loader) checkCallers() {
 				}
 			}
 		}
+		l.checkExpiry(caller)
 		for j, name := range caller.Apps {
 			at := l.main.at(&caller.Apps[j])
+			if name == "*" {
+				caller.Apps = slices.Compact(slices.Sorted(maps.Values(ids)))
+				break
+			}
 			id, ok := ids[name]
 			if !ok && at.doc != nil && !at.faulty() {
 				at.fault("%s: no such app: %s", at.shown(name), suggest(name, sortedKeys(ids)))
 			}
 			caller.Apps[j] = id
 		}
+		l.checkRules(caller)
+	}
+}
+
+// checkExpiry works out when a caller's keys end.
+func (l *loader) checkExpiry(c *Caller) {
+	if c.Expires == "" || l.config.Table == nil || l.config.Table.Zone == nil {
+		return
+	}
+	day, err := time.ParseInLocation(time.DateOnly, c.Expires, l.config.Table.Zone)
+	at := l.main.at(&c.Expires)
+	if err != nil {
+		at.fault("%s", err)
+		return
+	}
+	if c.ExpiresAt = day.AddDate(0, 0, 1); !time.Now().Before(c.ExpiresAt) {
+		l.warnAt(at, "%s: over: calls of %s are refused", quote(c.Expires), c.Name)
+	}
+}
+
+// checkRules refuses names of rules that none of a caller's apps has: they would keep it from everything.
+func (l *loader) checkRules(c *Caller) {
+	known := make(map[string]bool)
+	for _, app := range l.config.Apps {
+		if !slices.Contains(c.Apps, app.AppID) {
+			continue
+		}
+		if app.Rules == nil {
+			return // with a fault
+		}
+		for _, r := range app.Rules.Rules {
+			known[r.Name] = true
+		}
+	}
+	names := sortedKeys(known)
+	for i, glob := range c.Rules {
+		if len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { ok, _ := path.Match(glob, name); return ok }) {
+			continue
+		}
+		if at := l.main.at(&c.Rules[i]); at.doc != nil && !at.faulty() {
+			at.fault("%s: no rule of its apps: %s", at.shown(glob), suggest(glob, names))
+		}
+	}
+}
+
+func (l *loader) checkListenMode() {
+	if at := l.main.at(&l.config.ListenMode); at.doc != nil && !strings.HasPrefix(l.config.Listen, "unix:") {
+		at.fault("listen is %s: want it for a unix: socket only", l.config.Listen)
 	}
 }
 

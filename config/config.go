@@ -7,6 +7,7 @@
 package config
 
 import (
+	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -31,6 +32,8 @@ const DefaultProfile = "production"
 type Config struct {
 	// Listen is the address of the main listener: host:port, or unix:/path. Default 127.0.0.1:8080.
 	Listen string `yaml:"listen" read:"address" default:"127.0.0.1:8080"`
+	// ListenMode is the mode of a unix socket of Listen, written in octal. Default 0: as the umask has it.
+	ListenMode fs.FileMode `yaml:"listen_mode,omitempty" read:"mode"`
 	// AllowOpen lets Anonymous and Learn be Yes on a listener that others can reach. Default false.
 	AllowOpen bool `yaml:"allow_open" read:"flag"`
 	// TLS is the certificate of the main listener. Default none: plain HTTP.
@@ -165,11 +168,19 @@ type Caller struct {
 	// Keys prove that it calls, the newest first; one or two, from the file itself or from KeyFile.
 	Keys    Secrets `yaml:"key"`
 	KeyFile string  `yaml:"key_file" read:"text"`
-	// Apps are the appids that it may call for; names stand for them in the file.
+	// Apps are the appids that it may call for; names stand for them in the file, and * for all.
 	Apps []string `yaml:"apps,flow" read:"text" need:"the names or appids that it may call for" filled:"no app: want the name or appid of one at least"`
 	// ThirdParty says that it is a third-party platform (第三方平台): it may call for itself, and for the accounts
 	// that grant it a token. Default false.
 	ThirdParty bool `yaml:"third_party,omitempty" read:"flag"`
+	// Rules are the names of the only rules that it may call; a * stands for any letters. Default all.
+	Rules []string `yaml:"rules,omitempty,flow" read:"glob" filled:"no rule: want the name of one at least, as in message.*, or no rules at all"`
+	// From are the only addresses that it may call from. Default anywhere.
+	From []netip.Prefix `yaml:"from,omitempty,flow" read:"prefix" filled:"no address: want a range at least, as in 10.0.0.0/8, or no from at all"`
+	// Expires is the last day on which its keys are good, in the zone of Config.Table. Default none.
+	Expires string `yaml:"expires,omitempty" read:"date"`
+
+	ExpiresAt time.Time // the end of Expires; zero: never
 }
 
 // AccessLog is where the access log goes: to stdout where File is "", or to a file that is rotated.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -44,6 +45,8 @@ func node(tb testing.TB, v reflect.Value, options string) *yaml.Node {
 		return encode(x.String())
 	case Tri:
 		return encode(x.String())
+	case fs.FileMode:
+		return encode(fmt.Sprintf("%04o", x))
 	case limits.Budget:
 		return encode(budgetText(x))
 	case fmt.Stringer:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -75,6 +76,14 @@ func parse(kind, text string) (any, error) {
 		return parseAddress(text)
 	case "host":
 		return parseHost(text)
+	case "mode":
+		mode, err := strconv.ParseUint(text, 8, 32)
+		if err != nil || mode == 0 || mode > 0o777 {
+			return nil, errWant("the mode of a file in octal, as in 0660")
+		}
+		return fs.FileMode(mode), nil
+	case "glob":
+		return matching(text, ruleGlob, "the name of a rule, in which a * stands for any letters, as in message.*")
 	case "prefix":
 		return parsePrefix(text)
 	case "upstream":
@@ -230,6 +239,7 @@ func parseDuration(text string, least, most time.Duration, want string) (time.Du
 }
 
 var (
+	ruleGlob    = regexp.MustCompile(`^[a-z0-9._*-]{1,64}$`)
 	storePrefix = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 	sizeText    = regexp.MustCompile(`^([0-9]{1,12})(B|KB|KiB|MB|MiB|GB|GiB)?$`)
 	sizeUnits   = map[string]int64{"": 1, "B": 1, "KB": 1e3, "KiB": 1 << 10, "MB": 1e6, "MiB": 1 << 20, "GB": 1e9, "GiB": 1 << 30}

@@ -119,6 +119,11 @@ func newLoader(o LoadOptions) *loader {
 	return l
 }
 
+// warnAt warns of what stands at a place, in the form of a fault.
+func (l *loader) warnAt(at value, format string, args ...any) {
+	l.warn("%s", Fault{at.doc.name, at.node.Line, at.node.Column, at.key, fmt.Sprintf(format, args...)})
+}
+
 func (l *loader) warn(format string, args ...any) {
 	l.config.Warnings = append(l.config.Warnings, fmt.Sprintf(format, args...))
 }

@@ -22,6 +22,7 @@ func (l *loader) keepRunning() {
 		return
 	}
 	keep(c, "listen", &c.Listen, r.Listen)
+	keep(c, "listen_mode", &c.ListenMode, r.ListenMode)
 	keep(c, "tls", &c.TLS, r.TLS)
 	keep(c, "admin", &c.Admin, r.Admin)
 	keep(c, "upstream", &c.Upstream, r.Upstream)

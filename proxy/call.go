@@ -178,6 +178,9 @@ func (c *call) findRule() *ownAnswer {
 	}
 	c.inject = c.injects()
 	c.rec.Rule = rule.Name
+	if !c.s.mayUse(c.caller, rule.Name) {
+		return refuse(RuleNotAllowed, wechat.Unauthorized)
+	}
 	if c.match.Counter == rule.Name {
 		c.rec.Path = c.path // the table names it, so it holds nothing of a stranger's
 	} else if c.holdsKey(c.path) {

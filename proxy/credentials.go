@@ -297,5 +297,5 @@ func (c *call) judge() *ownAnswer {
 	case c.caller != "" && !c.mayCall():
 		return refuse(AppNotAllowed, wechat.Unauthorized)
 	}
-	return nil
+	return c.admit(c.caller)
 }

@@ -143,6 +143,8 @@ func (c *call) explainToken(endpoint string, q Question) *ownAnswer {
 		own.body = ""
 	} else if q.Caller != "" && !c.s.Identity.May(q.Caller, q.AppID) {
 		own = refuse(AppNotAllowed, wechat.Unauthorized)
+	} else if over := c.admit(q.Caller); over != nil {
+		own = over
 	}
 	if rules := c.h.limiter.Rules(q.AppID); rules != nil && (c.rec.Rule != "" || !said) {
 		c.match = rules.Match(c.path)

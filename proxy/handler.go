@@ -66,14 +66,15 @@ type Config struct {
 	Apps             []App
 	Upstream         *url.URL // http or https, a host and perhaps a path before every call's own
 	Anonymous        Anonymous
-	LoopbackListener bool           // only this machine can reach the listener; a unix socket counts as such
-	TrustedProxies   []netip.Prefix // peers whose X-Forwarded-For is believed
-	Identity         Identity       // nil: nobody has a key, and no proxy tokens are issued
-	Learn            bool           // apps that are not configured are learned
-	LearnOpenly      bool           // from everybody who can reach the listener, not only where calls without proof are allowed
-	MaxBody          int64          // bytes of a request body; default 32 MiB
-	MaxInFlight      int            // calls at once; default 2000
-	Timeout          time.Duration  // how long WeChat may take to move a call on by one step; default 30 s
+	LoopbackListener bool              // only this machine can reach the listener; a unix socket counts as such
+	TrustedProxies   []netip.Prefix    // peers whose X-Forwarded-For is believed
+	Identity         Identity          // nil: nobody has a key, and no proxy tokens are issued
+	Bounds           map[string]Bounds // of callers, by name
+	Learn            bool              // apps that are not configured are learned
+	LearnOpenly      bool              // from everybody who can reach the listener, not only where calls without proof are allowed
+	MaxBody          int64             // bytes of a request body; default 32 MiB
+	MaxInFlight      int               // calls at once; default 2000
+	Timeout          time.Duration     // how long WeChat may take to move a call on by one step; default 30 s
 }
 
 // Options of New.

@@ -81,6 +81,9 @@ func (c *call) issueToken(endpoint string) *ownAnswer {
 	if own := c.proves(caller); own != nil {
 		return own
 	}
+	if own := c.admit(c.caller); own != nil {
+		return own
+	}
 	return &ownAnswer{decision: decidedLocal, body: `{"access_token":"` + proxyToken + `","expires_in":` + strconv.Itoa(proxyTokenSeconds) + `}`}
 }
 

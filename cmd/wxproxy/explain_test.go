@@ -32,12 +32,16 @@ profiles:
       - {name: sns, paths: [/sns/*], quota: unknown}
 `
 
+const boundedCallers = `  - {name: bounded, key: bounded-0123456789, apps: ["*"], rules: [menu.*, other]}
+  - {name: over, key: over-0123456789abcdef, apps: [a], expires: 2020-01-31}
+`
+
 // TestExplainLaw: explain says of a call what the call then meets: the decision, the errcode, the rule,
 // and whether the account's token goes out.
 func TestExplainLaw(t *testing.T) {
 	wechat := newWechat(t, sandbox.Options{Quotas: map[string]int64{"/cgi-bin/menu/get": 2}}) // less than the table says: 45009
-	g, _ := open(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), explainLimits, platformConfig))
-	keys := map[string]string{"crm": canaryCRMNew, "platform": canaryWeb}
+	g, _ := open(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), explainLimits, platformConfig+boundedCallers))
+	keys := map[string]string{"crm": canaryCRMNew, "platform": canaryWeb, "bounded": "bounded-0123456789", "over": "over-0123456789abcdef"}
 	paths := []string{
 		"/cgi-bin/menu/create", "/cgi-bin/user/info", "/cgi-bin/user/info/batchget", "/card/create", "/cgi-bin/get_api_domain_ip",
 		"/cgi-bin/getcallbackip", "/cgi-bin/menu/get", "/cgi-bin/menu/trymatch", "/cgi-bin/clear_quota", "/cgi-bin/tags/get",
@@ -54,7 +58,7 @@ func TestExplainLaw(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		appid := rapid.SampledFrom([]string{appA, appA, appB}).Draw(t, "app")
-		caller := rapid.SampledFrom([]string{"crm", "crm", "platform"}).Draw(t, "caller")
+		caller := rapid.SampledFrom([]string{"crm", "crm", "platform", "bounded", "over"}).Draw(t, "caller")
 		method := rapid.SampledFrom([]string{"GET", "POST", "POST", "HEAD", "PUT"}).Draw(t, "method")
 		path := rapid.SampledFrom(paths).Draw(t, "path")
 		switch rapid.IntRange(0, 8).Draw(t, "spelling") {

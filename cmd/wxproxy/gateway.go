@@ -190,8 +190,10 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 		accounts[i] = token.Account{AppID: app.AppID, Secrets: app.Secrets}
 	}
 	callers := make([]token.Caller, len(c.Callers))
+	bounds := make(map[string]proxy.Bounds, len(c.Callers))
 	for i, caller := range c.Callers {
 		callers[i] = token.Caller{Name: caller.Name, Keys: caller.Keys, Apps: caller.Apps, ThirdParty: caller.ThirdParty}
+		bounds[caller.Name] = proxy.Bounds{Rules: caller.Rules, From: caller.From, Expires: caller.ExpiresAt}
 	}
 	keyring, err := token.NewKeyring(accounts, callers)
 	if err != nil {
@@ -200,6 +202,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 	return proxy.Config{
 		Apps:             apps,
 		Identity:         keyring,
+		Bounds:           bounds,
 		Learn:            learns(c),
 		LearnOpenly:      c.Learn == config.Yes,
 		Upstream:         c.Upstream.URL,

@@ -320,3 +320,22 @@ func BenchmarkConnWrite(b *testing.B) {
 		})
 	}
 }
+
+// TestListenMode: the mode of a socket is that of listen_mode, also over one that a killed process has left.
+func TestListenMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wxproxy.sock")
+	for _, mode := range []os.FileMode{0o660, 0o600, 0o666} {
+		l, err := listen(t.Context(), "unix:"+path, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != mode {
+			t.Errorf("mode %v, %v, want %v", info.Mode().Perm(), err, mode)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -124,7 +125,7 @@ type serving struct {
 func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	log := o.log
 	redis.SetLogger(redisLog{log})
-	mainListener, err := listen(ctx, c.Listen)
+	mainListener, err := listen(ctx, c.Listen, c.ListenMode)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	adminListener, err := listen(ctx, c.Admin.Listen)
+	adminListener, err := listen(ctx, c.Admin.Listen, 0)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -216,13 +217,21 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	return nil
 }
 
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen listens on host:port or unix:/path. mode is that of the socket; 0: as the umask has it.
+func listen(ctx context.Context, address string, mode fs.FileMode) (net.Listener, error) {
 	var lc net.ListenConfig
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if err := removeSocket(ctx, path); err != nil {
 			return nil, err
 		}
-		return lc.Listen(ctx, "unix", path)
+		l, err := lc.Listen(ctx, "unix", path)
+		if err != nil || mode == 0 {
+			return l, err
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen_mode: %w", err), l.Close())
+		}
+		return l, nil
 	}
 	l, err := lc.Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
