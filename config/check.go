@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"net/netip"
@@ -18,7 +19,7 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	table, limitFaults := l.table(o.Path == "", shipped)
+	table, limitFaults := l.table(shipped)
 	l.config.Table = table
 	auto, autoFaults := l.readAuto()
 	envFaults := l.checkApps(table, len(limitFaults) > 0, auto)
@@ -28,7 +29,8 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	l.checkOpen()
 	l.checkListenMode()
 	l.checkUpstream()
-	l.checkShares()
+	l.warnOfShares()
+	l.warnOfValues()
 	l.main.faults.sort()
 	return slices.Concat(envFaults, l.main.faults, limitFaults, autoFaults), nil
 }
@@ -117,7 +119,7 @@ func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, a
 	written := sortedKeys(a.Quotas)
 	for _, rule := range written {
 		if !names[rule] {
-			l.main.at(&a.Quotas).entry(rule).atName().fault("no such rule in profile %s: %s", a.Profile, suggest(rule, sortedKeys(names)))
+			l.main.at(&a.Quotas).entry(rule).atName().fault("no such rule in profile %s: %s", a.Profile, cmp.Or(meant(rule, profile.Rules), suggest(rule, sortedKeys(names))))
 			delete(a.Quotas, rule)
 		}
 	}
@@ -279,33 +281,15 @@ func (l *loader) faulty(field any) bool {
 	return at.doc != nil && at.faulty()
 }
 
-// checkShares warns of parts of a quota that nobody can use: the table may be shared by several
-// deployments, so a caller that this one lacks is no fault.
-func (l *loader) checkShares() {
-	known := make(map[string]bool)
-	for _, c := range l.config.Callers {
-		known[c.Name] = true
-	}
-	for _, app := range l.config.Apps {
-		if app.Rules == nil {
-			continue // with a fault
-		}
-		for _, rule := range app.Rules.Rules {
-			for _, caller := range sortedKeys(rule.Shares) {
-				if !known[caller] {
-					l.warn("app %s: rule %s: shares: %s: no such caller", app.Name, rule.Name, caller)
-				}
-			}
-		}
-	}
-}
-
 // checkUpstream refuses an upstream that is a listener of this gateway, as far as the addresses show it:
 // each call would come in again.
 func (l *loader) checkUpstream() {
 	u, at := l.config.Upstream.URL, l.main.at(&l.config.Upstream.URL)
 	if at.doc == nil || at.faulty() {
 		return
+	}
+	if u.Scheme == "http" && isPublic(u.Hostname()) {
+		at.fault("http to %s, which is public: AppSecrets and tokens could be read on the way: want https", quote(u.Hostname()))
 	}
 	port := u.Port()
 	if port == "" {
@@ -317,6 +301,18 @@ func (l *loader) checkUpstream() {
 			at.fault("%s: this is %s, the gateway itself: want the address of WeChat or of what stands for it", own.address, own.key)
 		}
 	}
+}
+
+// isPublic reports whether a host is reached through the internet, as far as its name or address shows it.
+func isPublic(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) // of carriers, and of clouds within
+		return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+	}
+	private := []string{".internal", ".local", ".localhost", ".lan", ".intranet", ".corp", ".home.arpa", ".svc", ".test", ".example", ".invalid"}
+	host = "." + strings.ToLower(host)
+	return strings.Count(host, ".") > 1 && !slices.ContainsFunc(private, func(suffix string) bool { return strings.HasSuffix(host, suffix) })
 }
 
 // sameHost reports whether a listener on host is reached by name. An empty host is every address.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,7 +254,8 @@ func TestLoadFindsFiles(t *testing.T) {
 		{"both", []string{"wxproxy.yaml", app, "limits.yaml", own}, "", []string{"wxproxy.yaml", "limits.yaml"}, true},
 		{"a table named in the file found", []string{"wxproxy.yaml", "limits: own.yaml\n", "own.yaml", own, "limits.yaml", "bad"}, "", []string{"wxproxy.yaml", "own.yaml"}, true},
 		{"the shipped table asked for", []string{"wxproxy.yaml", "limits: ''\n", "limits.yaml", "bad"}, "", []string{"wxproxy.yaml"}, false},
-		{"a named file leaves limits.yaml alone", []string{"my.yaml", app, "limits.yaml", "bad"}, "my.yaml", []string{"my.yaml"}, false},
+		{"limits.yaml beside a named file", []string{"my.yaml", app, "limits.yaml", own}, "my.yaml", []string{"my.yaml", "limits.yaml"}, true},
+		{"no limits.yaml beside a named file", []string{"my.yaml", app}, "my.yaml", []string{"my.yaml"}, false},
 		{"a named file names limits.yaml", []string{"my.yaml", "limits: limits.yaml\n", "limits.yaml", own}, "my.yaml", []string{"my.yaml", "limits.yaml"}, true},
 	}
 	for _, tt := range tests {
@@ -280,6 +282,47 @@ func TestLoadFindsFiles(t *testing.T) {
 			}
 			if c.Table.Profiles["production"] == nil {
 				t.Error("the shipped profiles are gone")
+			}
+		})
+	}
+}
+
+// A file that was meant and is not read is a fault: a gateway without it would do something else.
+func TestLoadMisnamed(t *testing.T) {
+	for _, tt := range []struct{ file, want string }{
+		{"wxproxy.yml", "wxproxy.yml: not read, for it is not called wxproxy.yaml: rename it"},
+		{"wxproxy.yaml.txt", "wxproxy.yaml.txt: not read, for it is not called wxproxy.yaml: rename it"},
+		{"limits.yml", "limits.yml: not read, for it is not called limits.yaml: rename it"},
+	} {
+		dir := files(t, tt.file, "")
+		if got := strings.TrimPrefix(loadFaults(t, LoadOptions{Dir: dir}).Error(), dir+"/"); got != tt.want {
+			t.Errorf("Load beside %s = %s, want %s", tt.file, got, tt.want)
+		}
+		load(t, LoadOptions{Dir: files(t, tt.file, "", "wxproxy.yaml", "limits: ''\n")})
+	}
+}
+
+// TestLoadWarns loads each file that works and is probably not meant so.
+func TestLoadWarns(t *testing.T) {
+	shipped := shippedYAML(t)
+	t.Chdir("../testdata/config/warn")
+	paths, err := filepath.Glob("*.yaml")
+	if err != nil || len(paths) < 10 {
+		t.Fatalf("files to warn of: %d, %v", len(paths), err)
+	}
+	for _, path := range paths {
+		if strings.HasPrefix(path, "limits-") {
+			continue
+		}
+		t.Run(path, func(t *testing.T) {
+			c, err := Load(LoadOptions{Path: path, Shipped: shipped, Env: env("SHOP_SECRET", strings.Repeat("5a", 16), "CRM_KEY", "0c2aeb0f1d9e4a7b")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			warned := strings.Join(slices.DeleteFunc(c.Warnings, func(w string) bool { return strings.Contains(w, ": mode ") }), "\n") // of the checkout
+			golden(t, strings.TrimSuffix(path, ".yaml")+".txt", warned+"\n")
+			if strings.Contains(warned, "canary") || len(warned) == 0 {
+				t.Errorf("Warnings = %q, want some, and no secret in them", warned)
 			}
 		})
 	}
@@ -343,7 +386,7 @@ func TestLoadEnvironmentApp(t *testing.T) {
 						t.Errorf("app %s: %d secrets, rules %v, want one and some", a.Name, len(a.Secrets), a.Rules)
 					}
 				}
-				if warned := len(c.Warnings) > 0; warned != tt.warn {
+				if warned := len(about(c, "WX_APPID")) > 0; warned != tt.warn {
 					t.Errorf("Warnings = %q, want any: %t", c.Warnings, tt.warn)
 				}
 			}
@@ -365,7 +408,7 @@ func TestLoadSecretFiles(t *testing.T) {
 	if c.Store.Password != "canary-pw" {
 		t.Errorf("Password = %q, want canary-pw", c.Store.Password)
 	}
-	if len(c.Paths) != 3 || len(c.Warnings) != 0 {
+	if len(c.Paths) != 3 || len(about(c, "mode")) != 0 {
 		t.Errorf("Paths = %v, Warnings = %v, want three and none", c.Paths, c.Warnings)
 	}
 	if strings.Contains(dump(t, c), "canary") {
@@ -376,7 +419,7 @@ func TestLoadSecretFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = load(t, LoadOptions{Dir: dir})
-	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "shop.key: mode 0644") {
+	if modes := about(c, "mode"); len(modes) != 1 || !strings.Contains(modes[0], "shop.key: mode 0644") {
 		t.Errorf("Warnings = %q, want one of shop.key", c.Warnings)
 	}
 
@@ -411,11 +454,16 @@ func TestLoadWarnsOfReadableSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := load(t, LoadOptions{Dir: dir, Env: env("SHOP_SECRET", "canary")})
-			if got := len(c.Warnings) > 0; got != tt.want || strings.Contains(strings.Join(c.Warnings, ""), "canary") {
+			if got := len(about(c, "mode")) > 0; got != tt.want || strings.Contains(strings.Join(c.Warnings, ""), "canary") {
 				t.Errorf("Warnings = %q, want any: %t", c.Warnings, tt.want)
 			}
 		})
 	}
+}
+
+// about are the warnings with a word in them.
+func about(c *Config, word string) []string {
+	return slices.DeleteFunc(slices.Clone(c.Warnings), func(w string) bool { return !strings.Contains(w, word) })
 }
 
 func TestLoadDigest(t *testing.T) {

@@ -172,9 +172,16 @@ func (v value) entry(key string) value {
 
 // fault notes what is wrong with v.
 func (v value) fault(format string, args ...any) {
-	v.doc.faults = append(v.doc.faults, Fault{
-		File: v.doc.name, Line: v.node.Line, Column: v.node.Column, Key: v.key, Text: fmt.Sprintf(format, args...),
-	})
+	f := v.at(format, args...)
+	if line, column, r, ok := v.doc.wide(v.node); ok {
+		f.Line, f.Column, f.Text = line, column, wideText(r)
+	}
+	v.doc.faults = append(v.doc.faults, f)
+}
+
+// at returns a fault at v, without noting it.
+func (v value) at(format string, args ...any) Fault {
+	return Fault{File: v.doc.name, Line: v.node.Line, Column: v.node.Column, Key: v.key, Text: fmt.Sprintf(format, args...)}
 }
 
 // faulty reports whether a fault was noted at v.
@@ -252,6 +259,8 @@ func (v value) text() (string, bool) {
 	text, ok := v.replaced()
 	switch {
 	case !ok:
+	case v.swallows():
+		v.fault("a full-width character") // which fault names
 	case len(text) > maxText:
 		v.fault("longer than %d bytes", maxText)
 	case strings.ContainsFunc(text, unicode.IsControl):
@@ -260,6 +269,13 @@ func (v value) text() (string, bool) {
 		return text, true
 	}
 	return "", false
+}
+
+// swallows reports whether a full-width character has made a value of the lines below it: "a: b" and "c：d" on the
+// next line are one value, "b c：d".
+func (v value) swallows() bool {
+	line, _, _, ok := v.doc.wide(v.node)
+	return ok && v.node.Style == 0 && line > v.node.Line
 }
 
 // replaced returns the text of a single value with its ${NAME} replaced.

@@ -21,6 +21,7 @@ type document struct {
 	env     func(string) (string, bool) // nil: a ${NAME} is left as it stands
 	places  map[any]value               // of what was decoded, by the addresses of the fields
 	faults  Faults
+	lines   []string
 	literal bool // a secret stands in the file itself
 }
 
@@ -35,6 +36,7 @@ func (d *document) parse(data []byte) (value, bool) {
 		d.faults = append(d.faults, notUTF8(d.name, data))
 		return top, false
 	}
+	d.lines = strings.SplitAfter(string(data), "\n")
 	first, second, err := parseYAML(data)
 	if err != nil {
 		d.faults = append(d.faults, syntaxFault(d.name, data, err))
@@ -130,5 +132,6 @@ func syntaxFault(name string, data []byte, err error) Fault {
 			}
 		}
 	}
+	f.wideNear(strings.SplitAfter(string(data), "\n"))
 	return f
 }

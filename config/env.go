@@ -55,6 +55,14 @@ func expand(text string, env func(string) (string, bool)) (replaced string, unse
 // environment stands in place of a file's name in the faults of variables.
 const environment = "environment"
 
+// variable is the place of a variable; a doc of nil is one of its own.
+func variable(name, text string, doc *document) value {
+	if doc == nil {
+		doc = &document{name: environment}
+	}
+	return value{doc: doc, key: name, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+}
+
 // envApp returns the app that WX_APPID, WX_SECRET and WX_PROFILE name, or nil, in a list of one, and the
 // document that stands for them. An empty variable is one that is not set.
 func (l *loader) envApp() ([]App, *document) {
@@ -64,7 +72,7 @@ func (l *loader) envApp() ([]App, *document) {
 	setDefaults(reflect.ValueOf(a).Elem())
 	read := func(name string, field any, kind, other string) {
 		text, _ := l.env(name)
-		v := value{doc: doc, key: name, node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+		v := variable(name, text, doc)
 		doc.places[a] = v
 		switch otherText, _ := l.env(other); {
 		case text != "":

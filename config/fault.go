@@ -72,13 +72,18 @@ func suggest(name string, known []string) string {
 	return "want one of " + strings.Join(known, ", ")
 }
 
-// Closest returns the known name that was probably meant by name, or "".
+// Closest returns the known name that was probably meant by name, or "": in other letter cases, with other
+// punctuation, or with a few letters wrong.
 func Closest(name string, known []string) string {
+	fold := strings.NewReplacer("_", "", "-", "", ".", "")
 	best, least := "", len(name)/3+1
 	if len(name) > 3 {
 		least = max(least, 3)
 	}
 	for _, k := range known {
+		if strings.EqualFold(fold.Replace(name), fold.Replace(k)) {
+			return k
+		}
 		if d := distance(name, k); d < least {
 			best, least = k, d
 		}

@@ -34,9 +34,8 @@ type LoadOptions struct {
 
 // Load reads the configuration. What is wrong with it comes back as Faults, all at once.
 //
-// With no Path, wxproxy.yaml and limits.yaml are read from Dir, each if it is there; with none of
-// them the defaults hold and Apps is empty. With a Path and no limits key the shipped table is
-// used. Files that are named in wxproxy.yaml and read here are looked for beside it.
+// With no Path, wxproxy.yaml is read from Dir if it is there; else the defaults hold and Apps is empty. Files
+// that it names, and limits.yaml and limits.auto.yaml if they are there, are looked for beside it.
 //
 // WX_APPID, WX_SECRET and WX_PROFILE name the one app where the file names none. A file with apps
 // of its own wins: then they name no app, and may still be used in it as ${WX_APPID}.
@@ -55,6 +54,9 @@ func Load(o LoadOptions) (*Config, error) {
 	}
 	if missing && l.wasRead(l.main.name) {
 		return nil, Faults{{File: l.main.name, Text: errGone.Error()}}
+	}
+	if faults := misnamed(l.main.name); missing && len(faults) > 0 {
+		return nil, faults
 	}
 	top, ok := l.main.parse(data)
 	if ok {
@@ -121,7 +123,7 @@ func newLoader(o LoadOptions) *loader {
 
 // warnAt warns of what stands at a place, in the form of a fault.
 func (l *loader) warnAt(at value, format string, args ...any) {
-	l.warn("%s", Fault{at.doc.name, at.node.Line, at.node.Column, at.key, fmt.Sprintf(format, args...)})
+	l.warn("%s", at.at(format, args...))
 }
 
 func (l *loader) warn(format string, args ...any) {
@@ -153,6 +155,16 @@ func (l *loader) beside(path string) string {
 func (l *loader) isCredential(path string) bool {
 	folder, _ := l.env("CREDENTIALS_DIRECTORY")
 	return folder != "" && filepath.Dir(path) == filepath.Clean(folder)
+}
+
+// misnamed returns a fault for a file that was probably meant to be the one at path, which is not there.
+func misnamed(path string) Faults {
+	for _, name := range []string{strings.TrimSuffix(path, ".yaml") + ".yml", path + ".txt"} {
+		if _, err := os.Stat(name); err == nil {
+			return Faults{{File: name, Text: fmt.Sprintf("not read, for it is not called %s: rename it", filepath.Base(path))}}
+		}
+	}
+	return nil
 }
 
 // secretFile reads the lines of a file of secrets that v names: one, or the new one and the old one.
@@ -192,13 +204,13 @@ func (l *loader) secretFile(v value, name string) []string {
 
 // table reads limits.yaml, or returns the shipped table when there is none. Of a file with faults
 // it returns what could be read, or nil when that is nothing.
-func (l *loader) table(optional bool, shipped *tableParser) (*limits.Table, Faults) {
+func (l *loader) table(shipped *tableParser) (*limits.Table, Faults) {
 	named := l.main.at(&l.config.LimitsFile)
 	name := l.config.LimitsFile
 	switch {
 	case named.doc != nil && named.faulty():
 		return nil, nil
-	case named.doc == nil && optional:
+	case named.doc == nil:
 		name = LimitsFile
 	case name == "":
 		return shipped.table, nil
@@ -213,7 +225,7 @@ func (l *loader) table(optional bool, shipped *tableParser) (*limits.Table, Faul
 	case errors.Is(err, fs.ErrNotExist) && l.wasRead(path):
 		return nil, Faults{{File: path, Text: errGone.Error()}}
 	case errors.Is(err, fs.ErrNotExist):
-		return shipped.table, nil
+		return shipped.table, misnamed(path)
 	case err != nil:
 		return nil, Faults{{File: path, Text: reason(err)}}
 	}
@@ -223,7 +235,7 @@ func (l *loader) table(optional bool, shipped *tableParser) (*limits.Table, Faul
 		return nil, faults
 	}
 	if len(faults) == 0 {
-		for _, w := range p.replaced(shipped.file.Revision) {
+		for _, w := range slices.Concat(p.replaced(shipped.file.Revision), p.alone()) {
 			l.warn("%s", w)
 		}
 	}

@@ -196,7 +196,7 @@ func TestCredentialOfSystemd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(c.Warnings) != tt.warnings {
+		if len(about(c, "mode")) != tt.warnings {
 			t.Errorf("with %q: warnings %q, want %d", tt.env, c.Warnings, tt.warnings)
 		}
 	}

@@ -40,6 +40,14 @@ func TestNoFaultQuotesASecret(t *testing.T) {
 		"caller's key_file": app + "callers: [{name: crm, key_file: '%s', apps: [shop]}]",
 		"caller's app":      app + "callers: [{name: crm, key: k, apps: ['%s']}]",
 		"caller's key":      app + "callers: [{name: crm, key: ['%[1]s', '%[1]s'], apps: [shop]}]",
+		"caller's rules":    app + "callers: [{name: crm, key: k, apps: [shop], rules: ['%s']}]",
+		"caller's from":     app + "callers: [{name: crm, key: k, apps: [shop], from: ['%s']}]",
+		"caller's expires":  app + "callers: [{name: crm, key: k, apps: [shop], expires: '%s'}]",
+		"third_party":       app + "callers: [{name: crm, key: k, apps: [shop], third_party: '%s'}]",
+		"admin.hosts":       app + "admin: {hosts: ['%s']}",
+		"listen_mode":       app + "listen_mode: '%s'",
+		"full-width quotes": "apps: [{appid: wx0123456789abcdef, secret: “%s”}]",
+		"full-width colon":  "apps: [{appid: wx0123456789abcdef}]\nsecret：%s",
 		"admin.token":       app + "admin: {token: ['%s']}",
 		"admin.listen":      app + "admin: {listen: '%s'}",
 		"listen":            app + "listen: '%s'",
@@ -89,12 +97,13 @@ func TestNoFaultQuotesASecret(t *testing.T) {
 		if err == nil && strings.HasPrefix(kind, "AppSecret") {
 			t.Fatalf("Load: no fault\n%s", dump(t, c))
 		}
-		if err == nil {
-			return // it is an appid, or a variable's default, as far as anybody can see
+		said := fmt.Sprint(err)
+		if err == nil { // it is an appid, or a variable's default, as far as anybody can see
+			said = strings.Join(c.Warnings, "\n")
 		}
 		for _, part := range []string{secret, "hunter2", "MHcCAQ"} {
-			if strings.Contains(secret, part) && strings.Contains(strings.ToLower(err.Error()), strings.ToLower(part)) {
-				t.Errorf("Load = %v: it quotes a secret", err)
+			if strings.Contains(secret, part) && strings.Contains(strings.ToLower(said), strings.ToLower(part)) {
+				t.Errorf("Load says %s: it quotes a secret", said)
 			}
 		}
 	}

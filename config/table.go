@@ -74,7 +74,7 @@ func (p *profileEntries) read(v value) {
 
 // ruleEntry is a rule as it is written. A field has the name of that of limits.Rule which it sets.
 type ruleEntry struct {
-	Name     string                   `yaml:"name" read:"name" need:"one, as in menu.create"`
+	Name     string                   `yaml:"name" read:"text" need:"one, as in menu.create"`
 	Title    string                   `yaml:"title" read:"text"` // default the name
 	Category string                   `yaml:"category" read:"text"`
 	Source   string                   `yaml:"source" read:"text"`
@@ -210,6 +210,12 @@ func (p *tableParser) checkRules(e *profileEntry, inherited []*limits.Rule) {
 	for _, r := range inherited {
 		parents[r.Name] = r
 	}
+	hint := func(r *ruleEntry) string {
+		if m := meant(r.Name, inherited); m != "" {
+			return ": " + m
+		}
+		return ""
+	}
 	line := func(r *ruleEntry) int { return p.doc.at(&r.Name).node.Line }
 	names := make(map[string]*ruleEntry)
 	owners := make(map[string]*ruleEntry) // by folded path
@@ -219,6 +225,10 @@ func (p *tableParser) checkRules(e *profileEntry, inherited []*limits.Rule) {
 			continue
 		}
 		names[r.Name] = r
+		if at := p.doc.at(&r.Name); !isName(r.Name) {
+			at.fault("%s: want %s%s", at.shown(r.Name), wantName, hint(r))
+			continue
+		}
 		for i, path := range r.Paths {
 			at := p.doc.at(&r.Paths[i])
 			if path == "" { // noted
@@ -233,10 +243,10 @@ func (p *tableParser) checkRules(e *profileEntry, inherited []*limits.Rule) {
 		}
 		if parents[r.Name] == nil && !e.broken {
 			if !p.doc.has(&r.Paths) {
-				p.doc.at(r).fault("rule %s has no paths: want one at least", r.Name)
+				p.doc.at(r).fault("rule %s has no paths: want one at least%s", r.Name, hint(r))
 			}
 			if !p.doc.has(&r.Budget) {
-				p.doc.at(r).fault("rule %s has no quota: want %s", r.Name, wantBudget)
+				p.doc.at(r).fault("rule %s has no quota: want %s%s", r.Name, wantBudget, hint(r))
 			}
 		}
 		p.checkShares(r)

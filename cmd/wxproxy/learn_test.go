@@ -108,6 +108,9 @@ func TestAppsAreLearned(t *testing.T) {
 	writeFile(t, config, fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\", token: \"${CANARY_ADMIN}\"}\nupstream: {url: %q}\nstore: {url: %q}\nlimits: limits.yaml\n", wechat.URL, store))
 	writeFile(t, filepath.Join(filepath.Dir(config), "limits.yaml"), table("10/day", "4/day"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
+	if log := gateways[0].stderr.String(); !strings.Contains(log, `"level":"warn"`) || !strings.Contains(log, "NO APP IS CONFIGURED: apps are learned") || !strings.Contains(log, `"folder":"`+filepath.Dir(config)+`"`) {
+		t.Errorf("the log does not say that apps are learned, and from which files:\n%s", log)
+	}
 
 	stable := func(p *process, secret string) tokenAnswer {
 		return decodeToken(t, post(t, p.url+"/cgi-bin/stable_token",

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -107,7 +108,16 @@ func serve(ctx context.Context, load config.LoadOptions, stdout, stderr io.Write
 	signal.Ignore(syscall.SIGPIPE)
 	lines := proxy.NewLineWriter(stderr, nil)
 	defer lines.Close(logPatience)
-	return serveConfig(ctx, serving{load: load, stdout: stdout, log: newLog(lines)}, c)
+	log := newLog(lines)
+	if len(c.Apps) == 0 {
+		folder, err := filepath.Abs(filepath.Dir(c.AutoFile))
+		if err != nil {
+			folder = err.Error()
+		}
+		log.Warn("NO APP IS CONFIGURED: apps are learned from their own token requests, which go to WeChat; to configure one, write wxproxy.yaml or set WX_APPID and WX_SECRET",
+			zap.Strings("files", c.Paths), zap.String("folder", folder))
+	}
+	return serveConfig(ctx, serving{load: load, stdout: stdout, log: log}, c)
 }
 
 // serving is what serveConfig needs beside a configuration.

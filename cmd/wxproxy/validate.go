@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,21 +19,32 @@ import (
 )
 
 func validateCommand(l words.Language) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:        "validate",
 		SuggestFor: []string{"检查", "check", "test"},
 		Short:      l.Text(words.ValidateShort),
+		Long:       l.Text(words.ValidateLong),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}
-			if err := store.Check(storeOptions(c)); err != nil {
+			if err := checkStart(c); err != nil {
 				return err
 			}
+			connect, err := cmd.Flags().GetBool("connect")
+			if err != nil {
+				return err
+			}
+			var found []string
+			if connect {
+				if found, err = checkStore(cmd.Context(), storeOptions(c)); err != nil {
+					return err
+				}
+			}
 			out := cmd.OutOrStdout()
-			for _, w := range c.Warnings {
+			for _, w := range slices.Concat(c.Warnings, found) {
 				fmt.Fprintln(out, l.Text(words.ValidateWarning, "text", errors.New(w)))
 			}
 			if len(c.Paths) == 0 {
@@ -52,6 +68,54 @@ func validateCommand(l words.Language) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().Bool("connect", false, l.Text(words.ValidateConnect))
+	return cmd
+}
+
+// checkStart returns what serve would find wrong outside the files of the configuration.
+func checkStart(c *config.Config) error {
+	_, err := loadCertificate(c.TLS)
+	errs := []error{store.Check(storeOptions(c)), err}
+	if file := c.AccessLog.File; file != "" {
+		if err := checkWritable(file); err != nil {
+			errs = append(errs, config.FileError("access_log.file", file, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkWritable returns why a file cannot be written to, or made with the folders that it lacks. It makes none.
+func checkWritable(file string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0) //nolint:gosec // the operator names the file
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	folder := filepath.Dir(file)
+	for _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) && folder != filepath.Dir(folder); _, err = os.Stat(folder) {
+		folder = filepath.Dir(folder)
+	}
+	if f, err = os.CreateTemp(folder, ".wxproxy-*"); err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// checkStore opens a store and returns what it lacks.
+func checkStore(ctx context.Context, o store.Options) ([]string, error) {
+	if path, ok := strings.CutPrefix(o.URL, "file:"); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // opening makes it
+			return nil, checkWritable(path)
+		}
+	}
+	s, err := store.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	lacks, err := s.Lacks(ctx)
+	return append(s.Warnings(), lacks...), errors.Join(err, s.Close())
 }
 
 // redisACL is the command that makes a user of Redis, for the keys that start with a prefix.

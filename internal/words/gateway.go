@@ -52,7 +52,20 @@ To see it work without an account, run: wxproxy demo`, `
 	PortInUse   = text("PortInUse", "listen on {address}: the port is in use by another process", "监听 {address}：端口已被其他进程占用")
 	SocketInUse = text("SocketInUse", "listen on {address}: the socket is in use by another process", "监听 {address}：套接字已被其他进程占用")
 
-	ValidateShort    = text("ValidateShort", "Check the configuration; print every fault with its file, line and column", "检查配置，列出全部错误及所在的文件、行、列")
+	ValidateShort = text("ValidateShort", "Check the configuration; print every fault with its file, line and column", "检查配置，列出全部错误及所在的文件、行、列")
+	ValidateLong  = text("ValidateLong", `
+validate reads the configuration as serve does, with the certificate and the folder of the access
+log, and prints every fault with its file, line and column. It changes nothing.
+
+With --connect it also opens the store, and prints what a Redis lacks: persistence, rights of its
+user, a policy that keeps the counts. Nothing is left in the store. An embedded store can be
+opened only while no gateway has it open.`, `
+validate 像 serve 一样读取配置，也检查证书和访问日志的目录，列出全部错误及所在的文件、行、列，不改动
+任何东西。
+
+带 --connect 还会打开存储，列出 Redis 缺什么：持久化、用户的权限、不丢计数的淘汰策略。存储里不留下
+任何东西。内嵌的存储只有在没有网关打开它时才能打开。`)
+	ValidateConnect  = text("ValidateConnect", "open the store, too, and print what it lacks", "还打开存储，列出它缺什么")
 	ValidateWarning  = text("ValidateWarning", "warning: {text}", "警告：{text}")
 	ValidateNoFile   = text("ValidateNoFile", "no configuration file: the defaults are used", "没有配置文件：使用默认值")
 	ValidateFile     = text("ValidateFile", "{file}: ok", "{file}：正确")

@@ -248,6 +248,10 @@ func TestTranslations(t *testing.T) {
 		"wxproxy.yaml: no app is left, and the running gateway has 3: want one at least, or a restart",
 		"wxproxy.yaml:2:12: anonymous: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart): want auto or false, or listen on 127.0.0.1, or allow_open: true",
 		"wxproxy.yaml: is a directory",
+		"wxproxy.yml: not read, for it is not called wxproxy.yaml: rename it",
+		`limits.auto.yaml: quotas.wx0123456789abcdef."gone": no such rule in profile shop: it is not used`,
+		"store: appendonly is off: a restart of Redis loses counts and tokens since its last snapshot: want appendonly yes",
+		"store: its user may not run del, zcard on keys of this prefix: calls would be refused or counts lost: want what the manual's ACL SETUSER gives",
 	} {
 		wantNoEnglish(t, "config/reload.go", fault)
 	}
