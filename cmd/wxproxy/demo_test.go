@@ -37,7 +37,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("no usage command in:\n%s", stdout)
 	}
 	out, err := exec.CommandContext(t.Context(), program, "usage", "--config", m[1]).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "自定义菜单创建") || !strings.Contains(string(out), "1/2") {
+	if err != nil || !regexp.MustCompile(`\b1/2\s.*menu\.create`).Match(out) {
 		t.Errorf("usage: %v\n%s", err, out)
 	}
 	if err := demo.Process.Signal(syscall.SIGINT); err != nil {

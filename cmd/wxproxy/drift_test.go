@@ -169,8 +169,8 @@ func TestLostClear(t *testing.T) {
 	if n := create(); n != 10 {
 		t.Errorf("executed %d, want 10: WeChat's count must not be taken for another clear", n)
 	}
-	if n := strings.Count(gateways[0].stderr.String(), "a clear whose answer was lost was carried out"); n == 0 {
-		t.Error("the log does not say that the clear was carried out")
+	if n := strings.Count(gateways[0].stderr.String(), "a clear whose answer was lost was granted"); n == 0 {
+		t.Error("the log does not say that the clear was granted")
 	}
 }
 

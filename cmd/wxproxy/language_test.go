@@ -96,7 +96,7 @@ shop  ` + appA + `  限额表 production
 需要 1 次清零；本月 10 次还剩 7 次。
 `, "标准输入不是终端，无法询问：什么也没有做。要不经询问就执行，请加 --yes"},
 		{[]string{"explain", "shop", "GET", "/cgi-bin/menu/create"}, map[string]any{
-			"GET /api/v1/explain?app=shop&method=GET&path=%2Fcgi-bin%2Fmenu%2Fcreate": admin.Explanation{
+			"GET /api/v1/explain?app=shop&caller=&method=GET&path=%2Fcgi-bin%2Fmenu%2Fcreate": admin.Explanation{
 				App: "shop", AppID: appA, Profile: "test", Method: "GET", Path: "/cgi-bin/menu/create", Rule: "menu.create", Title: "自定义菜单创建", Quota: "1000/day", Inject: "account",
 				Rows: shopUsage().Rows[:1], Statement: "pass: counted and sent",
 			},

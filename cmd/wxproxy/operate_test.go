@@ -169,7 +169,7 @@ Get the list of articles that were publis…  7/100            0         15:04  
 其他接口                                    4                +4        15:04  other:/customservice/kfaccount/uploadheadimg
 
 没有读完微信的计数：
-quota/get of /cgi-bin/user/get: errcode 44993: want 0
+查询 /cgi-bin/user/get：errcode 44993，应为 0
 
 b  `+appB+`  限额表 test
 类目      接口            每日实时调用量/上限  接口状态  规则
