@@ -42,7 +42,7 @@ func TestMisplacedKeys(t *testing.T) {
 		{name: "as the secret in a body", method: "POST", target: "/cgi-bin/stable_token", body: `{"grant_type":"client_credential","appid":"` + unknown + `","secret":"KEY"}`, want: "misplaced-key"},
 
 		{name: "as a path", target: "/KEY", want: "path"},
-		{name: "before the path", target: "/KEY/cgi-bin/menu/get", want: "path"},
+		{name: "before the path", target: "/KEY/cgi-bin/menu/get", want: "misplaced-key"},
 		{name: "in the path", target: "/cgi-bin/KEY/get", want: "misplaced-key"},
 		{name: "behind the path", target: "/cgi-bin/menu/get/KEY", want: "misplaced-key"},
 		{name: "in the path of a refused call", target: "/" + appB + "/cgi-bin/menu/KEY", header: []string{"X-Wxproxy-App", "a"}, want: "contradiction"},
@@ -62,7 +62,7 @@ func TestMisplacedKeys(t *testing.T) {
 		{name: "beside the program's name", target: "/cgi-bin/menu/get", header: []string{"User-Agent", "crm KEY"}},
 		{name: "as the call's id", target: "/cgi-bin/menu/get", header: []string{"X-Request-Id", "KEY"}},
 		{name: "as the account", target: "/cgi-bin/menu/get", header: []string{"X-Wxproxy-App", "KEY"}, want: "unknown-app"},
-		{name: "as the user of Basic", target: "/cgi-bin/menu/get", header: []string{"Authorization", "USER"}, want: "unknown-app"},
+		{name: "as the user of Basic", target: "/cgi-bin/menu/get", header: []string{"Authorization", "USER"}, want: "wrong-key"},
 	}
 	for _, key := range []string{"k3y", "Sh0rt-_.~Key", "Zm9v/YmFy+cXV4==", "1f2e3d4c5b6a79881f2e3d4c5b6a79881f2e3d4c5b6a7988"} {
 		wechat := newWechat(t, sandbox.Options{})
