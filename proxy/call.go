@@ -24,7 +24,8 @@ type call struct {
 	began time.Time
 
 	identity
-	path   string // canonical, without an appid before it: matched, counted and sent
+	path   string            // canonical, without an appid before it: matched, counted and sent
+	takes  wechat.Credential // what a call of path carries
 	match  limits.Match
 	inject bool // the account's token goes into the call
 	body   body
@@ -140,6 +141,7 @@ func (c *call) route() *ownAnswer {
 		}
 		c.app = configured
 	}
+	c.takes = wechat.CredentialOf(c.path)
 	if !queryParses(c.r.URL.RawQuery) {
 		return refuse(BadQuery, wechat.InvalidParameter)
 	}

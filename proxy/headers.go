@@ -82,13 +82,16 @@ func ours(name string) bool {
 
 // setOurs sets the gateway's headers on an answer. wait is for Retry-After; there is none for 0.
 func (c *call) setOurs(h http.Header, wait time.Duration) {
-	values := make([]string, 0, 7)
+	values := make([]string, 0, 8)
 	set := func(name, value string) {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	set("X-Request-Id", c.rec.RequestID)
 	set("X-Wxproxy-Decision", c.rec.Decision)
+	if c.rec.Reason != "" {
+		set("X-Wxproxy-Reason", string(c.rec.Reason))
+	}
 	if c.rec.Rule != "" {
 		set("X-Wxproxy-Rule", c.rec.Rule)
 	}

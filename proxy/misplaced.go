@@ -64,9 +64,13 @@ func (c *call) checkParameter(parameter string) *ownAnswer {
 	name, value, _ := strings.Cut(parameter, "=")
 	_, behind, _ := strings.Cut(value, "=") // as in access_token=n=TOKEN
 	for _, text := range [...]string{parameter, name, value, behind} {
-		plain, _ := url.QueryUnescape(text) // queryParses has read it
-		if c.s.isKey(text) || c.s.isKey(plain) {
+		if c.s.isKey(text) {
 			return misplaced()
+		}
+		if strings.ContainsAny(text, "%+") {
+			if plain, _ := url.QueryUnescape(text); c.s.isKey(plain) { // queryParses has read it
+				return misplaced()
+			}
 		}
 	}
 	return nil
@@ -75,7 +79,7 @@ func (c *call) checkParameter(parameter string) *ownAnswer {
 // checkBody refuses a key in the body of a call that carries a secret there: a body is never changed, so the
 // key would reach WeChat. A wrong secret of clear_quota/v2 is not sent either.
 func (c *call) checkBody() *ownAnswer {
-	if c.body.size == 0 || secretParameter(c.path) == "" && wechat.CredentialOf(c.path) != wechat.PlatformToken {
+	if c.body.size == 0 || secretParameter(c.path) == "" && c.takes != wechat.PlatformToken {
 		return nil
 	}
 	if c.body.media != nil { // no secret is that long

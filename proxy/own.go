@@ -83,9 +83,6 @@ func (c *call) write(own *ownAnswer) {
 	}
 	h := c.w.Header()
 	c.setOurs(h, own.retryAfter)
-	if own.reason != "" {
-		h["X-Wxproxy-Reason"] = []string{string(own.reason)}
-	}
 	h["Content-Type"] = kind
 	if status == http.StatusMethodNotAllowed {
 		h["Allow"] = []string{"GET, HEAD, POST"}

@@ -29,7 +29,7 @@ func (c *call) thirdParty() bool {
 // platformsOwn reports whether the call is made by a platform for itself: by its path, or because it
 // shows the platform's token.
 func (c *call) platformsOwn() bool {
-	return c.asPlatform || wechat.CredentialOf(c.path) == wechat.PlatformToken
+	return c.asPlatform || c.takes == wechat.PlatformToken
 }
 
 // ignoresSelector reports whether X-Wxproxy-App or the user of Basic means nothing, because it comes with
@@ -41,7 +41,7 @@ func (c *call) ignoresSelector(app *App) bool {
 // impliedApp returns the app of a call that selects none, or nil.
 func (c *call) impliedApp() *App {
 	switch {
-	case wechat.CredentialOf(c.path) == wechat.NoToken:
+	case c.takes == wechat.NoToken:
 		return c.appOfQuery()
 	case c.platformsOwn():
 		return component
@@ -71,7 +71,7 @@ func (c *call) appOfQuery() *App {
 // showsStrangeToken reports whether a platform shows a token that nobody saw being issued: it may be of
 // any account, and must not be replaced by that of the one that is selected.
 func (c *call) showsStrangeToken() bool {
-	return c.unknown && c.ownToken == "" && c.thirdParty() && !c.platformsOwn() && wechat.CredentialOf(c.path) != wechat.NoToken
+	return c.unknown && c.ownToken == "" && c.thirdParty() && !c.platformsOwn() && c.takes != wechat.NoToken
 }
 
 // mayCall reports whether the caller may call for the app: a platform also for itself, and for the
