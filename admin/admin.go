@@ -208,7 +208,7 @@ func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, reloadAnswer{Status: "reloaded"})
 }
 
-// lastReload answers how the last reload ended, whoever or whatever caused it.
+// lastReload answers how the last reload ended: by this API, a signal or a changed file.
 func (a *Admin) lastReload(w http.ResponseWriter, _ *http.Request) {
 	at, fault := a.o.Reloaded()
 	answer := reloadAnswer{Status: "reloaded", Time: at}

@@ -14,7 +14,7 @@ import (
 // Question is a call that explain is asked about.
 type Question struct {
 	AppID  string
-	Caller string // its name; "" is somebody who shows the AppSecret or a token of its account
+	Caller string // its name; "" is a client that shows the AppSecret or a token of the account
 	Method string
 	Target string // a path with or without a query, or a whole URL
 }

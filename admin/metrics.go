@@ -87,7 +87,7 @@ func NewMetrics(version string) *Metrics {
 			Name: "wxproxy_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last reloaded successfully.",
 		}),
 		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "wxproxy_accept_errors_total", Help: "Connections of both listeners that could not be accepted, for lack of file descriptors mostly.",
+			Name: "wxproxy_accept_errors_total", Help: "Connections of both listeners that could not be accepted, mostly because no file descriptor was free.",
 		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wxproxy_panics_total", Help: "Requests that ended in a panic, which is a fault of the program.",

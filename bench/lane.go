@@ -245,7 +245,7 @@ func (b *bench) check(ctx context.Context, s scenario, l *lane) error {
 	return nil
 }
 
-// otherWorkError is of a contender that did not do what all do: its figures are not shown.
+// otherWorkError says what a contender did otherwise than all others, so that its figures are not shown.
 type otherWorkError struct{ what, said string }
 
 func (e otherWorkError) Error() string { return e.what + "\n" + e.said }

@@ -175,7 +175,7 @@ func (e *textError) Error() string { return e.words }
 
 func errWant(want string) error { return &textError{words: "want " + want} }
 
-// errBare is of a text that may hold a secret.
+// errBare returns an error for a text that may hold a secret, so that the text is not shown.
 func errBare(format string, args ...any) error {
 	return &textError{words: fmt.Sprintf(format, args...), bare: true}
 }

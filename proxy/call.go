@@ -192,7 +192,7 @@ func (c *call) findRule() *ownAnswer {
 }
 
 // injects reports whether the account's token goes into the call. A token that WeChat has issued to the
-// caller stays. In a family that no rule names nobody knows what a call takes, so the token goes in only
+// caller stays. Which credential a call takes in a family that no rule names is unknown, so the token goes in only
 // in place of one of ours; nor is it added beside the token of a third-party platform.
 func (c *call) injects() bool {
 	switch {

@@ -19,7 +19,7 @@ type identity struct {
 
 	showsToken bool // in access_token, of whatever kind
 	showsOurs  bool // a proxy token, good or not any more
-	unknown    bool // an access_token was shown that nobody knows
+	unknown    bool // an unknown access_token was shown
 	asPlatform bool // the token of a third-party platform is shown as component_access_token
 
 	ownToken   string // a learned token that the call shows and keeps
@@ -48,7 +48,7 @@ const (
 //
 // Proofs are a key (Basic, or X-Wxproxy-Key), a secret, and a token that was issued by the gateway or seen being
 // issued; the path prefix, X-Wxproxy-App and the user of Basic only select, because appids are public.
-// A token that nobody knows is not a proof and no contradiction: it is replaced, if something else
+// An unknown token is not a proof and no contradiction: it is replaced, if something else
 // proves who calls or calls without proof are allowed.
 func (c *call) authenticate() *ownAnswer {
 	if post, ok := c.w.(*postWriter); ok { // a call of the gateway's own

@@ -15,7 +15,7 @@ import (
 // Question is a call that Explain is asked about.
 type Question struct {
 	AppID  string // of an app that is configured or was learned
-	Caller string // a caller's name; "" is somebody who shows the AppSecret or a token of its account
+	Caller string // a caller's name; "" is a client that shows the AppSecret or a token of the account
 	Method string
 	Target string // a path with or without a query, or a whole URL
 }

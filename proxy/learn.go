@@ -180,7 +180,7 @@ func (c *call) cleared() {
 	}
 }
 
-// clearLost tells of a clear that was sent and that nobody knows the answer of.
+// clearLost reports a clear that was sent and whose answer was lost.
 func (c *call) clearLost() {
 	if c.h.lostClear == nil || !isClear(c.path) {
 		return

@@ -10,7 +10,7 @@ import (
 
 // stranger returns why a call without proof is not allowed, "" if it is. What auto asks for keeps out
 // everybody but a program on this machine that was pointed here on purpose: the Host stops DNS
-// rebinding, the headers stop web pages and proxies that speak for somebody else.
+// rebinding, the headers stop web pages, and proxies that forward calls of other machines.
 func (c *call) stranger() Reason {
 	unixSocket := c.r.RemoteAddr == "" || c.r.RemoteAddr == "@"
 	switch {

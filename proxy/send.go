@@ -26,7 +26,7 @@ var (
 	errLate    = errors.New("the call's window has ended") // before it left
 )
 
-// unsentError is of a call that provably never left.
+// unsentError wraps the error of a call that provably never left.
 type unsentError struct{ err error }
 
 func (e *unsentError) Error() string { return "not sent: " + e.err.Error() }

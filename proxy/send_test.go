@@ -649,7 +649,7 @@ func TestForeignTransport(t *testing.T) {
 	}
 }
 
-// TestUpgrade is of a header that is not passed on, also where it is one that ReverseProxy would refuse.
+// An Upgrade header is not passed on, also where ReverseProxy would refuse it.
 func TestUpgrade(t *testing.T) {
 	u := newUpstream(t, nil)
 	g := newGateway(t, u.URL, nil)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Upstream fetches of a minute and a fleet: of one app, and in total, because whoever may learn
+// Upstream fetches of a minute and a fleet: of one app, and in total, because a client that may be learned from
 // can show any number of appids. Sixty fill a fleet of sixty learned apps in its first minute.
 const (
 	maxFetchesOfApp = 10

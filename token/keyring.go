@@ -239,8 +239,8 @@ func (k *Keyring) Format(f fmt.State, _ rune) {
 
 // Issue returns a proxy token for who shows secret at a token endpoint. That is an AppSecret of
 // the app, whose token names no caller, or a key of a caller that may call for the app. Its error
-// is a *Denied: an unknown appid, a wrong secret, or a caller that may not call for the app and
-// is named nonetheless.
+// is a *Denied: an unknown appid, a wrong secret, or a caller that may not call for the app which
+// is named all the same.
 func (k *Keyring) Issue(appid, secret string, now time.Time) (proxyToken, callerName string, err error) {
 	a := k.accounts[appid]
 	if a == nil {

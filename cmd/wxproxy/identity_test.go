@@ -93,7 +93,7 @@ func TestWhoCalls(t *testing.T) {
 		{name: "Basic by name", header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "a crm"},
 		{name: "Basic by appid", header: []string{"Authorization", basic(appB, canaryWeb)}, want: "b web"},
 		{name: "Basic with the old key", header: []string{"Authorization", basic("a", canaryCRMOld)}, want: "a crm"},
-		{name: "Basic replaces a token that nobody knows", query: canaryOld, header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "a crm"},
+		{name: "Basic replaces an unknown token", query: canaryOld, header: []string{"Authorization", basic("a", canaryCRMNew)}, want: "a crm"},
 		{name: "Basic with a wrong key", header: []string{"Authorization", basic("a", "wrong")}, want: "48001 wrong-key"},
 		{name: "Basic with an empty key", header: []string{"Authorization", basic("a", "")}, want: "48001 wrong-key"},
 		{name: "Basic with the AppSecret", header: []string{"Authorization", basic("a", canarySecret)}, want: "48001 wrong-key"},
@@ -112,7 +112,7 @@ func TestWhoCalls(t *testing.T) {
 
 		{name: "only selected", path: "/" + appA, want: "48001 nothing-shown"},
 		{name: "only selected by header", header: []string{"X-Wxproxy-App", "a"}, want: "48001 nothing-shown"},
-		{name: "a token that nobody knows", path: "/" + appA, query: canaryOld, want: "48001 unknown-token"},
+		{name: "an unknown token", path: "/" + appA, query: canaryOld, want: "48001 unknown-token"},
 		{name: "nothing", want: "48001 nothing-shown"},
 	}
 	for _, tt := range tests {

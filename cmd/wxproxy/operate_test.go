@@ -694,7 +694,7 @@ func TestLimitsWriteRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, apps, auto, want string }{
 		{"another app", "apps: [{name: b, appid: " + appB + ", secret: " + canarySecret + "}]", "", "app shop is not in this configuration"},
 		{"a rule that the file's profile lacks", "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + ", profile: miniprogram}]", "", "no rule user.info in profile miniprogram"},
-		{"a file that somebody has broken", shopApps, "quotas: [", "limits.auto.yaml:1: not YAML"},
+		{"a file that is not YAML", shopApps, "quotas: [", "limits.auto.yaml:1: not YAML"},
 		{"a file with other keys", shopApps, "quota: {}", "limits.auto.yaml:1:1: quota: unknown key: did you mean quotas?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -720,7 +720,7 @@ func TestLimitsWriteOfAuto(t *testing.T) {
 	wantText(t, "limits", stdout, limitsTable)
 }
 
-// Without a file the app is named in the environment; the figures are written nonetheless.
+// Without a file the app is named in the environment; the figures are written all the same.
 func TestLimitsWriteWithoutAFile(t *testing.T) {
 	s := newAdminStand(t, "")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()

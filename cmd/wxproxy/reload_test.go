@@ -230,7 +230,7 @@ func TestAdminIsLogged(t *testing.T) {
 		{"POST", "/-/reload", "", canaryAdmin, 200, map[string]any{"msg": "admin: reload", "outcome": "done", "token": "admin.token"}},
 		{"POST", "/api/v1/clear?app=a", "", canaryAdmin, 200, map[string]any{"msg": "admin: clear", "app": "a", "outcome": "done", "token": "admin.token"}},
 		{"POST", "/api/v1/forget?app=wx0000000000000000", "", canaryAdmin, 200, map[string]any{"msg": "admin: forget", "app": "wx0000000000000000", "outcome": "done", "token": "admin.token"}},
-		{"GET", "/api/v1/usage", "", "wrong-token-of-somebody", 401, map[string]any{"level": "warn", "msg": "admin: request refused: wrong-token"}},
+		{"GET", "/api/v1/usage", "", "wrong-token-of-a-client", 401, map[string]any{"level": "warn", "msg": "admin: request refused: wrong-token"}},
 		{"GET", "/metrics", "evil.example", canaryAdmin, 421, map[string]any{"level": "warn", "msg": "admin: request refused: wrong-host", "host": "evil.example"}},
 	} {
 		if status := ask(tt.method, tt.target, tt.host, tt.token); status != tt.status {
@@ -244,7 +244,7 @@ func TestAdminIsLogged(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(p.stderr.String(), "wrong-token-of-somebody") {
+	if strings.Contains(p.stderr.String(), "wrong-token-of-a-client") {
 		t.Error("a wrong token is in the log")
 	}
 }

@@ -55,7 +55,7 @@ func sleep(ts *testscript.TestScript, _ bool, args []string) {
 	time.Sleep(d)
 }
 
-// listens HOST:PORT waits until somebody listens there.
+// listens HOST:PORT waits until a process listens there.
 func listens(ts *testscript.TestScript, _ bool, args []string) {
 	for range 3000 {
 		conn, err := net.Dial("tcp", args[0])

@@ -120,7 +120,7 @@ func TestFormsOnTheWire(t *testing.T) {
 			want: once(menu), seen: []wireSeen{getMenu},
 		},
 		{
-			name: "absolute-form with an authority of somebody else's",
+			name: "absolute-form with a foreign authority",
 			send: "GET http://169.254.169.254/cgi-bin/menu/get HTTP/1.1\nHost: HOST\n\n",
 			want: once(refused("host")),
 		},
@@ -211,7 +211,7 @@ func TestFormsOnTheWire(t *testing.T) {
 			want: once(wireAnswer{proto: "HTTP/1.1", status: 200, decision: "local", body: "ok"}),
 		},
 		{
-			name: "a Host of somebody else's, as after DNS rebinding",
+			name: "a foreign Host, as after DNS rebinding",
 			send: "GET /cgi-bin/menu/get HTTP/1.1\nHost: rebound.example\n\n",
 			want: once(refused("host")),
 		},
