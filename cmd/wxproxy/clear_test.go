@@ -126,7 +126,7 @@ func TestWeChatItselfRefuses(t *testing.T) {
 		if path == "/cgi-bin/tags/get" {
 			got = fire(t, gateways, callers, 300, "GET", "/"+appA+path, "")
 		}
-		time.Sleep(1100 * time.Millisecond) // within a second everybody has heard
+		time.Sleep(1100 * time.Millisecond) // each gateway asks the store once a second
 		before := wechat.Calls(appA, path)
 		fire(t, gateways, callers, 60, "GET", "/"+appA+path, "")
 		if n := wechat.Calls(appA, path) - before; n != 0 {

@@ -38,14 +38,14 @@ func TestAClientThatLeaves(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			wechat := newWechat(t, sandbox.Options{})
-			wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", Times: -1, Delay: 20 * time.Second})
+			slow := wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", Times: -1, Delay: 20 * time.Second})
 			g := serveHere(t, writeSmall(t, wechat, tt.more), serving{})
 			client := dialWire(t, g.main).Conn
 			if tt.more != "" {
 				client = tls.Client(client, &tls.Config{InsecureSkipVerify: true})
 			}
 			fmt.Fprintf(client, tt.request, appA, g.main)
-			time.Sleep(500 * time.Millisecond) // it is under way
+			waitFor(t, "the call at WeChat", func() bool { return slow.Fired() > 0 })
 			left := time.Now()
 			tt.leave(client)
 			line := g.stdout.await(t, "line of the call", func(line map[string]any) bool { return line["rule"] == "user.info" })
@@ -126,6 +126,7 @@ func TestConnReadDeadline(t *testing.T) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	time.AfterFunc(100*time.Millisecond, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+	time.AfterFunc(10*time.Second, func() { _ = c.Close() }) // so that it ends in any case
 	if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a deadline set during a Read: %v, want a timeout", err)
 	}

@@ -584,7 +584,7 @@ func (c *failingConn) Write(p []byte) (int, error) {
 func TestRequest(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	seen := make(chan string, 1)
+	seen := make(chan string, 100) // more than are sent
 	s := listen(t, false, func(_ int, conn net.Conn, over <-chan struct{}) {
 		b := make([]byte, 1000)
 		for {
@@ -650,7 +650,7 @@ func TestRequest(t *testing.T) {
 		err := tryDo(conn, r, 5*time.Second)
 		if tt.want == "" {
 			if (!errors.Is(err, ErrRequest) && !errors.Is(err, ErrLength)) || conn.Left() {
-				t.Errorf("%q %v: %v, Left = %t, want that nothing leaves", r.Method, r.Header, err, conn.Left())
+				t.Fatalf("%q %v: %v, Left = %t, want that nothing leaves", r.Method, r.Header, err, conn.Left())
 			}
 		} else if got := <-seen; err != nil || got != strings.ReplaceAll(tt.want, "HOST", s.target().Host) {
 			t.Errorf("request = %q, %v, want %q", got, err, tt.want)
