@@ -53,7 +53,7 @@ func (l *loader) checkEmptied(path string) Faults {
 	case l.running == nil:
 		return nil
 	case l.config.bare && !l.running.bare && l.wasRead(path):
-		return Faults{{File: path, Text: "empty: the running gateway has read more of it: want that, or a restart to run on defaults"}}
+		return Faults{{File: path, Text: "empty: the running gateway was configured by it: restore it, or restart the gateway to run with defaults"}}
 	case len(l.config.Apps) == 0 && len(l.running.Apps) > 0:
 		return Faults{{File: path, Text: fmt.Sprintf("no app is left, and the running gateway has %d: want one at least, or a restart", len(l.running.Apps))}}
 	}

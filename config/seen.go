@@ -74,7 +74,11 @@ func outline(text string) string {
 	if strings.Trim(text, smalls+capital+digits) != "" {
 		kinds = append(kinds, "others")
 	}
-	return fmt.Sprintf("%d characters (%s)", utf8.RuneCountInString(text), strings.Join(kinds, ", "))
+	n := utf8.RuneCountInString(text)
+	if n == 1 {
+		return fmt.Sprintf("1 character (%s)", kinds[0])
+	}
+	return fmt.Sprintf("%d characters (%s)", n, strings.Join(kinds, ", "))
 }
 
 // extensions are those of files that secrets are kept in.

@@ -108,7 +108,7 @@ func TestReloadNeverOpensOrEmpties(t *testing.T) {
 		fault string // in the log
 	}{
 		{"opened, with a listener that only a restart closes", "wxproxy.yaml", edit("listen: 0.0.0.0:0\n", "listen: 127.0.0.1:0\nanonymous: true\n"), "true while others can reach listen 0.0.0.0:0 (the running one, until a restart)"},
-		{"emptied", "wxproxy.yaml", text(""), "wxproxy.yaml: empty: the running gateway has read more of it"},
+		{"emptied", "wxproxy.yaml", text(""), "wxproxy.yaml: empty: the running gateway was configured by it"},
 		{"removed", "wxproxy.yaml", gone, "no such file"},
 		{"half written", "wxproxy.yaml", text("listen: 0.0.0.0:0\nadmin: {listen: \"127.0.0.1:0\", token: \"${CANARY_ADMIN}\"}\n"), "no app is left, and the running gateway has 1"},
 		{"a pipe", "wxproxy.yaml", pipe, "not a regular file"},

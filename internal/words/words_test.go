@@ -244,7 +244,7 @@ func TestTranslations(t *testing.T) {
 	}
 	for _, fault := range []string{ // of a reload
 		"wxproxy.yaml: gone: the running gateway has read it: put it back, or restart to do without it",
-		"wxproxy.yaml: empty: the running gateway has read more of it: want that, or a restart to run on defaults",
+		"wxproxy.yaml: empty: the running gateway was configured by it: restore it, or restart the gateway to run with defaults",
 		"wxproxy.yaml: no app is left, and the running gateway has 3: want one at least, or a restart",
 		"wxproxy.yaml:2:12: anonymous: true while others can reach listen 0.0.0.0:8080 (the running one, until a restart): want auto or false, or listen on 127.0.0.1, or allow_open: true",
 		"wxproxy.yaml: is a directory",
