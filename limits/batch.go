@@ -52,22 +52,27 @@ func (m *meter) requestFor(b *batch, cal *calendar, now moment, blocks bool) *Re
 	if blocks {
 		wish = b.group.wish()
 	}
-	return m.request(b.group.counters, b.calls, wish, &cal.of[Day])
+	r := m.request(b.group.asked, b.calls, wish, &cal.of[Day])
+	for i, kept := range b.group.reserves {
+		r.Counters[len(b.group.counters)+i].Reserve = kept.calls
+	}
+	return r
 }
 
 // answer takes in the answer to what was asked for a batch. It reports true where the store has to
 // be asked again: for other windows, or in another generation.
-func (m *meter) answer(b *batch, counters []*counter, r *Request, a *Answer, err error, sent, now moment) (again bool) {
+func (m *meter) answer(b *batch, r *Request, a *Answer, err error, sent, now moment) (again bool) {
+	counters := b.group.counters
 	if err != nil {
 		if !errors.Is(err, errNotSent) {
-			for _, c := range counters {
+			for _, c := range b.group.asked {
 				c.requestLost(now)
 			}
 		}
 		m.abandon(b)
 		return false
 	}
-	m.apply(counters, r, a, now)
+	m.apply(b.group.asked, r, a, now)
 	deadline := deadlineOf(counters, sent, a)
 	switch {
 	case a.Status == Outside || a.Status == Again:
@@ -95,7 +100,13 @@ func (m *meter) answer(b *batch, counters []*counter, r *Request, a *Answer, err
 	m.grant(b, a.Granted, deadline, a.Now, now)
 	b.hold.since = sent.since // the calls have not passed a latch that was set since
 	by := counters[a.Which]
-	if a.Granted < b.calls {
+	switch {
+	case a.Granted == b.calls:
+	case keptBack(r, a):
+		b.group.kept.close(by, now)
+		m.refuseRest(b, RefusedReserved, by, now)
+		return false
+	default:
 		by.close(a.Status == Latched, r.Counters[a.Which].Limit, now)
 	}
 	m.refuseRest(b, m.refusal(by, now), by, now)
@@ -143,7 +154,7 @@ func (m *meter) refuseRest(b *batch, verdict Verdict, by *counter, now moment) {
 	b.decided = true
 	b.refusal.Rule = b.group.rule
 	if by != nil {
-		b.refusal.refuse(m, verdict, by, now)
+		b.refusal.refuse(m, b.group, verdict, by, now)
 	}
 }
 

@@ -149,7 +149,7 @@ func (s *Bolt) commitLocked(r *Request, a *Answer, windows []*boltWindow, counte
 			continue
 		}
 		// A block is part of the thousandth that a crash may cost.
-		ceiling := max(c.Used, min(c.Used-a.Block+step(asked.Limit)-1, asked.Limit+c.Grant))
+		ceiling := max(c.Used, min(c.Used-a.Block+step(asked)-1, asked.Limit+c.Grant.at(a.Now)))
 		write.addCounter(windows[asked.Window], asked.Name, c, ceiling)
 	}
 	s.file.sendLocked(write)
@@ -157,12 +157,16 @@ func (s *Bolt) commitLocked(r *Request, a *Answer, windows []*boltWindow, counte
 }
 
 // step is how far the ceiling is raised above a count: a thousandth of the limit, so that a crash
-// costs no more. A counter without a figure loses nothing by 16.
-func step(limit int64) int64 {
-	if limit >= noLimit {
+// costs no more. A counter without a figure loses nothing by 16, but a caller with a reserve would.
+func step(asked Report) int64 {
+	switch {
+	case asked.Limit < noLimit:
+		return max(1, asked.Limit/1000)
+	case strings.Contains(asked.Name, "@"):
+		return 1
+	default:
 		return 16
 	}
-	return max(1, limit/1000)
 }
 
 // windowLocked returns a window's counters, read from the file at first use.

@@ -14,7 +14,8 @@ import (
 
 // countersBucket holds a bucket for each prefix, app and window. In a window's bucket a counter is
 // "generation ceiling until grant at", until and at being its latch. A name with a | is no counter:
-// |end is the window's end and |g its generation. tryKey is written to see whether the file can be.
+// |end is the window's end, |g its generation, and |+ before a counter's name its grant, as "calls until at".
+// tryKey is written to see whether the file can be.
 const (
 	countersBucket = "counters"
 	endKey         = "|end"
@@ -71,7 +72,10 @@ func (w *boltWrite) addGeneration(window *boltWindow) {
 
 func (w *boltWrite) addCounter(window *boltWindow, name string, c *boltCounter, ceiling int64) {
 	on := CounterState{Generation: c.Generation, Used: ceiling, Latch: c.Latch, Grant: c.Grant}
-	text := fmt.Sprintf("%d %d %d %d %d", on.Generation, on.Used, on.Latch.Until, on.Grant, on.Latch.At)
+	text := fmt.Sprintf("%d %d %d %d %d", on.Generation, on.Used, on.Latch.Until, on.Grant.Calls, on.Latch.At)
+	if on.Grant != c.onFile.Grant {
+		w.puts = append(w.puts, boltPut{window: window, name: grantField + name, text: on.Grant.String()})
+	}
 	w.puts = append(w.puts, boltPut{window: window, name: name, text: text, counter: c, onFile: on})
 }
 
@@ -156,7 +160,7 @@ func (f *boltFile) commit(batch []*boltWrite) error {
 			switch {
 			case p.counter != nil:
 				p.counter.onFile = p.onFile
-			case p.window != nil:
+			case p.window != nil && p.name == generationField:
 				p.window.onFile = p.onFile.Generation
 			}
 		}
@@ -218,7 +222,7 @@ func (f *boltFile) read(key windowKey, asked Window) (*boltWindow, error) {
 		if b == nil {
 			return nil
 		}
-		return b.ForEach(func(name, value []byte) error {
+		err := b.ForEach(func(name, value []byte) error {
 			switch field, text := string(name), string(value); {
 			case field == generationField:
 				var ok bool
@@ -232,6 +236,12 @@ func (f *boltFile) read(key windowKey, asked Window) (*boltWindow, error) {
 			}
 			return nil
 		})
+		for name, c := range w.counters {
+			if grant, ok := parseGrant(string(b.Get([]byte(grantField+name))), last); ok {
+				c.Grant, c.onFile.Grant = grant, grant
+			}
+		}
+		return err
 	})
 	return w, fileError(err)
 }
@@ -245,7 +255,7 @@ func parseBoltCounter(text string, last int64) *boltCounter {
 	for i := 0; ok && i < len(words); i++ {
 		f[i], ok = parseFigure(words[i])
 	}
-	on := CounterState{Generation: f[0], Used: f[1], Latch: Latch{Until: f[2], At: f[4]}, Grant: f[3]}
+	on := CounterState{Generation: f[0], Used: f[1], Latch: Latch{Until: f[2], At: f[4]}, Grant: grantUntil(f[3], last)}
 	if !ok || on.Generation > last || on.Latch.Until > last || on.Latch.At > last {
 		return &boltCounter{record: record{Damaged: true}, onFile: CounterState{Used: -1}, text: text}
 	}

@@ -16,6 +16,7 @@ type counter struct {
 	remote     CounterState  // the last answer of the store, in this generation
 	latch      Latch         // the latest that this gateway or the store knows
 	latchSince time.Duration // when this gateway learned of latch, as moment.since
+	wish       *grantWish    // a grant that an operator sets with the next report
 	raise      int64         // a count learned from WeChat that the store has not confirmed yet
 
 	unacked  bool // a request had no answer, and may be applied until a later one is
@@ -27,9 +28,11 @@ type counter struct {
 	closedUntil   time.Duration // refused from memory until then, while the limit is closedLimit
 	closedLimit   int64
 	closedLatched bool // because it is latched in the store
+	opened        int  // how often it may have got room since
 
 	fallback      int64 // calls left of this gateway's share while the store is unavailable
 	fallbackKnown bool
+	fallbackKept  int64 // of a reserve's counter: calls left of this gateway's share of the reserve
 
 	seeded      bool // WeChat was asked for its own count, or need not be
 	seedUnknown bool // it did not answer
@@ -53,15 +56,18 @@ func (c *counter) count() {
 func (c *counter) giveBack(n int64) {
 	c.own.local = max(0, c.own.local-n)
 	c.urgent = true
-	c.closedUntil = 0
+	c.open()
 }
 
 // known is the count as far as this gateway knows it: the store's, and what it does not know yet,
 // without calls that are only reserved.
 func (c *counter) known() int64 { return c.remote.Used + c.own.local - c.acked - c.own.reserved }
 
-// free is how many calls are left by that.
-func (c *counter) free() int64 { return max(0, c.limit+c.remote.Grant-c.known()) }
+// free is how many calls are left by that at a moment of the store's clock.
+func (c *counter) free(store int64) int64 { return max(0, c.limit+c.remote.Grant.at(store)-c.known()) }
+
+// unused is what is left by that of a reserve of so many calls.
+func (c *counter) unused(reserve int64) int64 { return max(0, reserve-c.known()) }
 
 // latched reports whether WeChat answers 45009 for the counter at a moment of the store's clock.
 func (c *counter) latched(store int64) bool { return store < c.latch.Until }
@@ -77,9 +83,15 @@ func (c *counter) close(latched bool, limit int64, now moment) {
 	c.closedUntil, c.closedLimit, c.closedLatched = now.since+fullTTL, limit, latched
 }
 
+// open has the next call ask the store again, after a change that may have made room.
+func (c *counter) open() {
+	c.closedUntil = 0
+	c.opened++
+}
+
 // dirty reports whether there is something to report to the store.
 func (c *counter) dirty() bool {
-	return c.own.local != c.acked || c.announce || c.unacked || c.restate || c.raise > 0 || c.latch != c.remote.Latch
+	return c.own.local != c.acked || c.announce || c.unacked || c.restate || c.raise > 0 || c.latch != c.remote.Latch || c.wish != nil
 }
 
 // clean reports whether the counter means nothing to this gateway but what the store knows.
@@ -89,7 +101,7 @@ func (c *counter) clean() bool {
 
 // empty reports whether nothing is counted in the counter by any gateway.
 func (c *counter) empty() bool {
-	return c.clean() && c.own.local == 0 && c.remote.Used == 0 && c.latch == Latch{}
+	return c.clean() && c.own.local == 0 && c.remote.Used == 0 && c.latch == Latch{} && c.remote.Grant == Grant{}
 }
 
 // expired reports whether the store cannot keep the counter any more: it drops a window a day after
@@ -126,31 +138,40 @@ func (c *counter) adopt(generation, at int64, now moment) {
 	c.remote = CounterState{Generation: generation, Grant: c.remote.Grant}
 	c.latch = Latch{}
 	c.seeded, c.seedUnknown = true, false // a new generation begins with what is known
-	c.closedUntil = 0
+	c.open()
 	c.urgent = true
 }
 
 // apply applies the i-th counter of an answer; a new block is of so many calls. What this
 // gateway knows may have moved since the request was made.
 func (c *counter) apply(r *Request, a *Answer, i int, block int64, now moment) {
-	asked, state := r.Counters[i], a.Counters[i]
+	asked, state := &r.Counters[i], &a.Counters[i]
+	was, granted, ahead := c.remote.Grant, a.Granted, a.Block
+	if asked.Reserve > 0 {
+		granted, ahead, block = 0, 0, 0
+	}
 	switch {
 	case c.generation != asked.Generation: // cleared since: what was granted runs after the clear
-		c.own.local += a.Granted
+		c.own.local += granted
 	case state.Generation > asked.Generation:
-		c.remote.Grant = state.Grant
 		c.adopt(state.Generation, state.Generation, now)
 	case state.Generation == asked.Generation:
-		c.acked = asked.Local + a.Granted + a.Block
-		c.own.local += a.Granted + block
+		c.acked = asked.Local + granted + ahead
+		c.own.local += granted + block
 		c.own.reserved += block
-		c.remote = state
+		c.remote = *state
 		if c.raise <= state.Used {
 			c.raise = 0
 		}
 		c.restate, c.announce, c.fallbackKnown = false, false, false
 		// A refusal is not written down, so it does not make a lost request stale.
-		c.unacked = (c.unacked || a.Retried) && r.Want > 0 && a.Granted == 0
+		c.unacked = (c.unacked || a.Retried) && r.Want > 0 && granted == 0
+	}
+	if c.wish != nil && c.wish.grant == asked.Grant {
+		c.wish = nil // the answer shows whether it is in force
+	}
+	if c.remote.Grant = was.merge(state.Grant); c.remote.Grant != was {
+		c.open()
 	}
 	if latch := c.latch.merge(state.Latch); state.Generation == c.generation && latch != c.latch {
 		c.latch, c.latchSince = latch, now.since

@@ -7,20 +7,21 @@ type Verdict uint8
 
 // The verdicts. The first three are sent.
 const (
-	Pass           Verdict = iota
-	Degraded               // sent while the store was unavailable
-	Shadow                 // would have been refused, but its rule is only a shadow
-	RefusedQuota           // a quota of the rule is used up
-	RefusedLatched         // WeChat itself answered 45009
-	RefusedPace            // over the rule's pace
-	RefusedShare           // the caller's part of the quota is used up
-	RefusedDenied          // the account lacks the API
-	RefusedStore           // the store is unavailable
+	Pass            Verdict = iota
+	Degraded                // sent while the store was unavailable
+	Shadow                  // would have been refused, but its rule is only a shadow
+	RefusedQuota            // a quota of the rule is used up
+	RefusedLatched          // WeChat itself answered 45009
+	RefusedPace             // over the rule's pace
+	RefusedShare            // the caller's part of the quota is used up
+	RefusedReserved         // what is left of a quota is kept back for other callers
+	RefusedDenied           // the account lacks the API
+	RefusedStore            // the store is unavailable
 	verdicts
 )
 
 var verdictTexts = [verdicts]string{
-	"pass", "degraded", "shadow", "refused-quota", "refused-latched", "refused-pace", "refused-share", "refused-denied", "refused-store",
+	"pass", "degraded", "shadow", "refused-quota", "refused-latched", "refused-pace", "refused-share", "refused-reserved", "refused-denied", "refused-store",
 }
 
 func (v Verdict) String() string { return verdictTexts[v] }

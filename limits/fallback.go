@@ -1,12 +1,19 @@
 package limits
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // takeLocally decides a call while the store is unavailable, if its rule fails open: within this
 // gateway's share of what was left when the store last answered. Until the breaker opens calls are
 // refused, so that requests that are merely lost never put a quota at risk. What is sent is reported
 // when the store is back. There is one share for an outage: it is new only when the store has
 // answered about the counter.
+//
+// What is unused of reserves is divided by itself: a caller with a reserve has this gateway's share of it
+// first, and then that of the rest.
 //
 // Nothing is sent in a window that this gateway knows nothing of and did not see begin, and nothing of
 // a rule with a pace, which only the store can keep.
@@ -20,23 +27,55 @@ func (l *Limiter) takeLocally(call *Call, d *Decision, hold *Hold) {
 	defer l.unlock(m, now)
 	g := m.group(call.Match.Rule, call.Caller, l.calendar(now))
 	for _, c := range g.counters {
-		if c.remote.Version == 0 && l.link.at(l.started) >= c.window.Start.UnixMilli() {
+		if c.remote.Version == 0 && c.limit < noLimit && l.link.at(l.started) >= c.window.Start.UnixMilli() {
 			return
 		}
 		if !c.fallbackKnown {
-			c.fallbackKnown, c.fallback = true, max(0, c.free()-c.own.reserved)/gateways
+			m.shareOut(g, c, gateways, now)
 		}
-		if c.fallback == 0 || c.latched(now.store) {
+		if c.fallback == 0 && g.keptFor(c) == nil || c.latched(now.store) {
 			return
 		}
 	}
 	for _, c := range g.counters {
-		c.fallback--
+		if kept := g.keptFor(c); kept != nil {
+			kept.fallbackKept--
+		} else {
+			c.fallback--
+		}
 		c.count()
 	}
 	d.grant(m, g, time.Time{}, now)
 	d.Verdict = Degraded
 	*hold = Hold{limiter: l, meter: m, group: g, generation: g.counters[0].generation, since: now.since}
+}
+
+// shareOut works out this gateway's share of what is left of a counter, and of each reserve in it.
+func (m *meter) shareOut(g *group, c *counter, gateways int64, now moment) {
+	left := max(0, c.free(now.store)-c.own.reserved)
+	if c.name == m.name {
+		for _, caller := range slices.Sorted(maps.Keys(g.rule.Reserve)) {
+			kept := m.counter(m.name+"@"+caller, c.window)
+			n := min(left, max(0, kept.unused(g.rule.Reserve[caller])-kept.own.reserved))
+			kept.fallbackKept = n / gateways
+			left -= n
+		}
+	}
+	c.fallbackKnown, c.fallback = true, left/gateways
+}
+
+// keptFor returns the counter of the caller's own reserve in a counter of the rule, if this gateway's share
+// of it has calls left.
+func (g *group) keptFor(c *counter) *counter {
+	if g.rule.Reserve[g.caller] == 0 || g.caller == "" || c.name != g.counters[0].name {
+		return nil
+	}
+	for _, own := range g.counters {
+		if own.name != c.name && own.window.Period == c.window.Period && own.fallbackKept > 0 {
+			return own
+		}
+	}
+	return nil
 }
 
 // failsOpen reports whether calls of a rule go on while the store is unavailable.

@@ -83,7 +83,8 @@ func (m *meter) unlatch(h *Hold, now moment) (event Event) {
 			continue
 		}
 		c.latch, c.latchSince = Latch{At: max(now.store, c.latch.At+1)}, now.since
-		c.urgent, c.closedUntil = true, 0
+		c.urgent = true
+		c.open()
 		event = m.event(RuleUnlatched, c)
 	}
 	return event

@@ -1,5 +1,7 @@
 package limits
 
+import "slices"
+
 // record is one counter as a store holds it.
 type record struct {
 	CounterState
@@ -42,7 +44,6 @@ func (l *ledger) apply(r *Request, q, now int64) (a *Answer, changed []bool) {
 		}
 	}
 	changed = make([]bool, len(l.records))
-	var room int64
 	for i, x := range r.Counters { // x is a copy
 		c, p := l.records[i], l.parts[i]
 		damaged := c.Damaged
@@ -50,14 +51,9 @@ func (l *ledger) apply(r *Request, q, now int64) (a *Answer, changed []bool) {
 			c.Damaged, a.Damaged = false, i+1
 		}
 		changed[i] = l.take(a, x, c, p) || damaged
-		left := x.Limit + c.Grant - c.Used
-		if now < c.Latch.Until {
-			left = 0
-		}
-		if i == 0 || left < room {
-			room, a.Which = left, i
-		}
 	}
+	var room int64
+	room, a.Which = l.room(r, now)
 	if a.Status == OK && r.Want > 0 && len(r.Counters) > 0 {
 		a.Granted = max(0, min(r.Want, room))
 		switch {
@@ -70,16 +66,51 @@ func (l *ledger) apply(r *Request, q, now int64) (a *Answer, changed []bool) {
 		}
 	}
 	for i, c := range l.records {
-		if changed[i] || a.Granted > 0 || r.Want == 0 {
+		counted := a.Granted + a.Block
+		if r.Counters[i].Reserve > 0 {
+			counted = 0
+		}
+		if changed[i] || counted > 0 || r.Want == 0 {
 			changed[i] = true
-			c.Used += a.Granted + a.Block
-			l.parts[i].local += a.Granted + a.Block
+			c.Used += counted
+			l.parts[i].local += counted
 			l.parts[i].q = q
 			c.Version++
 		}
 		a.Counters[i] = c.CounterState
 	}
 	return a, changed
+}
+
+// room returns how many calls all counters of a request have room for, and which has the least.
+func (l *ledger) room(r *Request, now int64) (room int64, which int) {
+	for i, x := range r.Counters {
+		if x.Reserve > 0 {
+			continue
+		}
+		c := l.records[i]
+		left := x.Limit + c.Grant.at(now) - c.Used
+		switch {
+		case now < c.Latch.Until:
+			left = 0
+		case !slices.ContainsFunc(r.Counters[:i], func(other Report) bool { return other.Window == x.Window && other.Reserve == 0 }):
+			left -= l.kept(r, x.Window)
+		}
+		if i == 0 || left < room {
+			room, which = left, i
+		}
+	}
+	return room, which
+}
+
+// kept returns how many calls of a window are kept back for callers other than the one that calls.
+func (l *ledger) kept(r *Request, window int) (n int64) {
+	for i, x := range r.Counters {
+		if x.Reserve > 0 && x.Window == window {
+			n += max(0, x.Reserve-l.records[i].Used)
+		}
+	}
+	return n
 }
 
 // take takes in what is reported of one counter, and reports whether that changed its record.
@@ -125,6 +156,9 @@ func (l *ledger) take(a *Answer, x Report, c *record, p *part) (changed bool) {
 	}
 	if x.Raise > c.Used {
 		c.Used, changed = x.Raise, true
+	}
+	if grant := c.Grant.merge(x.Grant); c.Grant.At <= x.Over && grant != c.Grant {
+		c.Grant, changed = grant, true
 	}
 	return changed
 }

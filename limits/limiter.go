@@ -69,6 +69,7 @@ type Limiter struct {
 	registry registry
 	reporter reporter
 	clears   pendingClears
+	granting sync.Mutex // one SetGrant at a time
 
 	closed atomic.Bool
 	stop   chan struct{}
@@ -252,7 +253,7 @@ func (l *Limiter) take(ctx context.Context, call *Call, d *Decision, hold *Hold)
 		d.grant(m, g, g.block.deadline, now)
 		*hold = Hold{limiter: l, meter: m, group: g, generation: g.counters[0].generation, since: now.since}
 	default:
-		d.refuse(m, verdict, by, now)
+		d.refuse(m, g, verdict, by, now)
 	}
 	if m.scheduled == 0 || m.scheduled > now.since+quietTime {
 		l.scheduleLocked(m, now)
@@ -311,7 +312,7 @@ func (l *Limiter) finish(h *Hold, ending Ending, errcode int) {
 			c.own.ended.add(now.since)
 			continue
 		case ending == UsedUp && c.limit < noLimit:
-			c.raise = c.limit + c.remote.Grant
+			c.raise = c.limit + c.remote.Grant.at(now.store)
 		}
 		c.giveBack(1)
 	}

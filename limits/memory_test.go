@@ -91,7 +91,7 @@ func (s *memory) damage(app, window, counter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := memoryKey(app, window, counter)
-	c := &record{Damaged: true}
+	c := &record{Damaged: true, CounterState: CounterState{Grant: s.records[key].Grant}}
 	for of, p := range s.parts {
 		if strings.HasPrefix(of, key+"|") {
 			if p.generation > c.Generation {

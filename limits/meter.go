@@ -70,11 +70,14 @@ type group struct {
 	rule     *Rule
 	caller   string
 	calendar *calendar
-	counters []*counter
-	limited  bool // some counter has a figure
+	asked    []*counter // those that a request is about: counters, and those of reserves
+	counters []*counter // those that a call is counted in
+	reserves []reserve  // of other callers
+	limited  bool       // some counter has a figure
 
 	block block
 	recent
+	kept reserved
 }
 
 // need is one counter of a call with the figure that it must stay under.
@@ -82,21 +85,27 @@ type need struct {
 	name   string
 	period Period
 	limit  int64
+
+	reserve int64 // over 0: the call is not counted in it. It is that of another caller, with its reserve
 }
 
-// needsOf returns the counters of a call. A rule without a figure has one all the same.
+// needsOf returns the counters of a call, and then those of other callers' reserves. A rule without a figure
+// has one all the same.
 func needsOf(rule *Rule, name, caller string) []need {
 	needs := make([]need, 0, 4)
 	for _, q := range rule.Budget.Quotas {
-		needs = append(needs, need{name, q.Period, q.Limit})
+		needs = append(needs, need{name: name, period: q.Period, limit: q.Limit})
 	}
 	if len(needs) == 0 {
-		needs = append(needs, need{name, Day, noLimit})
+		needs = append(needs, need{name: name, period: Day, limit: noLimit})
 	}
 	if share, ok := rule.Shares[caller]; ok && caller != "" {
 		for _, q := range share.Quotas {
-			needs = append(needs, need{name + "@" + caller, q.Period, q.Limit})
+			needs = append(needs, need{name: name + "@" + caller, period: q.Period, limit: q.Limit})
 		}
+	}
+	if len(rule.Reserve) > 0 {
+		needs = appendReserves(needs, rule, name, caller)
 	}
 	return needs
 }
@@ -112,6 +121,10 @@ func (m *meter) group(rule *Rule, caller string, cal *calendar) *group {
 	for _, n := range needsOf(rule, m.name, caller) {
 		c := m.counter(n.name, &cal.of[n.period])
 		c.limit = n.limit
+		if n.reserve > 0 {
+			g.reserves = append(g.reserves, reserve{c, n.reserve})
+			continue
+		}
 		g.limited = g.limited || n.limit < noLimit
 		g.counters = append(g.counters, c)
 	}
@@ -119,6 +132,10 @@ func (m *meter) group(rule *Rule, caller string, cal *calendar) *group {
 	if c := m.find(m.name, cal.of[Month].Name); c != nil && !slices.Contains(g.counters, c) {
 		c.limit = noLimit
 		g.counters = append(g.counters, c)
+	}
+	g.asked = g.counters
+	for _, r := range g.reserves {
+		g.asked = append(g.asked[:len(g.asked):len(g.asked)], r.counter)
 	}
 	if i < 0 {
 		m.groups = append(m.groups, g)
@@ -202,6 +219,9 @@ func (m *meter) decide(g *group, n int64, now moment) (verdict Verdict, by *coun
 				return m.refusal(c, now), c, true
 			}
 		}
+		if c := g.kept.by(now); c != nil {
+			return RefusedReserved, c, true
+		}
 		return 0, nil, false
 	}
 	for _, c := range g.counters {
@@ -255,6 +275,11 @@ func (m *meter) request(counters []*counter, want, block int64, day *Window) *Re
 			Local:      c.own.local,
 			Latch:      c.latch,
 			Raise:      c.raise,
+			Grant:      c.remote.Grant,
+			Over:       c.remote.Grant.At,
+		}
+		if c.wish != nil {
+			r.Counters[i].Grant, r.Counters[i].Over = c.wish.grant, c.wish.over
 		}
 	}
 	if day != nil {
@@ -321,7 +346,7 @@ const idleGroup = time.Minute
 // grant fills in the decision of a call that may go and is counted.
 func (d *Decision) grant(m *meter, g *group, deadline time.Time, now moment) {
 	d.Verdict, d.Counter, d.Deadline, d.RetryAfter, d.Counted = Pass, m.name, deadline, 0, now.store
-	d.figures(g.counters, now)
+	d.figures(g, g.counters, now)
 }
 
 // unavailable fills in the decision of a call that the store has not decided.
@@ -330,7 +355,7 @@ func (d *Decision) unavailable(m *meter) {
 }
 
 // figures fills in the tightest of the counters.
-func (d *Decision) figures(counters []*counter, now moment) {
+func (d *Decision) figures(g *group, counters []*counter, now moment) {
 	d.Quota = 0
 	for _, c := range counters {
 		reset := max(0, time.Duration(c.end-now.store)*time.Millisecond)
@@ -339,16 +364,18 @@ func (d *Decision) figures(counters []*counter, now moment) {
 			if d.Quota == 0 {
 				d.Used, d.Reset = used, reset
 			}
-		case d.Quota == 0 || c.free() < d.Remaining:
-			d.Quota, d.Used, d.Remaining, d.Reset = c.limit+c.remote.Grant, used, c.free(), reset
+		default:
+			if free := g.free(c, now); d.Quota == 0 || free < d.Remaining {
+				d.Quota, d.Used, d.Remaining, d.Reset = c.limit+c.remote.Grant.at(now.store), used, free, reset
+			}
 		}
 	}
 }
 
 // refuse fills in the decision of a call that a counter has no room for.
-func (d *Decision) refuse(m *meter, verdict Verdict, by *counter, now moment) {
+func (d *Decision) refuse(m *meter, g *group, verdict Verdict, by *counter, now moment) {
 	d.Counter = m.name
-	d.figures([]*counter{by}, now)
+	d.figures(g, []*counter{by}, now)
 	wait := d.Reset
 	if verdict == RefusedLatched {
 		wait = time.Duration(by.latch.Until-now.store) * time.Millisecond

@@ -104,6 +104,37 @@ type Report struct {
 	Local      int64 // calls this gateway has counted: finished, in flight, reserved in blocks
 	Latch      Latch
 	Raise      int64 // a count learned from WeChat; 0: none. A new generation begins with it
+	Grant      Grant
+	Over       int64 // Grant takes the place of one that was set by then, and of no later one
+
+	// Reserve is how many calls are kept back for the caller that this counter counts, out of the
+	// first counter of the window in the request: what is not used of them is not granted. The counter itself is reported
+	// and counts nothing. 0: it is one of the call's.
+	Reserve int64
+}
+
+// Grant is how many calls an operator has added to the limit of a counter. The grant with the later At
+// wins; a clear changes nothing in it. Times are milliseconds since 1970 by the store's clock.
+type Grant struct {
+	Calls int64 // 0: ended at At
+	Until int64
+	At    int64 // when it was set or ended; 0: never
+}
+
+// at returns the calls that a grant adds at a moment of the store's clock.
+func (g Grant) at(store int64) int64 {
+	if store < g.Until {
+		return g.Calls
+	}
+	return 0
+}
+
+// merge returns the grant after both were seen, in whatever order.
+func (g Grant) merge(other Grant) Grant {
+	if other.At > g.At || other.At == g.At && (other.Calls > g.Calls || other.Calls == g.Calls && other.Until > g.Until) {
+		return other
+	}
+	return g
 }
 
 // Latch is until when WeChat answers 45009 for a counter. The latch with the later At wins; a
@@ -159,5 +190,5 @@ type CounterState struct {
 	Used       int64
 	Version    int64
 	Latch      Latch
-	Grant      int64 // calls that an operator has added to the limit
+	Grant      Grant
 }

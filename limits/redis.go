@@ -81,7 +81,8 @@ func (s *Redis) Exchange(ctx context.Context, r *Request) (*Answer, error) {
 // Figures of the script's answer: of all, and of each counter.
 const (
 	answerFigures  = 7
-	counterFigures = 6
+	counterFigures = 5
+	grantFigures   = 4 // of each counter that has a grant, at the end
 )
 
 // What the script reports as lost: this gateway's own part, or the counts of others.
@@ -105,7 +106,16 @@ func (s *Redis) try(ctx context.Context, r *Request) (*Answer, error) {
 		args = append(args, w.Start.UnixMilli(), w.End.UnixMilli(), w.Generation)
 	}
 	for _, c := range r.Counters {
-		args = append(args, c.Window+1, c.Name, c.Limit, c.Generation, c.Version, c.Others, c.Acked, c.Local, c.Latch.Until, c.Latch.At, c.Raise)
+		limit := c.Limit
+		if c.Reserve > 0 {
+			limit = -c.Reserve
+		}
+		args = append(args, c.Window+1, c.Name, limit, c.Generation, c.Version, c.Others, c.Acked, c.Local, c.Latch.Until, c.Latch.At, c.Raise)
+	}
+	for i, c := range r.Counters {
+		if c.Grant != (Grant{}) {
+			args = append(args, 0, i+1, c.Grant.Calls, c.Grant.Until, c.Grant.At, c.Over)
+		}
 	}
 	cmd, err := s.run(ctx, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -135,7 +145,8 @@ func parseAnswer(figures []int64, r *Request) (*Answer, error) {
 	if len(figures) == answerFigures && Status(figures[0]) == Stale {
 		return nil, errStale
 	}
-	if want := answerFigures + len(r.Windows) + counterFigures*len(r.Counters); len(figures) != want {
+	want := answerFigures + len(r.Windows) + counterFigures*len(r.Counters)
+	if more := len(figures) - want; more < 0 || more%grantFigures != 0 {
 		return nil, fmt.Errorf("an answer of %d figures: want %d", len(figures), want)
 	}
 	a := &Answer{
@@ -151,10 +162,16 @@ func parseAnswer(figures []int64, r *Request) (*Answer, error) {
 	}
 	for i := range a.Counters {
 		f := figures[answerFigures+len(r.Windows)+counterFigures*i:]
-		a.Counters[i] = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[3], At: f[4]}, Grant: f[5]}
+		a.Counters[i] = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[3], At: f[4]}}
+	}
+	grants := true
+	for f := figures[want:]; len(f) > 0; f = f[grantFigures:] {
+		if grants = grants && 0 < f[0] && f[0] <= int64(len(a.Counters)); grants {
+			a.Counters[f[0]-1].Grant = Grant{Calls: f[1], Until: f[2], At: f[3]}
+		}
 	}
 	counters := int64(len(r.Counters))
-	sound := a.Status >= OK && a.Status < Stale &&
+	sound := grants && a.Status >= OK && a.Status < Stale &&
 		a.Granted <= max(0, r.Want) && a.Block <= max(0, r.Block) && figures[3] <= counters && figures[6] <= counters
 	for _, f := range figures {
 		sound = sound && f >= 0

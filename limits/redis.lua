@@ -4,12 +4,17 @@
 -- KEYS    one hash for each window of one app
 -- ARGV    gateway q want block
 --         then for each window:   start end generation
---         then for each counter:  window name limit generation version others acked local until at raise
+--         then for each counter:  window name limit generation version others acked local until at raise;
+--         a limit under 0 is another caller's reserve, kept back of the first counter of the window
+--         then for each grant:    0 counter calls until at over
 -- hash    |g                  generation of the whole window
---         <counter>           "generation used version[ lost until grant[ at]]", until and at of the latch
+--         <counter>           "generation used version[ lost until grant[ at]]", until and at of the latch,
+--                             grant the calls of the grant in force
+--         |+<counter>         its grant: "calls until at". It is read where grant is not 0
 --         <counter>|<gateway> "generation q local"
 -- answer  status granted block which now lost damaged, a generation for each window,
---         then for each counter: generation used version until at grant
+--         then for each counter: generation used version until at
+--         then for each grant:   counter calls until at
 --
 -- Times are milliseconds. Numbers are written with %.0f: Lua's own form has an exponent from 1e15. A
 -- field is only read if it is what this script writes: whole numbers under 1e15, and no time later
@@ -39,6 +44,9 @@ end
 local counters, n, damaged = {}, 0, 0
 while ARGV[at + 1] do
   local window, name = ARGV[at + 1] + 0, ARGV[at + 2]
+  if window == 0 then -- a grant
+    break
+  end
   local key, w, own = KEYS[window], windows[window], name .. '|' .. gateway
   local last, found = w.last, nil
   if w.read then
@@ -118,6 +126,37 @@ while ARGV[at + 1] do
   at = at + 11
 end
 
+local said
+while ARGV[at + 1] do
+  said = said or {}
+  said[ARGV[at + 2] + 0] = { calls = ARGV[at + 3] + 0, till = ARGV[at + 4] + 0, at = ARGV[at + 5] + 0, over = ARGV[at + 6] + 0 }
+  at = at + 6
+end
+
+-- find_grant looks up the grant of a counter, and puts the one that was said in its place if that is later.
+local function find_grant(x, said)
+  local key, field, w = KEYS[x.window], '|+' .. x.name, windows[x.window]
+  local text = call('HGET', key, field)
+  local calls, till, set = match(text or '', PART)
+  if calls and calls + 0 < HUGE and till + 0 <= w.last and set + 0 <= w.last then
+    calls, till, set = calls + 0, till + 0, set + 0
+  else
+    calls, till, set = x.grant, x.grant ~= 0 and w.stop or 0, 0
+  end
+  if said and set <= said.over and (said.at > set or said.at == set
+    and (said.calls > calls or said.calls == calls and said.till > till)) then
+    calls, till, set, x.changed = said.calls, said.till, said.at, true
+    call('HSET', key, field, format('%.0f %.0f %.0f', calls, till, set))
+  end
+  local grant = now < till and calls or 0
+  if grant ~= x.grant then
+    x.grant, x.changed = grant, true
+  end
+  if calls ~= 0 or set ~= 0 then
+    x.found = { calls, till, set }
+  end
+end
+
 local PART, COUNT = 1, 2 -- what is lost: the gateway's own part, or the counts of others
 local status, lost = OK, 0
 for i, w in ipairs(windows) do
@@ -140,8 +179,12 @@ for i, w in ipairs(windows) do
 end
 
 local room, which = 0, 0
+local kept -- of each window
 for i = 1, n do
   local x = counters[i]
+  if x.grant ~= 0 or x.changed or said and said[i] then -- a damaged counter may have one
+    find_grant(x, said and said[i])
+  end
   local e = max(x.e, windows[x.window].g, x.said_e)
   if x.e < e then -- a new generation: the count starts over, an operator's grant stays
     x.e, x.used, x.v, x.lost, x.till, x.latched_at, x.changed = e, 0, 0, 0, 0, 0, true
@@ -186,9 +229,28 @@ for i = 1, n do
   if x.raise > x.used then
     x.used, x.changed = x.raise, true
   end
-  local left = now < x.till and 0 or x.limit + x.grant - x.used
-  if i == 1 or left < room then
-    room, which = left, i
+  if x.limit < 0 then
+    kept = kept or {}
+    kept[x.window] = (kept[x.window] or 0) + max(0, -x.limit - x.used)
+  else
+    x.left = now < x.till and 0 or x.limit + x.grant - x.used
+    if i == 1 or x.left < room then
+      room, which = x.left, i
+    end
+  end
+end
+if kept then
+  for i = 1, n do
+    local x = counters[i]
+    if x.left then
+      if kept[x.window] and now >= x.till then
+        x.left = x.left - kept[x.window]
+      end
+      kept[x.window] = nil
+      if i == 1 or x.left < room then
+        room, which = x.left, i
+      end
+    end
   end
 end
 
@@ -216,8 +278,9 @@ for i, w in ipairs(windows) do
 end
 for i = 1, n do
   local x = counters[i]
-  if x.changed or granted > 0 or want == 0 then
-    x.used, x.part_c, x.v = x.used + granted + ahead, x.part_c + granted + ahead, x.v + 1
+  local counted = x.left and granted + ahead or 0
+  if x.changed or counted > 0 or want == 0 then
+    x.used, x.part_c, x.v = x.used + counted, x.part_c + counted, x.v + 1
     local text = format('%.0f %.0f %.0f', x.e, x.used, x.v)
     if x.latched_at ~= 0 or x.lost ~= 0 or x.till ~= 0 or x.grant ~= 0 then
       text = text .. format(' %.0f %.0f %.0f %.0f', x.lost, x.till, x.grant, x.latched_at)
@@ -228,7 +291,14 @@ for i = 1, n do
     end
   end
   answer[filled + 1], answer[filled + 2], answer[filled + 3] = x.e, x.used, x.v
-  answer[filled + 4], answer[filled + 5], answer[filled + 6] = x.till, x.latched_at, x.grant
-  filled = filled + 6
+  answer[filled + 4], answer[filled + 5] = x.till, x.latched_at
+  filled = filled + 5
+end
+for i = 1, n do
+  local found = counters[i].found
+  if found then
+    answer[filled + 1], answer[filled + 2], answer[filled + 3], answer[filled + 4] = i, found[1], found[2], found[3]
+    filled = filled + 4
+  end
 end
 return answer

@@ -18,7 +18,7 @@ import (
 // Figures that no script of ours returns are an error, and no panic.
 func TestAnswersOutOfRange(t *testing.T) {
 	r := &Request{Want: 3, Block: 2, Windows: make([]WindowReport, 1), Counters: make([]Report, 2)}
-	sound := []int64{0, 3, 2, 2, 1, 0, 0, 5, 5, 9, 9, 0, 0, 0, 5, 9, 9, 0, 0, 0}
+	sound := []int64{0, 3, 2, 2, 1, 0, 0, 5, 5, 9, 9, 0, 0, 5, 9, 9, 0, 0, 2, 7, 8, 9}
 	if _, err := parseAnswer(sound, r); err != nil {
 		t.Fatalf("parseAnswer(%d) = %v", sound, err)
 	}
@@ -42,6 +42,9 @@ func TestAnswersOutOfRange(t *testing.T) {
 		{"generation", 7, -1},
 		{"used", 9, -1},
 		{"version", 10, -1},
+		{"latched at", 17, -1},
+		{"granted counter", 18, 3},
+		{"granted counter", 18, 0},
 		{"grant", 19, -1},
 	} {
 		figures := slices.Clone(sound)
@@ -50,7 +53,7 @@ func TestAnswersOutOfRange(t *testing.T) {
 			t.Errorf("%s %d: %+v, want an error", tt.name, tt.value, a)
 		}
 	}
-	for _, figures := range [][]int64{nil, {}, {0}, {5, 0, 0, 0, 1, 0}, sound[:19], append(slices.Clone(sound), 1)} {
+	for _, figures := range [][]int64{nil, {}, {0}, {5, 0, 0, 0, 1, 0}, sound[:19], sound[:16], append(slices.Clone(sound), 1)} {
 		if _, err := parseAnswer(figures, r); err == nil {
 			t.Errorf("%d figures: no error", len(figures))
 		}

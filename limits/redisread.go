@@ -23,6 +23,10 @@ const (
 	oldGenerationField = "g"
 )
 
+// grantField and the name of a counter are the field of its grant. A gateway of before 2026-12 does not read
+// it, and adds what the counter's own field says, without an end of its own.
+const grantField = "|+"
+
 // Read reads the hash of each window, by pipelines. A query that Redis answers with an error does not
 // stop the others.
 func (s *Redis) Read(ctx context.Context, queries []Query) ([]map[string]CounterState, error) {
@@ -68,6 +72,9 @@ func readFields(ctx context.Context, pipe redis.Pipeliner, key string, names []s
 		return pipe.HGetAll(ctx, key).Result
 	}
 	names = append([]string{generationField, oldGenerationField}, names...)
+	for _, name := range names[2:] {
+		names = append(names, grantField+name)
+	}
 	cmd := pipe.HMGet(ctx, key, names...)
 	return func() (map[string]string, error) {
 		values, err := cmd.Result()
@@ -111,6 +118,11 @@ func parseHash(key string, fields map[string]string, w Window) (found map[string
 		default:
 			found[name] = c.CounterState
 		}
+		if grant, there := parseGrant(fields[grantField+name], last); there && ok {
+			state := found[name]
+			state.Grant = grant
+			found[name] = state
+		}
 	}
 	return found, damaged
 }
@@ -143,7 +155,7 @@ func parseRecord(text string, last int64) (record, bool) {
 		}
 	}
 	c := record{Lost: f[3]}
-	c.CounterState = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[4], At: f[6]}, Grant: f[5]}
+	c.CounterState = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[4], At: f[6]}, Grant: grantUntil(f[5], last)}
 	return c, c.Generation <= last && c.Latch.Until <= last && c.Latch.At <= last
 }
 

@@ -48,7 +48,7 @@ func TestScriptAgainstReference(t *testing.T) {
 			for i := range rapid.IntRange(0, 3).Draw(t, "counters") {
 				c := Report{
 					Window: min(i, 1), Name: names[i],
-					Limit:   rapid.SampledFrom([]int64{10, 15, 5000}).Draw(t, "limit"),
+					Limit:   rapid.SampledFrom([]int64{10, 15, 20, 25, 5000}).Draw(t, "limit"),
 					Version: small.Draw(t, "v"), Others: small.Draw(t, "others"),
 					Acked: small.Draw(t, "acked"), Local: small.Draw(t, "local"),
 				}
@@ -56,12 +56,22 @@ func TestScriptAgainstReference(t *testing.T) {
 					c.Generation = generation.Draw(t, "e")
 				}
 				r.Counters = append(r.Counters, c)
-				switch c := &r.Counters[i]; rapid.IntRange(0, 5).Draw(t, "rare") {
+				switch c := &r.Counters[i]; rapid.IntRange(0, 8).Draw(t, "rare") {
 				case 0:
 					c.Latch.Until = rapid.SampledFrom([]int64{0, 1, day.Start.UnixMilli(), day.End.UnixMilli()}).Draw(t, "until")
 					c.Latch.At = rapid.Int64Range(1, 5).Draw(t, "at")
 				case 1:
 					c.Raise = rapid.Int64Range(0, 20).Draw(t, "raise")
+				case 3:
+					if i > 0 { // the first is always one of the call's
+						c.Reserve = rapid.SampledFrom([]int64{1, 9, 30}).Draw(t, "reserve")
+						c.Window, c.Generation = r.Counters[i-1].Window, r.Counters[i-1].Generation
+					}
+				case 4:
+					c.Grant.Calls = rapid.Int64Range(0, 9).Draw(t, "grant")
+					c.Grant.Until = rapid.SampledFrom([]int64{0, 1, day.End.UnixMilli()}).Draw(t, "until")
+					c.Grant.At = rapid.Int64Range(1, 5).Draw(t, "at")
+					c.Over = rapid.Int64Range(0, c.Grant.At).Draw(t, "over")
 				case 2:
 					window := r.Windows[c.Window].Name
 					if ref.used("wx1", window, c.Name) > 0 {
@@ -88,6 +98,11 @@ func TestScriptAgainstReference(t *testing.T) {
 			if want.Damaged > 0 {
 				want.Key = stores[gateway].key("wx1", r.Windows[r.Counters[want.Damaged-1].Window].Name)
 			}
+			for i := range want.Counters { // the script looks for a grant where one is in force or reported
+				if r.Counters[i].Grant == (Grant{}) && want.Counters[i].Grant.at(got.Now) == 0 && got.Counters[i].Grant == (Grant{}) {
+					want.Counters[i].Grant = Grant{}
+				}
+			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("%s reports %+v (-ledger +script):\n%s", gateway, r, diff)
 			}
@@ -101,6 +116,14 @@ func TestScriptAgainstReference(t *testing.T) {
 			if got.Block > 0 {
 				seen["block"]++
 			}
+			if len(got.Counters) > 0 && got.Status == Full && keptBack(r, got) {
+				seen["kept back"]++
+			}
+			for _, c := range got.Counters {
+				if got.Granted > 0 && c.Grant.at(got.Now) > 0 {
+					seen["grant"]++
+				}
+			}
 		}
 		queries := []Query{{App: "wx1", Window: day}, {App: "wx1", Window: month, Names: names}, {App: "wx1", Window: yesterday}}
 		got, _ := stores["a"].Read(ctx, queries) // counters may be damaged yet, and are left out then
@@ -109,7 +132,7 @@ func TestScriptAgainstReference(t *testing.T) {
 			t.Fatalf("counters at the end (-ledger +script):\n%s", diff)
 		}
 	})
-	for _, what := range []string{"status 0", "status 1", "status 2", "status 3", "status 4", "damaged", "lost", "block"} {
+	for _, what := range []string{"status 0", "status 1", "status 2", "status 3", "status 4", "damaged", "lost", "block", "kept back", "grant"} {
 		if seen[what] == 0 {
 			t.Errorf("no answer with %s: the test has not tested it", what)
 		}

@@ -50,7 +50,8 @@ type Rule struct {
 	Inject   Inject
 	OnError  OnStoreError
 	Shadow   bool              // would refuse, but sends
-	Shares   map[string]Budget // callers' parts of the quota
+	Shares   map[string]Budget // callers' parts of the quota, at most
+	Reserve  map[string]int64  // calls of each of the quotas that are kept back for a caller
 }
 
 // injects reports whether the account's access_token goes into a call of r to a path.

@@ -21,6 +21,10 @@ type Usage struct {
 	Reset     time.Time
 	Latched   bool // WeChat itself answered 45009
 
+	Grant   Grant // in force, and part of Limit
+	Reserve int64 // calls kept back for the caller of the counter; of a quota, for all callers
+	Kept    int64 // of them what is not used yet: nobody else's, and part of Remaining
+
 	Generation   int64 // of the last clear, milliseconds since 1970; 0: none in this window
 	StartUnknown bool  // WeChat did not say how many calls were made before the first of the day
 }
@@ -112,7 +116,11 @@ func (l *Limiter) Today(ctx context.Context, app, counter string) (Usage, error)
 	if rules == nil || rules.Rule(ruleOf(counter)) == nil {
 		return Usage{Counter: counter}, fmt.Errorf("app %s: counter %s: not configured", app, counter)
 	}
-	stored, err := l.read(ctx, []Query{{App: app, Window: cal.of[Day], Names: []string{counter}}})
+	names := []string{counter}
+	for caller := range rules.Rule(ruleOf(counter)).Reserve {
+		names = append(names, counter+"@"+caller)
+	}
+	stored, err := l.read(ctx, []Query{{App: app, Window: cal.of[Day], Names: names}})
 	if err != nil {
 		return Usage{Counter: counter}, err
 	}
@@ -122,7 +130,7 @@ func (l *Limiter) Today(ctx context.Context, app, counter string) (Usage, error)
 	}
 	limit := int64(noLimit)
 	for _, n := range needsOf(rules.Rule(ruleOf(counter)), counter, "") {
-		if n.period == Day {
+		if n.period == Day && n.reserve == 0 {
 			limit = n.limit
 		}
 	}
@@ -157,6 +165,7 @@ func (u *usageReader) add(m *meter) {
 			state.Used += c.own.local - c.own.reserved - c.acked
 			state.Latch = state.Latch.merge(c.latch)
 		}
+		state.Grant = state.Grant.merge(c.remote.Grant)
 		if in[c.name] != state {
 			in[c.name] = state
 		}
@@ -193,11 +202,29 @@ func (u *usageReader) read(rules *Ruleset) {
 // counter makes the lines of one counter and of the shares of it.
 func (u *usageReader) counter(rule *Rule, counter string) {
 	for _, n := range needsOf(rule, counter, "") {
-		u.line(rule, counter, n.period, n.limit)
+		if n.reserve == 0 {
+			u.line(rule, counter, n.period, n.limit)
+		}
 	}
-	for _, caller := range slices.Sorted(maps.Keys(rule.Shares)) {
-		for _, q := range rule.Shares[caller].Quotas {
-			u.line(rule, counter+"@"+caller, q.Period, q.Limit)
+	callers := slices.AppendSeq(slices.Collect(maps.Keys(rule.Shares)), maps.Keys(rule.Reserve))
+	slices.Sort(callers)
+	for _, caller := range slices.Compact(callers) {
+		for _, n := range needsOf(rule, counter, caller) {
+			if n.reserve == 0 && n.name != counter {
+				u.line(rule, n.name, n.period, n.limit)
+			}
+		}
+	}
+}
+
+// reserves fills in what is kept back of a line's quota, or for its caller.
+func (u *usageReader) reserves(line *Usage) {
+	base, of, share := strings.Cut(line.Counter, "@")
+	for caller, n := range line.Rule.Reserve {
+		hasQuota := slices.ContainsFunc(line.Rule.Budget.Quotas, func(q Quota) bool { return q.Period == line.Period })
+		if hasQuota && (!share || caller == of) {
+			line.Reserve += n
+			line.Kept += max(0, n-u.stored[line.Period][base+"@"+caller].Used)
 		}
 	}
 }
@@ -209,8 +236,13 @@ func (u *usageReader) line(rule *Rule, counter string, p Period, limit int64) {
 		Used: max(0, state.Used), Latched: u.now < state.Latch.Until, Generation: state.Generation,
 		StartUnknown: p == Day && u.unknown[counter],
 	}
+	u.reserves(&line)
 	if limit < noLimit {
-		line.Limit = limit + state.Grant
+		if granted := state.Grant.at(u.now); granted > 0 {
+			line.Grant = state.Grant
+			limit += granted
+		}
+		line.Limit = limit
 		line.Remaining = max(0, line.Limit-line.Used)
 	}
 	if !u.usedOnly || line.Used > 0 || line.Latched {

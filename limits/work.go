@@ -118,7 +118,6 @@ func (l *Limiter) decide(ctx context.Context, m *meter, b *batch) {
 		now := l.now()
 		m.mu.Lock()
 		r := m.requestFor(b, l.calendar(now), now, l.blocks(now))
-		counters := b.group.counters
 		l.unlock(m, now)
 		if r == nil {
 			return
@@ -126,7 +125,7 @@ func (l *Limiter) decide(ctx context.Context, m *meter, b *batch) {
 		a, err := l.exchange(ctx, m, r)
 		after := l.now()
 		m.mu.Lock()
-		again := m.answer(b, counters, r, a, err, now, after)
+		again := m.answer(b, r, a, err, now, after)
 		l.unlock(m, after)
 		if !again {
 			return
