@@ -29,7 +29,9 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	l.checkOpen()
 	l.checkListenMode()
 	l.checkUpstream()
+	limitFaults = append(limitFaults, l.checkReservedFor(l.tables)...)
 	l.warnOfShares()
+	l.warnOfShadow()
 	l.warnOfValues()
 	l.main.faults.sort()
 	return slices.Concat(envFaults, l.main.faults, limitFaults, autoFaults), nil
@@ -135,6 +137,7 @@ func (l *loader) setRules(a *App, at value, table *limits.Table, partial bool, a
 		at.fault("%s", err)
 		return
 	}
+	l.checkOwnReserves(a, rules, written)
 	for name := range a.Quotas {
 		rule := rules.Rule(name) // of this ruleset alone
 		if rule.From, rule.Source = AutoFile, ""; slices.Contains(written, name) {

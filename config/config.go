@@ -62,6 +62,8 @@ type Config struct {
 	// Learn says whether an app that is not configured is learned. Default Auto: if none is configured and
 	// nobody else can reach a listener.
 	Learn Tri `yaml:"learn" read:"tri"`
+	// Shadow has every rule send what its budget would refuse, and count it. Default false.
+	Shadow bool `yaml:"shadow,omitempty" read:"flag"`
 	// AccessLog is where the access log goes. Default stdout.
 	AccessLog AccessLog `yaml:"access_log" word:"stdout or {file: access.log}"`
 	// MaxBody bounds a request body, in bytes. Default 32 MiB.

@@ -101,6 +101,7 @@ type loader struct {
 	main     *document // wxproxy.yaml
 	config   *Config
 	digest   hash.Hash
+	tables   *tableParser // the user's limits.yaml; nil: there is none
 }
 
 func newLoader(o LoadOptions) *loader {
@@ -239,5 +240,6 @@ func (l *loader) table(shipped *tableParser) (*limits.Table, Faults) {
 			l.warn("%s", w)
 		}
 	}
+	l.tables = p
 	return p.table, faults
 }

@@ -85,7 +85,7 @@ type ruleEntry struct {
 	OnError  limits.OnStoreError      `yaml:"on_store_error" read:"on_store_error"`
 	Shadow   bool                     `yaml:"shadow" read:"flag"`
 	Shares   map[string]limits.Budget `yaml:"shares"`
-	Reserve  NotBuilt                 `yaml:"reserve"`
+	Reserve  reserves                 `yaml:"reserve"`
 }
 
 // readTable is ParseTable with what only the file itself says. It returns what could be read even when there
@@ -144,6 +144,7 @@ func (p *tableParser) build(e *profileEntry) {
 	inherited := p.inherited(e)
 	p.checkRules(e, inherited)
 	e.built = &limits.Profile{Name: e.name, Title: cmp.Or(e.Title, e.name), Source: e.Source, Rules: p.merge(inherited, e)}
+	p.checkReserves(e)
 	p.setShipped(e)
 	p.table.Profiles[e.name] = e.built
 	if len(p.doc.faults) == 0 { // what was checked is all that Rules checks

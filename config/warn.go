@@ -110,6 +110,13 @@ func keyAdvice(key string) string {
 	return ""
 }
 
+// warnOfShadow warns that no budget is kept.
+func (l *loader) warnOfShadow() {
+	if l.config.Shadow {
+		l.warnAt(l.main.at(&l.config.Shadow), "nothing is refused by a quota, pace, share or reserve: what would be is counted as the decision shadow; false ends it")
+	}
+}
+
 // warnOfShares warns of parts of a quota that nobody can use, or that are more than the whole: the table may be
 // shared by several deployments, so a caller that this one lacks is no fault.
 func (l *loader) warnOfShares() {

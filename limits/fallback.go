@@ -95,20 +95,20 @@ func failsOpen(rule *Rule) bool {
 func (l *Limiter) FailsOpen() bool {
 	s := l.rules.Load()
 	for _, rules := range s.of {
-		if rules.failsOpen() {
+		if rules.failsOpen(l) {
 			return true
 		}
 	}
-	return s.others != nil && len(s.of) == 0 && s.others.failsOpen()
+	return s.others != nil && len(s.of) == 0 && s.others.failsOpen(l)
 }
 
-func (s *Ruleset) failsOpen() bool {
+func (s *Ruleset) failsOpen(l *Limiter) bool {
 	for _, rule := range s.Rules {
 		if len(rule.Paths) == 0 {
 			continue
 		}
 		free := rule.Budget.Kind == Unlimited || rule.Budget.Kind == Unknown
-		if free && rule.Pace.Rate == 0 || rule.Budget.Kind == Limited && (rule.Shadow || failsOpen(rule)) {
+		if free && rule.Pace.Rate == 0 || rule.Budget.Kind == Limited && (l.isShadow(rule) || failsOpen(rule)) {
 			return true
 		}
 	}

@@ -70,6 +70,7 @@ type Limiter struct {
 	reporter reporter
 	clears   pendingClears
 	granting sync.Mutex // one SetGrant at a time
+	shadow   atomic.Bool
 
 	closed atomic.Bool
 	stop   chan struct{}
@@ -153,6 +154,15 @@ func (l *Limiter) retire(app string, retired bool) {
 	}
 }
 
+// SetShadow has every rule be a shadow, or only those that the table says.
+func (l *Limiter) SetShadow(on bool) { l.shadow.Store(on) }
+
+// isShadow reports whether a rule sends what it would refuse.
+func (l *Limiter) isShadow(rule *Rule) bool { return rule.Shadow || l.shadow.Load() }
+
+// Shadow reports whether every rule is a shadow.
+func (l *Limiter) Shadow() bool { return l.shadow.Load() }
+
 // Rules returns the rules of an app, or nil when it has none.
 func (l *Limiter) Rules(app string) *Ruleset {
 	s := l.rules.Load()
@@ -211,7 +221,7 @@ func (l *Limiter) Take(ctx context.Context, call Call) (d Decision, hold Hold) {
 			hold.probe = true
 		}
 	}
-	if rule.Shadow && !d.Verdict.Sent() {
+	if !d.Verdict.Sent() && l.isShadow(rule) {
 		verdict := Shadow
 		if d.Verdict == RefusedStore {
 			verdict = Degraded

@@ -29,7 +29,7 @@ func (l *Limiter) Peek(ctx context.Context, call Call) (Decision, error) {
 			return d, err
 		}
 	}
-	if rule.Shadow && !d.Verdict.Sent() {
+	if !d.Verdict.Sent() && l.isShadow(rule) {
 		d.Verdict = Shadow
 	}
 	return d, nil

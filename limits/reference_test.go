@@ -62,7 +62,7 @@ func TestScriptAgainstReference(t *testing.T) {
 					c.Latch.At = rapid.Int64Range(1, 5).Draw(t, "at")
 				case 1:
 					c.Raise = rapid.Int64Range(0, 20).Draw(t, "raise")
-				case 3:
+				case 3, 7:
 					if i > 0 { // the first is always one of the call's
 						c.Reserve = rapid.SampledFrom([]int64{1, 9, 30}).Draw(t, "reserve")
 						c.Window, c.Generation = r.Counters[i-1].Window, r.Counters[i-1].Generation

@@ -57,6 +57,7 @@ const (
 	QuotaClosed      Reason = "wechat-45009" // WeChat itself answered 45009
 	TooFast          Reason = "too-fast"
 	ShareUsedUp      Reason = "share-used-up"
+	Reserved         Reason = "reserved" // what is left of a quota is kept back for other callers
 	APIDenied        Reason = "api-denied"
 	StoreUnavailable Reason = "store-unavailable"
 )
@@ -111,6 +112,7 @@ var decisions = map[Reason]string{
 	QuotaClosed:      limits.RefusedLatched.String(),
 	TooFast:          limits.RefusedPace.String(),
 	ShareUsedUp:      limits.RefusedShare.String(),
+	Reserved:         limits.RefusedReserved.String(),
 	APIDenied:        limits.RefusedDenied.String(),
 	StoreUnavailable: limits.RefusedStore.String(),
 }
@@ -120,12 +122,13 @@ var verdicts = [...]struct {
 	reason  Reason
 	errcode wechat.Errcode
 }{
-	limits.RefusedQuota:   {QuotaUsedUp, wechat.QuotaReached},
-	limits.RefusedLatched: {QuotaClosed, wechat.QuotaReached},
-	limits.RefusedPace:    {TooFast, wechat.TooFast},
-	limits.RefusedShare:   {ShareUsedUp, wechat.QuotaReached},
-	limits.RefusedDenied:  {APIDenied, wechat.Unauthorized},
-	limits.RefusedStore:   {StoreUnavailable, wechat.SystemError},
+	limits.RefusedQuota:    {QuotaUsedUp, wechat.QuotaReached},
+	limits.RefusedLatched:  {QuotaClosed, wechat.QuotaReached},
+	limits.RefusedPace:     {TooFast, wechat.TooFast},
+	limits.RefusedShare:    {ShareUsedUp, wechat.QuotaReached},
+	limits.RefusedReserved: {Reserved, wechat.QuotaReached},
+	limits.RefusedDenied:   {APIDenied, wechat.Unauthorized},
+	limits.RefusedStore:    {StoreUnavailable, wechat.SystemError},
 }
 
 // noToken returns the reason for a call for which WeChat answers an errcode in place of an access_token:

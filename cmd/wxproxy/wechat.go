@@ -109,6 +109,7 @@ func (g *gateway) configureRulesLocked(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	g.limiter.SetShadow(c.Shadow)
 	g.limiter.Configure(rules, others)
 	return nil
 }
