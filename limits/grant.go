@@ -29,6 +29,14 @@ type grantWish struct {
 func (l *Limiter) SetGrant(ctx context.Context, app string, match Match, calls int64, until time.Time, over int64) (Grant, error) {
 	l.granting.Lock() // one at a time: an answer is waited for
 	defer l.granting.Unlock()
+	grant, err := l.setGrant(ctx, app, match, calls, until, over)
+	if errors.Is(err, ErrGrantChanged) && grant.at(l.now().store) == 0 { // a later one, which has ended
+		return l.setGrant(ctx, app, match, calls, until, grant.At)
+	}
+	return grant, err
+}
+
+func (l *Limiter) setGrant(ctx context.Context, app string, match Match, calls int64, until time.Time, over int64) (Grant, error) {
 	now := l.now()
 	cal := l.calendar(now)
 	quotas := match.Rule.Budget.Quotas

@@ -94,11 +94,12 @@ func TestModel(t *testing.T) {
 // modelEvents are what every run of the model must have seen, beside the steps and what becomes of
 // messages.
 var modelEvents = []string{
-	"verdict pass", "verdict degraded", "verdict refused-quota", "verdict refused-share", "verdict refused-latched", "verdict refused-store",
+	"verdict pass", "verdict degraded", "verdict refused-quota", "verdict refused-share", "verdict refused-reserved", "verdict refused-latched", "verdict refused-store",
 	"block", "rest", "seed", "probe", "lost writes", "given back", "errcode 40066", "45009 of a day", "45009 of a minute",
 	"clear granted", "clear refused", "clear lost", "clear not carried out", "clear of a path", "ClearTo", "SettleLatch true", "SettleLatch false", "Raise", "raise too early",
 	"event store down", "event store up", "event store lost writes", "event latched", "event unlatched", "event no figure",
-	"midnight", "month's end", "remainder",
+	"midnight", "month's end", "remainder", "remainder of a reserve",
+	"grant set", "grant ended", "grant without an answer", "grant repeated", "grant that another has changed", "grant restored",
 }
 
 // modelStarts are where a run begins: in the morning, before a midnight, before a month's end, and just
@@ -157,13 +158,14 @@ const (
 	restarts
 	forgetsOne
 	midnights
+	grants
 	steps
 )
 
 var modelStepNames = [...]string{
 	"take", "messages", "rest", "reload", "clear", "ask", "kill", "freeze", "end of an outage", "store down", "store refuses", "flush", "fail-over",
 	"clock step", "console clear", "around", "long latch", "jump", "suspended", "app taken out", "forget everywhere", "made-up paths", "idle", "restart",
-	"forget on one", "to midnight",
+	"forget on one", "to midnight", "grant",
 }
 
 func (k modelStepKind) String() string { return modelStepNames[k] }
@@ -172,7 +174,7 @@ func (k modelStepKind) String() string { return modelStepNames[k] }
 var weights = [steps]int{
 	takes: 60, messages: 14, rests: 6, reloads: 8, clears: 9, asks: 7, kills: 4, freezes: 4, ends: 7, breaks: 4, refuses: 1, flushes: 4, failsOver: 4,
 	clockSteps: 2, clearsConsole: 2, goesAround: 3, probes: 3, jumps: 2, suspends: 1, takesApart: 2, forgetsAll: 1, floods: 1, idles: 1, restarts: 2,
-	forgetsOne: 1, midnights: 3,
+	forgetsOne: 1, midnights: 3, grants: 8,
 }
 
 // weighted has each kind as often as it is drawn.
@@ -214,12 +216,13 @@ func (s scenario) run() *world {
 	w := &world{
 		zone: zone, calls: make(map[string][]*modelCall), issued: make(map[string][]issued), latches: make(map[modelKey]*modelLatch),
 		extra: make(map[modelKey]issued), around: make(map[modelKey]int64), full: make(map[modelKey]int64), asked: make(map[modelKey]bool),
-		epoch: make(map[string]time.Time), forgot: make(map[string][]time.Time), occurred: make(map[string]int),
+		grants: make(map[modelKey][]*modelGrant),
+		epoch:  make(map[string]time.Time), forgot: make(map[string][]time.Time), occurred: make(map[string]int),
 	}
 	w.store = newModelStore(w, s.share, time.Duration(s.offset)*time.Millisecond)
 	w.wechat = &modelWeChat{w: w, quota: map[string]int64{"small": int64(s.quota), "large": int64(3 * s.quota)}, minute: map[string]int64{"large": int64(s.minute), "free": int64(s.minute)}, tallies: make(map[string]*tally)}
 	w.texts = map[string]string{
-		"small": fmt.Sprintf("%d/day", s.small), "large": fmt.Sprintf("%d/day", s.large), "both": "4/day 6/month", "shared": "6/day", "share": "2/day",
+		"small": fmt.Sprintf("%d/day", s.small), "large": fmt.Sprintf("%d/day", s.large), "both": "4/day 6/month", "shared": "6/day", "share": "2/day", "kept": "9/day", "reserve": "3",
 		"free": "unknown", "each": "2/day", "other": "unknown", "clear": "4/month",
 	}
 	w.seed, w.rtt, w.skew = s.seed, time.Duration(s.rtt)*time.Millisecond+time.Microsecond, time.Duration(s.skew)*time.Millisecond
@@ -276,7 +279,9 @@ func (w *world) finish() {
 		}
 	}
 	w.rest()
+	w.grantsAreRestored()
 	w.remainder()
+	w.remainderKept()
 	w.rest()
 	requests := func() (n int) {
 		for _, g := range w.gateways {
@@ -340,7 +345,10 @@ func (w *world) remainder() {
 				case w.seed && used == 0: // WeChat is asked first
 					set = nil
 				case f.limit < noLimit:
-					left = min(left, max(0, f.limit-used))
+					grant, lasting := w.grantInForce(modelKey{modelApp, window, f.counter})
+					if left = min(left, max(0, f.limit+grant-used)); !lasting {
+						set = nil
+					}
 				}
 			}
 		}

@@ -121,6 +121,10 @@ func (w *world) executed(c *modelCall, t *tally) {
 				excused++
 			}
 		}
+		most += w.mostGranted(modelKey{c.app, window, f.counter})
+		if f.counter == c.base {
+			w.othersExecuted(c, t, window, most)
+		}
 		if slack := excused + w.store.slack[modelKey{c.app, window, f.counter}]; n > most+slack {
 			w.broke("WeChat executed %d calls of %s in %s, clear %d: the limit is %d, and %d more may be", n, f.counter, window, c.clears, most, slack)
 		}
@@ -164,6 +168,7 @@ func (w *world) grantHolds(c *modelCall, figures []figure) {
 			}
 		}
 		window := c.window(f.period)
+		limit += w.mostGranted(modelKey{c.app, window, f.counter})
 		var generation int64
 		if f.period == Day {
 			generation = w.generation(c.app, window, c.base)
@@ -211,6 +216,9 @@ func (w *world) localHolds(c *modelCall, figures []figure) {
 		if h.vague {
 			continue
 		}
+		if !h.known && f.limit >= noLimit {
+			continue // a reserve: what is left of its quota bounds it
+		}
 		if !h.known {
 			margin := clockError + w.stepped
 			if len(g.h.answers) == 0 { // it knows nothing of the store's clock yet
@@ -234,7 +242,11 @@ func (w *world) localHolds(c *modelCall, figures []figure) {
 			return o.g == g && o.verdict != Degraded && !o.back && o.in(f.period, window) && (f.period == Month || o.knew >= h.generation)
 		})
 		unused := max(0, h.local-own) // a block that is not used, and what was given back
-		if share := max(0, w.highest(c, f, h.at)-h.used+unused) / gateways; n > share {
+		room := max(0, w.highest(c, f, h.at)+w.mostGranted(modelKey{c.app, window, f.counter})-h.used+unused)
+		if f.counter == c.base {
+			w.localReserveHolds(c, window, room, gateways, h.at)
+		}
+		if share := room / gateways; n > share {
 			w.broke("%s: %d calls of %s without the store: the share is %d", g.name, n, f.counter, share)
 		}
 	}
@@ -292,15 +304,21 @@ func (w *world) refused(c *modelCall, d Decision, figures []figure, store time.T
 		w.window(Day, store.Add(-2*time.Second-w.stepped)).Name != w.window(Day, store.Add(clockError+w.stepped)).Name
 	day, month := w.window(Day, store).Name, w.window(Month, store).Name
 	switch d.Verdict {
-	case RefusedQuota, RefusedShare:
+	case RefusedQuota, RefusedShare, RefusedReserved:
 		reason := edge
 		for _, f := range figures {
 			window := day
 			if f.period == Month {
 				window = month
 			}
-			reason = reason || w.store.most(modelKey{c.app, window, f.counter}, since) >= f.limit
+			key := modelKey{c.app, window, f.counter}
+			used := w.store.most(key, since)
+			if f.counter == c.base && d.Verdict == RefusedReserved {
+				used += w.mostKept(c, window, since)
+			}
+			reason = reason || used >= f.limit+w.sureGrant(key)
 		}
+		w.reserveHolds(c, d, day, since, edge)
 		if !reason {
 			w.broke("%s: %s of %s, and there was room for a second", g.name, d.Verdict, c.base)
 		}

@@ -75,10 +75,11 @@ func (w *world) answered(h *modelHandle, r *Request, a *Answer, sent time.Time) 
 		if known.vague {
 			known = modelAnswer{}
 		}
-		x := modelAnswer{at: now, generation: max(state.Generation, a.Generations[c.Window]), used: state.Used, block: a.Block, local: c.Local + a.Granted + a.Block, latch: state.Latch, latchedAt: now}
+		x := modelAnswer{at: now, generation: max(state.Generation, a.Generations[c.Window]), used: state.Used, block: a.Block, local: c.Local, latch: state.Latch, latchedAt: now}
 		x.known = c.Generation == x.generation && state.Version > 0 || known.known && known.generation == x.generation
-		if x.granted = known.granted; a.Granted+a.Block > 0 {
+		if x.granted = known.granted; a.Granted+a.Block > 0 && c.Reserve == 0 {
 			x.granted = now
+			x.local += a.Granted + a.Block
 		}
 		if x.generation < known.generation {
 			x.generation, x.latch = known.generation, Latch{}

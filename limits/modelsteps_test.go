@@ -97,6 +97,8 @@ func (w *world) longStep(g *modelGateway, x modelStep) {
 		w.forgetOne(g)
 	case midnights:
 		w.toMidnight(x)
+	case grants:
+		w.spawn(func() { w.grant(g, x) })
 	}
 }
 
@@ -180,6 +182,9 @@ func (w *world) takes(g *modelGateway, x modelStep) {
 	if x.b/21%2 == 1 {
 		caller = "crm"
 	}
+	if path == "/cgi-bin/kept" {
+		caller = [...]string{"", "oncall", "crm", "oncall"}[x.b/21%4]
+	}
 	end := [...]ending{endsWell, endsWell, endsBack, endsOther, endsUnknownPath, endsNone}[x.a/17]
 	gap := [...]time.Duration{0, 7 * time.Millisecond, 160 * time.Millisecond}[x.b/7%3]
 	way := [...]time.Duration{2 * time.Millisecond, 45 * time.Millisecond, 400 * time.Millisecond, 1700 * time.Millisecond}[x.b%4]
@@ -198,7 +203,7 @@ func (w *world) takes(g *modelGateway, x modelStep) {
 // modelPaths are the paths that are called, some more often.
 var modelPaths = []string{
 	"/cgi-bin/small", "/cgi-bin/large", "/cgi-bin/both", "/cgi-bin/shared", "/cgi-bin/free", "/cgi-bin/each/", "/cgi-bin/other/",
-	"/cgi-bin/small", "/cgi-bin/large", "/cgi-bin/large",
+	"/cgi-bin/small", "/cgi-bin/large", "/cgi-bin/large", "/cgi-bin/kept", "/cgi-bin/kept",
 }
 
 // reload gives one gateway, or all, another quota of a rule.
@@ -212,7 +217,9 @@ func (w *world) reload(g *modelGateway, x modelStep) {
 		{"both", []string{"unlimited", "4/day 6/month", "8/day", "3/day 20/month"}},
 		{"shared", []string{"3/day", "12/day", "unknown"}},
 		{"each", []string{"unlimited", "1/day", "4/day"}},
-	}[x.a%5]
+		{"kept", []string{"6/day", "14/day", "9/day"}},
+		{"reserve", []string{"0", "5", "1", "3"}},
+	}[x.a%7]
 	text := texts.texts[x.b%len(texts.texts)]
 	for _, other := range w.gateways {
 		if other == g || x.b%3 != 0 {

@@ -132,6 +132,7 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 			s.w.reported(h, key, sent)
 		}
 	}
+	s.w.roomHolds(h, r, a, records)
 	s.expire()
 	return a
 }

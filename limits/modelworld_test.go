@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,9 +39,10 @@ type world struct {
 	calls    map[string][]*modelCall // by app and counter
 	issued   map[string][]issued     // generations, by app
 	latches  map[modelKey]*modelLatch
-	extra    map[modelKey]issued    // the calls that a generation began with, by quota/get
-	around   map[modelKey]int64     // calls around the gateways
-	asked    map[modelKey]bool      // counters that WeChat's own count may have raised
+	extra    map[modelKey]issued // the calls that a generation began with, by quota/get
+	around   map[modelKey]int64  // calls around the gateways
+	asked    map[modelKey]bool   // counters that WeChat's own count may have raised
+	grants   map[modelKey][]*modelGrant
 	full     map[modelKey]int64     // counters that a 48006 filled, with their limit
 	epoch    map[string]time.Time   // when an app was forgotten last
 	forgot   map[string][]time.Time // when a gateway forgot an app, by gateway and app
@@ -214,6 +216,7 @@ var modelTable = []struct{ rule, path string }{
 	{"large", "/cgi-bin/large"},
 	{"both", "/cgi-bin/both"},
 	{"shared", "/cgi-bin/shared"},
+	{"kept", "/cgi-bin/kept"},
 	{"free", "/cgi-bin/free"},
 	{"each", "/cgi-bin/each/*"},
 	{"other", "/cgi-bin/other/*"},
@@ -238,6 +241,12 @@ func (g *modelGateway) configure(w *world, with bool) {
 				panic(err)
 			}
 			r.Shares = map[string]Budget{"crm": share}
+		case "kept":
+			r.OnError = StoreErrorLocal
+			r.Reserve = map[string]int64{"crm": 1}
+			if n, err := strconv.ParseInt(g.texts["reserve"], 10, 64); err == nil && n > 0 {
+				r.Reserve["oncall"] = n
+			}
 		}
 		rules = append(rules, r)
 	}
@@ -275,6 +284,9 @@ func figuresOf(rule *Rule, base, caller string) (f []figure) {
 	}
 	if share, ok := rule.Shares[caller]; ok && caller != "" {
 		f = append(f, figure{base + "@" + caller, Day, share.Quotas[0].Limit})
+	}
+	if rule.Reserve[caller] > 0 && caller != "" && rule.Budget.Kind == Limited {
+		f = append(f, figure{base + "@" + caller, Day, noLimit})
 	}
 	return f
 }
