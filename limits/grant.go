@@ -29,6 +29,12 @@ type grantWish struct {
 func (l *Limiter) SetGrant(ctx context.Context, app string, match Match, calls int64, until time.Time, over int64) (Grant, error) {
 	l.granting.Lock() // one at a time: an answer is waited for
 	defer l.granting.Unlock()
+	if match.Rule.Budget.Kind != Limited {
+		return Grant{}, ErrNoQuota
+	}
+	if err := l.learnClock(ctx, app, match); err != nil {
+		return Grant{}, err
+	}
 	grant, err := l.setGrant(ctx, app, match, calls, until, over)
 	if errors.Is(err, ErrGrantChanged) && grant.at(l.now().store) == 0 { // a later one, which has ended
 		return l.setGrant(ctx, app, match, calls, until, grant.At)
@@ -39,11 +45,7 @@ func (l *Limiter) SetGrant(ctx context.Context, app string, match Match, calls i
 func (l *Limiter) setGrant(ctx context.Context, app string, match Match, calls int64, until time.Time, over int64) (Grant, error) {
 	now := l.now()
 	cal := l.calendar(now)
-	quotas := match.Rule.Budget.Quotas
-	if match.Rule.Budget.Kind != Limited || len(quotas) == 0 {
-		return Grant{}, ErrNoQuota
-	}
-	end := cal.of[quotas[0].Period].End
+	end := cal.of[match.Rule.Budget.Quotas[0].Period].End
 	if until.IsZero() {
 		until = end
 	}
@@ -73,6 +75,17 @@ func (l *Limiter) setGrant(ctx context.Context, app string, match Match, calls i
 		}
 	}
 	return grant, err
+}
+
+// learnClock reports a counter of the match, so that it is known which day the store has: the grant of a gateway
+// whose clock is wrong would be tomorrow's.
+func (l *Limiter) learnClock(ctx context.Context, app string, match Match) error {
+	now := l.now()
+	m := l.meterOf(app, &match)
+	c := m.group(match.Rule, "", l.calendar(now)).counters[0]
+	c.restate, c.urgent = true, true
+	l.unlock(m, now)
+	return l.flush(ctx, m)
 }
 
 // String is how a grant is written in a store.

@@ -25,9 +25,10 @@ func (w *world) grant(g *modelGateway, x modelStep) {
 	base := [...]string{"small", "large", "kept", "both", "small"}[x.a%5]
 	set := g.l.Rules(modelApp)
 	w.mu.Lock()
+	edge := w.window(Day, w.store.now().Add(-5*time.Second)).Name != w.window(Day, w.store.now().Add(5*time.Second)).Name
 	dead := g.dead
 	w.mu.Unlock()
-	if set == nil || dead {
+	if set == nil || dead || edge {
 		return
 	}
 	match := set.Match("/cgi-bin/" + base)
