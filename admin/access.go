@@ -30,12 +30,17 @@ type Refusal struct {
 
 // Action is a change that an operator has asked for with the token.
 type Action struct {
-	Name    string // reload, clear or forget
+	Name    string // reload, clear, forget or grant
 	App     string // its alias or appid; "" for all
-	Rule    string // of a clear; "" is the whole app
+	Rule    string // of a clear; "" is the whole app. Of a grant its counter
 	Outcome string // "done", or why not; a reload reports its faults itself
 	Client  string // the address that asked
 	Token   string // with which token, by Options.TokenName
+
+	// Of a grant.
+	Calls  int64
+	Until  time.Time
+	Reason string
 }
 
 // hosted reports whether a request names this listener: by a loopback name, by the address that it came

@@ -69,6 +69,15 @@ type Options struct {
 	Readings func(ctx context.Context, appids []string, lines [][]limits.Usage) ([]map[string]Reading, error)
 	ReadLive func(ctx context.Context, appid string) error
 
+	// Grant is [limits.Limiter.SetGrant]. KeepReason keeps why a grant of a counter was set, GrantReasons returns
+	// that of some by counter. All are set, or none.
+	Grant        func(ctx context.Context, appid string, match limits.Match, calls int64, until time.Time, over int64) (limits.Grant, error)
+	KeepReason   func(ctx context.Context, appid, counter string, grant limits.Grant, reason string) error
+	GrantReasons func(ctx context.Context, appid string, grants map[string]limits.Grant) (map[string]string, error)
+
+	// Shadow reports whether nothing is refused by a budget.
+	Shadow func() bool
+
 	// Tables returns the rules of an app's profile without the app's own quotas: as the program ships
 	// the profile, nil if it ships none of that name, and as the table in use has it.
 	Tables func(appid string) (shipped, table *limits.Ruleset)
@@ -108,6 +117,8 @@ func New(o Options) *Admin {
 	a.mux.Handle("GET /api/v1/limits", a.guarded(a.limits))
 	a.mux.Handle("GET /api/v1/clear", a.guarded(a.planClear))
 	a.mux.Handle("POST /api/v1/clear", a.guarded(a.clear))
+	a.mux.Handle("GET /api/v1/grant", a.guarded(a.listGrants))
+	a.mux.Handle("POST /api/v1/grant", a.guarded(a.setGrant))
 	a.mux.Handle("GET /api/v1/forget", a.guarded(a.planForget))
 	a.mux.Handle("POST /api/v1/forget", a.guarded(a.forget))
 	a.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {

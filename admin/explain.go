@@ -101,14 +101,17 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 func (a *Admin) explainRule(ctx context.Context, app App, fate *Fate, e *Explanation) error {
 	rule := fate.Match.Rule
 	e.Rule, e.Title, e.Category, e.Source = rule.Name, rule.Title, rule.Category, rule.Source
-	e.Quota, e.Pace, e.Inject, e.Shadow = rule.Budget.String(), rule.Pace.String(), "none", rule.Shadow
+	e.Quota, e.Pace, e.Inject, e.Shadow = rule.Budget.String(), rule.Pace.String(), "none", rule.Shadow || a.o.Shadow != nil && a.o.Shadow()
 	if fate.Injects {
 		e.Inject = limits.InjectAccount.String()
 	}
 	lines, err := a.o.Limiter.Usage(ctx, app.AppID)
+	reasons := a.reasons(ctx, app.AppID, lines)
 	for _, u := range lines {
 		if u.Counter == fate.Match.Counter || e.Caller != "" && u.Counter == fate.Match.Counter+"@"+e.Caller {
-			e.Rows = append(e.Rows, rowOf(u))
+			row := rowOf(u)
+			row.GrantReason = reasons[u.Counter]
+			e.Rows = append(e.Rows, row)
 		}
 	}
 	return err
@@ -120,7 +123,7 @@ func (f *Fate) statement() string {
 	case "pass":
 		return "pass: " + f.sent()
 	case limits.Shadow.String():
-		return "shadow: sent, although it is over the rule's quota or pace"
+		return "shadow: sent, although the rule's budget would refuse it"
 	case "local":
 		if wechat.SamePath(f.Path, wechat.TicketPath) {
 			return "local: answered from the shared cache of tickets, and not counted"
@@ -137,6 +140,8 @@ func (f *Fate) statement() string {
 		words = "the rule's pace is used up for now"
 	case limits.RefusedShare.String():
 		words = "the caller's share of the quota is used up"
+	case limits.RefusedReserved.String():
+		words = "what is left of the quota is kept back for other callers"
 	case limits.RefusedDenied.String():
 		words = "the account lacks the API"
 	case "refused-auth":

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
+
+	"wxproxy/limits"
 )
 
 // Metrics is what Prometheus reads. Labels are names of the configuration and of the table, so
@@ -33,6 +35,7 @@ type Metrics struct {
 	errcodes  counters
 	codes     map[int]string // labels of errcodes, maxErrcodes at most
 	tokens    counters
+	shadows   counters
 	durations map[string]prometheus.Observer // of duration, by decision
 	upstreams map[string]prometheus.Observer // of upstreamSeconds, by rule
 }
@@ -65,6 +68,9 @@ type Call struct {
 	Duration time.Duration
 	Upstream time.Duration
 }
+
+// shadowed is the decision about a call that would have been refused.
+var shadowed = limits.Shadow.String()
 
 // seconds are the buckets of durations: a local answer takes parts of a millisecond, a media upload
 // many seconds.
@@ -101,6 +107,7 @@ func NewMetrics(version string) *Metrics {
 		upstream:  newCounters("wxproxy_upstream_requests_total", "Requests sent to WeChat by how the last one of the call ended.", "app", "outcome", "rule"),
 		errcodes:  newCounters("wxproxy_upstream_errcode_total", "Errcodes that WeChat answered with.", "app", "errcode"),
 		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
+		shadows:   newCounters("wxproxy_shadow_refusals_total", "Calls that were sent because the rule or the gateway is a shadow, and would have been refused.", "app", "rule"),
 		codes:     make(map[int]string),
 		durations: make(map[string]prometheus.Observer),
 		upstreams: make(map[string]prometheus.Observer),
@@ -136,6 +143,9 @@ func (m *Metrics) Call(c Call) {
 	}
 	calls.Add(1)
 	duration.Observe(c.Duration.Seconds())
+	if c.Decision == shadowed {
+		m.counter(&m.shadows, c.App, c.Rule).Add(1)
+	}
 	if c.Sent == 0 {
 		return
 	}
@@ -232,7 +242,7 @@ func (m *Metrics) Panic() { m.panics.Inc() }
 func (m *Metrics) families() []*dto.MetricFamily {
 	labels := make(labelPairs)
 	var families []*dto.MetricFamily
-	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens} {
+	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.shadows} {
 		f := newFamily(c.name, c.help, dto.MetricType_COUNTER)
 		series, values := m.copy(c)
 		slices.SortFunc(series, func(a, b oneSeries) int { return slices.Compare(a.key[:], b.key[:]) })

@@ -60,6 +60,7 @@ func (s *scraper) quotas() []*dto.MetricFamily {
 // a path is no label.
 type quotas struct {
 	limit, used, remaining, reset        *family
+	granted                              *family
 	wechatUsed, wechatLimit, wechatDrift *family
 	complete, up, counting               *family
 	labels                               labelPairs
@@ -71,6 +72,7 @@ func newQuotas() *quotas {
 		limit:       gauge("wxproxy_quota_limit", "Calls that the quota allows in its window."),
 		used:        gauge("wxproxy_quota_used", "Calls counted in the window."),
 		remaining:   gauge("wxproxy_quota_remaining", "Calls left in the window."),
+		granted:     gauge("wxproxy_quota_granted", "Calls that an operator has added to the quota for a while; they are in its limit. Only where there are any."),
 		reset:       gauge("wxproxy_quota_reset_timestamp_seconds", "When the window ends."),
 		wechatUsed:  gauge("wxproxy_quota_wechat_used", "Calls of the day that WeChat itself had counted when it was last asked."),
 		wechatLimit: gauge("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as last read from it."),
@@ -83,7 +85,7 @@ func newQuotas() *quotas {
 }
 
 func (q *quotas) families() []*dto.MetricFamily {
-	all := []*family{q.limit, q.used, q.remaining, q.reset, q.wechatUsed, q.wechatLimit, q.wechatDrift, q.complete, q.up, q.counting}
+	all := []*family{q.limit, q.used, q.remaining, q.granted, q.reset, q.wechatUsed, q.wechatLimit, q.wechatDrift, q.complete, q.up, q.counting}
 	families := make([]*dto.MetricFamily, len(all))
 	for i, f := range all {
 		families[i] = f.MetricFamily
@@ -112,6 +114,9 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 				period := q.labels.of("period", u.Period.String())
 				q.limit.add(float64(u.Limit), app, period, label)
 				q.remaining.add(float64(u.Remaining), app, period, label)
+				if u.Grant.Calls > 0 {
+					q.granted.add(float64(u.Grant.Calls), app, period, label)
+				}
 			}
 		}
 		for p, n := range used {

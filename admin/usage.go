@@ -42,6 +42,12 @@ type Row struct {
 	Reset     time.Time `json:"reset"`
 	State     string    `json:"state"` // open, full, latched or denied
 
+	Grant       int64     `json:"grant,omitempty"` // calls that an operator has added; they are in limit
+	GrantUntil  time.Time `json:"grant_until,omitzero"`
+	GrantReason string    `json:"grant_reason,omitempty"`
+	Reserve     int64     `json:"reserve,omitempty"` // calls kept back for the caller; of a quota, for all callers
+	Kept        int64     `json:"kept,omitempty"`    // of them what is not used yet, and nobody else's; it is in remaining
+
 	// WeChat's own count of a day's counter when it was last read, if it was.
 	WechatUsed  *int64    `json:"wechat_used,omitempty"`
 	WechatLimit int64     `json:"wechat_limit,omitempty"` // 0: it states none
@@ -58,6 +64,9 @@ func rowOf(u limits.Usage) Row {
 	}
 	counter, caller, _ := strings.Cut(u.Counter, "@")
 	r.Path, r.Caller = strings.TrimPrefix(strings.TrimPrefix(counter, u.Rule.Name), ":"), caller
+	if r.Reserve, r.Kept = u.Reserve, u.Kept; u.Grant.Calls > 0 {
+		r.Grant, r.GrantUntil = u.Grant.Calls, time.UnixMilli(u.Grant.Until)
+	}
 	if u.StartUnknown {
 		r.Start = "unknown"
 	}
@@ -104,8 +113,10 @@ func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
 				one.ReadingError = f.unread.Error()
 			}
 		}
+		reasons := a.reasons(r.Context(), app.AppID, f.lines[i])
 		for _, u := range f.lines[i] {
 			row := rowOf(u)
+			row.GrantReason = reasons[u.Counter]
 			row.read(f.readings[i], u)
 			one.Rows = append(one.Rows, row)
 		}

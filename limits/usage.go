@@ -245,7 +245,7 @@ func (u *usageReader) line(rule *Rule, counter string, p Period, limit int64) {
 		line.Limit = limit
 		line.Remaining = max(0, line.Limit-line.Used)
 	}
-	if !u.usedOnly || line.Used > 0 || line.Latched {
+	if !u.usedOnly || line.Used > 0 || line.Latched || line.Grant.Calls > 0 {
 		u.lines = append(u.lines, line)
 	}
 }

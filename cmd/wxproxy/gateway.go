@@ -154,7 +154,13 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		ReadLive: g.readLive,
 		Tables:   g.tables,
 		Clear:    g.clear,
-		Forget:   g.forget,
+
+		Grant:        g.limiter.SetGrant,
+		KeepReason:   g.keepReason,
+		GrantReasons: g.grantReasons,
+		Shadow:       g.limiter.Shadow,
+
+		Forget: g.forget,
 	})
 	return g, nil
 }
@@ -281,6 +287,9 @@ func (g *gateway) adminActed(a admin.Action) {
 	}
 	if a.Rule != "" {
 		fields = append(fields, zap.String("rule", a.Rule))
+	}
+	if a.Name == "grant" {
+		fields = append(fields, zap.Int64("calls", a.Calls), zap.Time("until", a.Until), zap.String("why", a.Reason))
 	}
 	g.log.Info("admin: "+a.Name, fields...)
 }

@@ -224,7 +224,9 @@ func counter(r admin.Row) string {
 }
 
 // amount is the console's "0/2000", with words in place of a limit where there is no figure.
-func amount(l words.Language, r admin.Row) string {
+func amount(l words.Language, r admin.Row) string { return granted(l, r, used(l, r)) }
+
+func used(l words.Language, r admin.Row) string {
 	if r.State == "denied" {
 		return ""
 	}
@@ -236,6 +238,9 @@ func amount(l words.Language, r admin.Row) string {
 		limit = l.Text(words.Unlimited)
 	}
 	text := fmt.Sprintf("%d/%s", r.Used, limit)
+	if r.Caller != "" && r.Limit == 0 { // a reserve, and no share
+		text = strconv.FormatInt(r.Used, 10)
+	}
 	if r.Period == "month" {
 		text = l.Text(words.PerMonth, "amount", text)
 	}
@@ -318,6 +323,7 @@ func printExplanation(w io.Writer, l words.Language, e *admin.Explanation) {
 		if r.Limit > 0 {
 			amount = l.Text(words.ExplainLeft, "used", r.Used, "limit", r.Limit, "left", r.Remaining, "reset", until)
 		}
+		amount = granted(l, r, amount)
 		if r.Caller != "" {
 			amount = l.Text(words.ExplainShare, "caller", r.Caller, "amount", amount)
 		}

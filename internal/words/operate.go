@@ -105,6 +105,36 @@ limits.auto.yaml，写之前询问；--yes 不询问。wxproxy.yaml 里写了的
 	LimitsByHand     = text("LimitsByHand", "Change this in {file} by hand, under the app:", "请在 {file} 里手工修改，在该帐号下面：")
 	LimitsNotWritten = text("LimitsNotWritten", "{file} was not changed: {error}", "没有改动 {file}：{error}")
 
+	GrantShort = text("GrantShort", "Show and set calls that are added to a rule's quotas for a while", "查看或设置临时加给一条规则的调用次数")
+	GrantLong  = text("GrantLong", `
+grant adds N calls to each quota of a rule, on every gateway, until the window of its shortest quota ends
+or until --until. A second grant adds to the first, and its end is that of both; 0 ends a grant. A grant
+stays when WeChat's counters are cleared. With the app alone it lists the grants in force.
+
+WeChat's own quota is not raised by it: what WeChat refuses with 45009 stays refused. A grant is for a
+quota here that is smaller than WeChat's, or after WeChat has raised its own. The parts of callers (shares)
+stay as they are.
+
+The reason is shown beside the figure and stands in the gateway's log, so it should hold no secret.`, `
+grant 给一条规则的每个限额加 N 次，对所有网关有效，到它最短的周期结束为止，或到 --until 为止。再加一次
+与前一次相加，结束时间以后一次为准；0 表示撤销。清零不影响加额。只写帐号则列出现有的加额。
+
+这并不提高微信自己的限额：微信回 45009 的，仍然会拒绝。它用于这里的限额小于微信的，或微信已提高限额
+的情况。调用方的份额（shares）不变。
+
+原因显示在数字旁边，也写进网关的日志，因此不要写机密。`)
+	GrantUntilFlag  = text("GrantUntilFlag", "when it ends, as 18:00 in the table's time zone or 2026-11-23T18:00:00+08:00; default the end of the window", "结束时间：限额表时区里的时刻，如 18:00，或 2026-11-23T18:00:00+08:00；默认到周期结束")
+	GrantReasonFlag = text("GrantReasonFlag", "why, in up to 200 bytes; asked for on a terminal", "原因，最多 200 字节；在终端上会询问")
+	GrantAmount     = text("GrantAmount", "{seen}: want +N, as in +50, or 0 to end the grant", "{seen}：应为 +N，如 +50，或 0 表示撤销")
+	GrantNoReason   = text("GrantNoReason", "no reason: want --reason with why, for those who look at the figure later", "没有写原因：应有 --reason，说明为什么，给以后看到这个数字的人")
+	GrantAsk        = text("GrantAsk", "Why? ", "原因？ ")
+	GrantNone       = text("GrantNone", "No grant is in force.", "现在没有加额。")
+	HeadGranted     = text("HeadGranted", "granted", "加额")
+	HeadUntil       = text("HeadUntil", "until", "到")
+	HeadReason      = text("HeadReason", "reason", "原因")
+	AmountGranted   = text("AmountGranted", "{amount} ({calls} granted until {until})", "{amount}（加额 {calls}，到 {until}）")
+	AmountKept      = text("AmountKept", "{amount} ({kept} of a reserve of {reserve} left)", "{amount}（预留 {reserve}，还剩 {kept}）")
+
 	ClearShort = text("ClearShort", "Reset WeChat's daily counters of an app, or of one rule", "清零：让微信把一个帐号或一条规则当天的计数归零")
 	ClearLong  = text("ClearLong", `
 clear sends WeChat's own clear through the running gateway: clear_quota for a whole app, of
