@@ -276,7 +276,8 @@ func (s *modelStore) least(key modelKey, since time.Time) int64 {
 			least = min(least, x.used)
 		}
 	}
-	if len(samples) == 0 || samples[0].at.After(since) {
+	data := s.data[modelWindowKey{key.app, key.window}]
+	if len(samples) == 0 || samples[0].at.After(since) || data == nil || data.records[key.name] == (record{}) { // or it was forgotten
 		return 0
 	}
 	return least
