@@ -27,8 +27,12 @@ type grantWish struct {
 // force: so to repeat it after an answer was lost adds nothing twice. After an error of the store it is
 // unknown whether it was set.
 func (l *Limiter) SetGrant(ctx context.Context, app string, match Match, calls int64, until time.Time, over int64) (Grant, error) {
-	l.granting.Lock() // one at a time: an answer is waited for
-	defer l.granting.Unlock()
+	select {
+	case l.granting <- struct{}{}:
+		defer func() { <-l.granting }()
+	case <-ctx.Done():
+		return Grant{}, ctx.Err()
+	}
 	if match.Rule.Budget.Kind != Limited {
 		return Grant{}, ErrNoQuota
 	}

@@ -69,7 +69,7 @@ type Limiter struct {
 	registry registry
 	reporter reporter
 	clears   pendingClears
-	granting sync.Mutex // one SetGrant at a time
+	granting chan struct{} // holds one: SetGrant is one at a time
 	shadow   atomic.Bool
 
 	closed atomic.Bool
@@ -96,6 +96,7 @@ func New(o Options) *Limiter {
 		observe:  o.Observe,
 		look:     o.Look,
 		stop:     make(chan struct{}),
+		granting: make(chan struct{}, 1),
 	}
 	l.started = l.link.clock()
 	l.registry.init()

@@ -160,3 +160,36 @@ func TestGrant(t *testing.T) {
 }
 
 func aDay(n int64) Budget { return Budget{Kind: Limited, Quotas: []Quota{{Limit: n, Period: Day}}} }
+
+// As a shadow the whole gateway refuses nothing by a budget, and tells what it would have.
+func TestShadowOfAll(t *testing.T) {
+	for _, s := range stands(t) {
+		t.Run(s.name, func(t *testing.T) {
+			r := rule("a", "/cgi-bin/a", "3/day")
+			r.Reserve = map[string]int64{"oncall": 2}
+			l := gateway(t, s.open(t), map[string]*Ruleset{"wx1": rules(t, r, rule("denied", "/cgi-bin/denied", "denied"))})
+			send := func(path string, want Verdict) {
+				t.Helper()
+				d := takeAs(t, l, "wx1", "web", path)
+				if d.Verdict != want {
+					t.Fatalf("a call of %s: %s, want %s", path, d.Verdict, want)
+				}
+				if d.Verdict.Sent() {
+					d.Done(0)
+				}
+			}
+			send("/cgi-bin/a", Pass)
+			send("/cgi-bin/a", RefusedReserved)
+			l.SetShadow(true)
+			for range 3 {
+				send("/cgi-bin/a", Shadow)
+			}
+			send("/cgi-bin/denied", RefusedDenied)
+			if got := used(t, l, "wx1", "a"); got != 4 {
+				t.Errorf("counted %d, want 4: what is sent is counted", got)
+			}
+			l.SetShadow(false)
+			send("/cgi-bin/a", RefusedReserved)
+		})
+	}
+}
