@@ -190,7 +190,7 @@ func (w *world) grantsAreRestored() {
 
 // roomHolds checks what a store grants: no more than the limit and the grants of now, and of a rule with reserves
 // none of what is unused of those of others.
-func (w *world) roomHolds(h *modelHandle, r *Request, a *Answer, records []record) {
+func (w *world) roomHolds(h *modelHandle, r *Request, a *Answer, records []record, sent time.Time) {
 	g := w.of(h)
 	if a.Granted == 0 || g == nil {
 		return
@@ -209,7 +209,7 @@ func (w *world) roomHolds(h *modelHandle, r *Request, a *Answer, records []recor
 		}
 		var kept int64
 		if strings.HasSuffix(r.Windows[c.Window].Name, w.window(Day, w.store.now()).Name) && !strings.Contains(c.Name, "@") {
-			kept = w.leastKept(g, r, c.Name)
+			kept = w.leastKept(g, r, c.Name, sent)
 		}
 		if used := records[i].Used; used > c.Limit+added-kept {
 			w.broke("%s: %d+%d calls of %s are granted, and make %d: the limit is %d, %d are granted, %d are kept for others", g.name, a.Granted, a.Block, c.Name, used, c.Limit, added, kept)
@@ -218,12 +218,12 @@ func (w *world) roomHolds(h *modelHandle, r *Request, a *Answer, records []recor
 }
 
 // leastKept is what is unused of the reserves of others than the caller of a request, by the tables that its
-// gateway had in the last seconds.
-func (w *world) leastKept(g *modelGateway, r *Request, base string) (least int64) {
+// gateway had when it was sent.
+func (w *world) leastKept(g *modelGateway, r *Request, base string, sent time.Time) (least int64) {
 	day := w.window(Day, w.store.now()).Name
 	least = noLimit
 	for i, t := range g.tables {
-		if t.set == nil || i+1 < len(g.tables) && time.Since(g.tables[i+1].at) > 2*time.Second {
+		if t.set == nil || i+1 < len(g.tables) && sent.Sub(g.tables[i+1].at) > 2*time.Second {
 			continue
 		}
 		var kept int64

@@ -132,7 +132,7 @@ func (s *modelStore) apply(h *modelHandle, r *Request, q int64, sent time.Time) 
 			s.w.reported(h, key, sent)
 		}
 	}
-	s.w.roomHolds(h, r, a, records)
+	s.w.roomHolds(h, r, a, records, sent)
 	s.expire()
 	return a
 }
