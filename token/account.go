@@ -180,7 +180,7 @@ func (s *Source) next(ctx context.Context, a *app, dead string, r record, lead *
 		return r, nil
 	}
 	if err == nil {
-		r.put(l)
+		r.put(l, s.id)
 	}
 	return r, err
 }

@@ -322,7 +322,7 @@ func (q *request) next(ctx context.Context, r record, lead *lead[record]) (recor
 	if err != nil {
 		return r, err
 	}
-	r.put(l)
+	r.put(l, q.who.gateway)
 	if r.Dead == digest(l.token) {
 		r.Dead = "" // stable_token has given a dead one again: WeChat's word against its own
 	}

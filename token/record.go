@@ -21,6 +21,7 @@ type record struct {
 	Token   string  `json:"token,omitempty"`
 	Fetched int64   `json:"fetched_ms,omitempty"`
 	Ends    int64   `json:"ends_ms,omitempty"`
+	By      string  `json:"by,omitempty"`        // the gateway that fetched it; "" before 2026-12
 	Dead    string  `json:"dead,omitempty"`      // digest of the token that WeChat refused last
 	Forced  []int64 `json:"forced_ms,omitempty"` // when a new token was asked for because of that
 	Block   *block  `json:"block,omitempty"`     // the breaker; nil after a token
@@ -37,9 +38,10 @@ type block struct {
 	SecretID string `json:"secret,omitempty"` // a check of the secret that was refused
 }
 
-// put replaces the token. Each one counts as fetched later than the one before, whatever the clocks say.
-func (r *record) put(l *live) {
-	r.Token, r.Ends = l.token, l.ends.UnixMilli()
+// put replaces the token by one that a gateway has fetched. Each one counts as fetched later than the one before,
+// whatever the clocks say.
+func (r *record) put(l *live, gateway string) {
+	r.Token, r.Ends, r.By = l.token, l.ends.UnixMilli(), gateway
 	r.Fetched = max(l.fetched.UnixMilli(), r.Fetched+1)
 	r.Block = nil
 }

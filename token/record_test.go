@@ -62,7 +62,7 @@ func TestRecordSurvivesTheStore(t *testing.T) {
 	who := asker{"wx1", "id", "gateway"}
 	now := time.UnixMilli(1795400000123)
 	var r record
-	r.put(&live{token: "T", fetched: now, ends: now.Add(2 * time.Hour)})
+	r.put(&live{token: "T", fetched: now, ends: now.Add(2 * time.Hour)}, "a")
 	r.Dead, r.Forced = digest("dead"), []int64{1, 2}
 	_ = r.refuse(now, who, &Rejected{ErrCode: 40164, IP: "192.0.2.1", answer: []byte("{}\xff")})
 	raw, err := json.Marshal(r)

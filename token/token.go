@@ -8,12 +8,14 @@
 //	 cell         -> one flight per app and process, one lease per app and fleet, one write
 //	  fetch       -> one request to WeChat, never repeated by net/http
 //	   record     -> what the fleet knows
+//	States        -> state.go: the same for operators
 //
 // Without the store a Source goes on with what is in its memory, and fetches for itself what is
 // not. What fails never replaces a token that is still good.
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -104,6 +106,9 @@ type Options struct {
 	// that of the second, nor the other way round; each fetch of the second ends the one before.
 	Endpoint string
 
+	// Gateway is the id of this process among those that share the store; the default is random.
+	Gateway string
+
 	// Count is called once before every request to WeChat, with the path that it goes to.
 	Count func(ctx context.Context, appid, path string)
 
@@ -165,7 +170,7 @@ func (l *live) renewAt(margin time.Duration) time.Time {
 
 // New returns a Source without apps.
 func New(o Options) *Source {
-	s := &Source{endpoint: newEndpoint(o), id: rand.Text()[:8]}
+	s := &Source{endpoint: newEndpoint(o), id: cmp.Or(o.Gateway, rand.Text()[:8])}
 	s.fleet = fleet{
 		store: o.Store, now: s.now, patience: flightTimeout, lease: leaseExpiry,
 		down: func(app string, err error) { s.observe(Event{Kind: StoreFailed, AppID: app, Err: err}) },
