@@ -29,9 +29,10 @@ type link struct {
 	observe  func(Event)
 
 	breaker  breaker
-	failure  atomic.Pointer[error] // why requests fail; nil: they do not
-	offset   atomic.Int64          // the store's clock less ours, ns
-	margin   atomic.Int64          // by how much offset may be wrong, ns
+	failure  atomic.Pointer[error]     // why requests fail; nil: they do not
+	changed  atomic.Pointer[time.Time] // when they began or ceased to fail; nil: they never have
+	offset   atomic.Int64              // the store's clock less ours, ns
+	margin   atomic.Int64              // by how much offset may be wrong, ns
 	skew     skew
 	answered atomic.Int64 // when the store last answered a request, by moment.since
 
@@ -40,8 +41,9 @@ type link struct {
 
 // StoreState is what is known of the store.
 type StoreState struct {
-	Answers bool  // it answers, if only an error
-	Err     error // why requests fail, a *StoreError when the store answered it; nil: they do not
+	Answers bool      // it answers, if only an error
+	Err     error     // why requests fail, a *StoreError when the store answered it; nil: they do not
+	Since   time.Time // since when they fail, or since when they do not
 }
 
 func newLink(counters Counters, clock func() time.Time, observe func(Event)) *link {
@@ -102,9 +104,11 @@ func (k *link) result(err error) (back bool) {
 	if err == nil {
 		k.answered.Store(int64(now.Sub(k.start)))
 		if k.failure.Swap(nil) != nil {
+			k.changed.Store(&now)
 			k.observe(Event{Kind: StoreUp})
 		}
 	} else if k.failure.Swap(&err) == nil {
+		k.changed.Store(&now)
 		k.observe(Event{Kind: StoreDown, Err: err})
 	}
 	return k.breaker.result(err, now)
@@ -112,12 +116,16 @@ func (k *link) result(err error) (back bool) {
 
 // state returns what is known of the store.
 func (k *link) state() StoreState {
+	since := k.start
+	if changed := k.changed.Load(); changed != nil {
+		since = *changed
+	}
 	err := k.failure.Load()
 	if err == nil {
-		return StoreState{Answers: true}
+		return StoreState{Answers: true, Since: since}
 	}
 	_, answered := errors.AsType[*StoreError](*err)
-	return StoreState{Answers: answered, Err: *err}
+	return StoreState{Answers: answered, Err: *err, Since: since}
 }
 
 // skew is the store's clock less ours, as a range: the store reads its clock between sending and

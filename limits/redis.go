@@ -227,6 +227,23 @@ func (s *Redis) Heartbeat(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
+// Gateways returns when each gateway last registered, by its id, of those that have in the last ten minutes.
+func (s *Redis) Gateways(ctx context.Context) (map[string]time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTime)
+	defer cancel()
+	found, err := s.client.ZRangeWithScores(ctx, s.prefix+"gateways", 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("gateways: %w", storeError(err))
+	}
+	gateways := make(map[string]time.Time, len(found))
+	for _, one := range found {
+		if id, ok := one.Member.(string); ok {
+			gateways[id] = time.Unix(int64(one.Score), 0)
+		}
+	}
+	return gateways, nil
+}
+
 // Probe sets a key that expires, if it is not there.
 func (s *Redis) Probe(ctx context.Context, app, counter string, gap time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.attempt)

@@ -7,6 +7,6 @@ const ACL = "ACL SETUSER wxproxy reset on >PASSWORD ~wxp:*" +
 	" +ping +info +select" + // connections and the checks at start; HELLO and AUTH are allowed to all
 	" +eval +evalsha +time +hmget +hset +hgetall +expireat" + // counters, usage
 	" +get +set +del" + // tokens, records, leases, probes, pace
-	" +zadd +zremrangebyscore +zcard +expire" + // which gateways are running
+	" +zadd +zremrangebyscore +zcard +zrange +expire" + // which gateways are running
 	" +scan +unlink" + // forget
 	" +command +cluster|slots" // a cluster's slots

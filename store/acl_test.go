@@ -87,6 +87,9 @@ func TestACL(t *testing.T) {
 				if _, err := counters.Heartbeat(t.Context()); err != nil {
 					t.Errorf("Heartbeat: %v", err)
 				}
+				if gateways, err := counters.Gateways(t.Context()); err != nil || len(gateways) != 1 || time.Since(gateways["gw000001"]).Abs() > time.Minute {
+					t.Errorf("Gateways = %v, %v, want this one", gateways, err)
+				}
 				if _, err := counters.Probe(t.Context(), "wx1", "a", time.Minute); err != nil {
 					t.Errorf("Probe: %v", err)
 				}

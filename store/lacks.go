@@ -25,7 +25,7 @@ func (s *Store) Lacks(ctx context.Context) ([]string, error) {
 	key := s.prefix + "{check}:lacks"
 	var denied []string
 	for _, command := range [][]any{
-		{"get", key}, {"hmget", key, "a"}, {"hgetall", key}, {"zcard", key}, {"time"}, {"scan", 0, "count", 1}, // read
+		{"get", key}, {"hmget", key, "a"}, {"hgetall", key}, {"zcard", key}, {"zrange", key, 0, -1}, {"time"}, {"scan", 0, "count", 1}, // read
 		{"expire", key, 1}, {"expireat", key, 1}, {"zadd", key, "xx", 1, "a"}, {"zremrangebyscore", key, 0, 0}, // do nothing without a key
 		{"hset", key, "a", "1"}, {"expire", key, 1}, {"del", key}, {"set", key, "1", "px", 1}, {"unlink", key},
 	} {
