@@ -190,6 +190,7 @@ type media struct {
 	mu     sync.Mutex // covers what follows: a transport may read on after the call is over
 	pieces []*piece   // all full but the last
 	file   *os.File
+	size   int64  // of the file
 	remove string // the file's name where it could not be removed at once
 	closed bool
 }
@@ -208,14 +209,22 @@ func (m *media) add(p *piece, n int) error {
 		}
 	}
 	for _, q := range m.pieces {
-		if _, err := m.file.Write(q[:]); err != nil {
+		if err := m.write(q[:]); err != nil {
 			return err
 		}
 	}
 	m.free()
 	m.toFile = true
-	_, err := m.file.Write(p[:n])
+	err := m.write(p[:n])
 	m.h.pieces.Put(p)
+	return err
+}
+
+// write appends to the file.
+func (m *media) write(b []byte) error {
+	n, err := m.file.Write(b)
+	m.size += int64(n)
+	m.h.spooled.Add(int64(n))
 	return err
 }
 
@@ -271,6 +280,8 @@ func (m *media) close() {
 		return
 	}
 	m.file.Close()
+	m.h.spooled.Add(-m.size)
+	m.size = 0
 	if m.remove != "" {
 		os.Remove(m.remove)
 	}

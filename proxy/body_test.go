@@ -273,6 +273,9 @@ func TestMediaInMemory(t *testing.T) {
 		if room := g.h.room.Load(); room != roomBytes {
 			t.Errorf("room for %d bytes at the end, want %d", room, int64(roomBytes))
 		}
+		if spooled := g.h.Spooled(); spooled != 0 {
+			t.Errorf("%d bytes in files at the end, want none", spooled)
+		}
 		gone := strings.HasSuffix(dir, "gone")
 		if answered.Load() == 0 || gone != (refused.Load() > 0) {
 			t.Errorf("%d answered, %d refused; without a folder for files: %t", answered.Load(), refused.Load(), gone)
@@ -298,12 +301,18 @@ func TestMediaClosed(t *testing.T) {
 		if (m.file != nil) != toFile {
 			t.Fatalf("in a file: %t, want %t", m.file != nil, toFile)
 		}
+		if spooled := g.h.Spooled(); spooled != m.size || (spooled == 2*pieceBytes) != toFile {
+			t.Errorf("in a file: %t: %d bytes in files", toFile, spooled)
+		}
 		r := io.NewSectionReader(m, 0, 2*pieceBytes)
 		half := make([]byte, pieceBytes+pieceBytes/2)
 		if _, err := io.ReadFull(r, half); err != nil || bytes.Count(half, []byte("m")) != len(half) {
 			t.Errorf("in a file: %t: read %v", toFile, err)
 		}
 		m.close()
+		if spooled := g.h.Spooled(); spooled != 0 {
+			t.Errorf("after close %d bytes in files", spooled)
+		}
 		if n, err := r.Read(half); n != 0 || !errors.Is(err, os.ErrClosed) {
 			t.Errorf("in a file: %t: after close read %d, %v, want 0 and %v", toFile, n, err, os.ErrClosed)
 		}

@@ -112,6 +112,7 @@ type Handler struct {
 	tokenBodies atomic.Int64 // places of tokenPlaces that are taken
 	pieces      sync.Pool    // *piece
 	room        atomic.Int64 // bytes that large bodies may still take in memory
+	spooled     atomic.Int64 // bytes of bodies in temporary files
 	copies      copyBuffers
 	granted     grantedApps
 	wecom       sync.Once
@@ -224,6 +225,12 @@ func (h *Handler) Configure(c Config) error {
 	h.settings.Store(s)
 	return nil
 }
+
+// InFlight returns how many of the places of MaxInFlight are taken. It is safe for concurrent use.
+func (h *Handler) InFlight() int { return int(h.inFlight.Load()) }
+
+// Spooled returns how many bytes of bodies are in temporary files. It is safe for concurrent use.
+func (h *Handler) Spooled() int64 { return h.spooled.Load() }
 
 // Close closes the idle connections to WeChat. Calls under way go on.
 func (h *Handler) Close() {
