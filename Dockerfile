@@ -4,7 +4,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /wxproxy ./cmd/wxproxy
+ARG REVISION=
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION} -X main.revision=${REVISION}" -o /wxproxy ./cmd/wxproxy
 # What a final stage without a shell cannot make: its user, a folder for the store, and one for the
 # bodies of large uploads.
 RUN echo 'wxproxy:x:65532:65532:wxproxy:/var/lib/wxproxy:/sbin/nologin' >/passwd \

@@ -126,7 +126,7 @@ func TestHost(t *testing.T) {
 
 // A listener on every address is named by that one at which a request came in.
 func TestHostIsTheAddressOfTheConnection(t *testing.T) {
-	a := New(Options{Token: "correct", Metrics: NewMetrics("test")})
+	a := New(Options{Token: "correct", Metrics: NewMetrics(Build{Version: "test"})})
 	for _, tt := range []struct {
 		local, host string
 		want        int
@@ -227,7 +227,7 @@ func TestWrongTokensSlowDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex // covers refused and got
 		var refused []Refusal
-		a := New(Options{Token: "correct", Metrics: NewMetrics("test"), Reload: func(context.Context) error { return nil }, Refused: func(r Refusal) {
+		a := New(Options{Token: "correct", Metrics: NewMetrics(Build{Version: "test"}), Reload: func(context.Context) error { return nil }, Refused: func(r Refusal) {
 			mu.Lock()
 			defer mu.Unlock()
 			refused = append(refused, r)
@@ -294,7 +294,7 @@ func TestNoTokenIsNoWrongToken(t *testing.T) {
 // The memory of wrong tokens is bounded, and one client of IPv6 is a network.
 func TestAttemptsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := New(Options{Token: "correct", Metrics: NewMetrics("test")})
+		a := New(Options{Token: "correct", Metrics: NewMetrics(Build{Version: "test"})})
 		for i := range maxAttempters + 100 {
 			time.Sleep(time.Millisecond)
 			ask(a, fmt.Sprintf("[2001:db8:%x::1]:1", i), "wrong")

@@ -9,13 +9,13 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wxproxy/limits"
+	"wxproxy/token"
 )
 
 // Limiter is what admin asks of the counters. *limits.Limiter is the one in use.
@@ -59,6 +59,23 @@ type Options struct {
 	// of the store.
 	Explain func(ctx context.Context, q Question) (Fate, error)
 
+	// Build is the program.
+	Build Build
+
+	// Running is what this process knows of itself, for /api/v1/status. It may be nil.
+	Running func() Running
+
+	// Gateways returns when each gateway of the fleet last registered, by its id. nil: there is but this one.
+	Gateways func(ctx context.Context) (map[string]time.Time, error)
+
+	// Tokens returns what is known of the access_token of each app, nil for one that is not configured: by the
+	// fleet, or only by this gateway, which costs the store nothing. Beside an error it is the latter. May be nil.
+	Tokens func(ctx context.Context, appids []string, fleet bool) ([]*token.State, error)
+
+	// Refusals returns how many calls of each app were refused today, by the whole fleet or by this gateway.
+	// May be nil.
+	Refusals func(ctx context.Context, appids []string) (counts []int64, fleet bool)
+
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
 
@@ -99,6 +116,8 @@ type Admin struct {
 	origins  *http.CrossOriginProtection
 	attempts attempts
 	mux      *http.ServeMux
+	metrics  http.Handler
+	listings listings
 }
 
 // New returns the handler of the admin listener.
@@ -107,25 +126,10 @@ func New(o Options) *Admin {
 		o: o, token: sha256.Sum256([]byte(o.Token)), mux: http.NewServeMux(),
 		origins: http.NewCrossOriginProtection(), attempts: attempts{by: make(map[netip.Prefix]*attempt)},
 	}
-	metrics := promhttp.HandlerFor(&scraper{a}, promhttp.HandlerOpts{})
-	a.mux.HandleFunc("GET /-/healthy", a.healthy)
-	a.mux.HandleFunc("GET /-/ready", a.ready)
-	a.mux.Handle("POST /-/reload", a.guarded(a.reload))
-	a.mux.Handle("GET /-/reload", a.guarded(a.lastReload))
-	a.mux.Handle("GET /api/v1/usage", a.guarded(a.usage))
-	a.mux.Handle("GET /api/v1/explain", a.guarded(a.explain))
-	a.mux.Handle("GET /api/v1/limits", a.guarded(a.limits))
-	a.mux.Handle("GET /api/v1/clear", a.guarded(a.planClear))
-	a.mux.Handle("POST /api/v1/clear", a.guarded(a.clear))
-	a.mux.Handle("GET /api/v1/grant", a.guarded(a.listGrants))
-	a.mux.Handle("POST /api/v1/grant", a.guarded(a.setGrant))
-	a.mux.Handle("GET /api/v1/forget", a.guarded(a.planForget))
-	a.mux.Handle("POST /api/v1/forget", a.guarded(a.forget))
-	a.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		if fromThisMachine(r) || a.authenticate(w, r) {
-			metrics.ServeHTTP(w, r)
-		}
-	})
+	a.metrics = promhttp.HandlerFor(&scraper{a}, promhttp.HandlerOpts{})
+	for _, r := range a.routes() {
+		a.mux.Handle(r.method+" "+r.path, a.handler(r))
+	}
 	return a
 }
 
@@ -170,18 +174,28 @@ func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
 	})
 }
 
+// scrape answers Prometheus.
+func (a *Admin) scrape(w http.ResponseWriter, r *http.Request) {
+	if fromThisMachine(r) || a.authenticate(w, r) {
+		a.metrics.ServeHTTP(w, r)
+	}
+}
+
 func (a *Admin) healthy(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("ok")) // the client has gone
 }
 
+// readiness is the answer of /-/ready.
+type readiness struct {
+	Status string `json:"status" enum:"ready,refusing,stopping"`
+	Store  string `json:"store"` // ok, unreachable, or what it answers
+}
+
 // ready answers 503 only while the gateway stops, or when no rule sends calls without the store. An
 // outage of the store must not take every gateway out of the load balancer: rules without a figure go on.
 func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
-	answer := struct {
-		Status string `json:"status"`
-		Store  string `json:"store"`
-	}{"ready", "ok"}
+	answer := readiness{"ready", "ok"}
 	state := a.o.Limiter.Store()
 	if answered, ok := errors.AsType[*limits.StoreError](state.Err); ok {
 		answer.Store = "refuses: " + answered.Text
@@ -200,9 +214,9 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 
 // reloadAnswer is the answer of /-/reload.
 type reloadAnswer struct {
-	Status string    `json:"status"`          // reloaded, or fault: what ran before goes on
-	Time   time.Time `json:"time,omitzero"`   // when the files were last read
-	Error  string    `json:"error,omitempty"` // what is wrong with them
+	Status string    `json:"status" enum:"reloaded,fault"` // fault: what ran before goes on
+	Time   time.Time `json:"time,omitzero"`                // when the files were last read
+	Error  string    `json:"error,omitempty"`              // what is wrong with them
 }
 
 func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
@@ -221,12 +235,16 @@ func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
 
 // lastReload answers how the last reload ended: by this API, a signal or a changed file.
 func (a *Admin) lastReload(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, a.reloaded())
+}
+
+func (a *Admin) reloaded() reloadAnswer {
 	at, fault := a.o.Reloaded()
 	answer := reloadAnswer{Status: "reloaded", Time: at}
 	if fault != nil {
 		answer.Status, answer.Error = "fault", fault.Error()
 	}
-	reply(w, http.StatusOK, answer)
+	return answer
 }
 
 // app finds an app by its name or appid. When it returns false it has answered.
@@ -256,14 +274,10 @@ func (a *Admin) unknownApp(w http.ResponseWriter, name string) {
 
 // live reports whether a request asks for what WeChat says now. When ok is false it has answered.
 func (a *Admin) live(w http.ResponseWriter, r *http.Request) (live, ok bool) {
-	text := r.URL.Query().Get("live")
-	if text == "" {
-		return false, true
+	if live, ok = flag(w, r, "live"); !ok {
+		return false, false
 	}
-	live, err := strconv.ParseBool(text)
 	switch {
-	case err != nil:
-		reply(w, http.StatusBadRequest, problem{Error: "live " + strings.ToValidUTF8(text, "?") + ": want 1 or 0"})
 	case live && a.o.Readings == nil:
 		notOffered(w, "live")
 	case live && r.URL.Query().Get("app") == "":

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,7 +108,7 @@ type stand struct {
 func newStand(t *testing.T, more ...func(*Options)) *stand {
 	t.Helper()
 	s := &stand{limiter: newFakeLimiter(t)}
-	metrics := NewMetrics("test")
+	metrics := NewMetrics(Build{Version: "test"})
 	s.metrics = metrics
 	apps := func() []App { return []App{{Name: "shop", AppID: "wx1"}} }
 	metrics.Call(Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "errcode", Errcode: 40007, Sent: 2, Duration: time.Millisecond})
@@ -189,7 +190,7 @@ func TestWhoMayAsk(t *testing.T) {
 }
 
 func TestNoTokenMeansNobodyMayAsk(t *testing.T) {
-	a := New(Options{Metrics: NewMetrics("test"), Hosts: []string{"example.com"}}) // as httptest.NewRequest asks for
+	a := New(Options{Metrics: NewMetrics(Build{Version: "test"}), Hosts: []string{"example.com"}}) // as httptest.NewRequest asks for
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "/api/v1/usage", nil)
 	r.Header.Set("Authorization", "Bearer ")
@@ -327,7 +328,7 @@ func TestMetrics(t *testing.T) {
 		`wxproxy_quota_scrape_complete 1`,
 		`wxproxy_store_counting 1`,
 		`wxproxy_store_up 1`,
-		`wxproxy_build_info{version="test"} 1`,
+		`wxproxy_build_info{goversion="` + runtime.Version() + `",revision="",version="test"} 1`,
 	} {
 		if !strings.Contains(body, want+"\n") {
 			t.Errorf("metrics lack %s", want)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -21,6 +22,9 @@ type Metrics struct {
 
 	duration        *prometheus.HistogramVec
 	upstreamSeconds *prometheus.HistogramVec
+	overhead        prometheus.Histogram
+	storeSeconds    *prometheus.HistogramVec
+	indeterminate   prometheus.Counter
 	reloaded        prometheus.Gauge
 	reloadedAt      prometheus.Gauge
 	acceptErrors    prometheus.Counter
@@ -35,9 +39,11 @@ type Metrics struct {
 	errcodes  counters
 	codes     map[int]string // labels of errcodes, maxErrcodes at most
 	tokens    counters
+	near      counters
 	shadows   counters
-	durations map[string]prometheus.Observer // of duration, by decision
-	upstreams map[string]prometheus.Observer // of upstreamSeconds, by rule
+	durations map[string]prometheus.Observer    // of duration, by decision
+	upstreams map[string]prometheus.Observer    // of upstreamSeconds, by rule
+	stores    map[[2]string]prometheus.Observer // of storeSeconds, by op and result
 }
 
 // counters are the counters of one name. They do what a prometheus.CounterVec does in an eighth of
@@ -64,20 +70,35 @@ type Call struct {
 	Reason   string // "" unless it was refused; one of a fixed list
 	Outcome  string // of the last sending: ok, errcode, http_error or transport_error; "" when nothing was sent
 	Errcode  int
-	Sent     int // how often it was sent
+	Sent     int   // how often it was sent
+	Quota    int64 // the tightest figure of its counters; 0: none
+	Used     int64 // calls counted of that, this one included
 	Duration time.Duration
 	Upstream time.Duration
 }
-
-// shadowed is the decision about a call that would have been refused.
-var shadowed = limits.Shadow.String()
 
 // seconds are the buckets of durations: a local answer takes parts of a millisecond, a media upload
 // many seconds.
 var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// NewMetrics returns metrics of a registry of their own. version is the program's.
-func NewMetrics(version string) *Metrics {
+// ownSeconds are the buckets of what a call costs beside WeChat: parts of a millisecond, unless a body is
+// large or its client slow.
+var ownSeconds = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, 1, 10}
+
+// storeBuckets are those of a store: a call waits for it no longer than 250 ms.
+var storeBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}
+
+// nearPercent is from which part of a quota on its calls count as near the limit.
+const nearPercent = 80
+
+// Build is the program, for wxproxy_build_info.
+type Build struct {
+	Version  string
+	Revision string // of its source; "" when it is not known
+}
+
+// NewMetrics returns metrics of a registry of their own.
+func NewMetrics(b Build) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -86,6 +107,15 @@ func NewMetrics(version string) *Metrics {
 		upstreamSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wxproxy_upstream_duration_seconds", Help: "How long WeChat took to answer.", Buckets: seconds,
 		}, []string{"rule"}),
+		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "wxproxy_overhead_seconds", Help: "What sent calls took beside waiting for WeChat: the gateway's own work, and bodies on their way.", Buckets: ownSeconds,
+		}),
+		storeSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wxproxy_store_duration_seconds", Help: "How long requests for counters to the store took, by what was asked and how it ended: ok, error (an error that the store answered) or no_answer.", Buckets: storeBuckets,
+		}, []string{"op", "result"}),
+		indeterminate: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wxproxy_store_indeterminate_total", Help: "Requests to count calls that had no answer, so that it was unknown until the next one whether the store had applied them.",
+		}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wxproxy_config_last_reload_successful", Help: "Whether the last configuration reload succeeded.",
 		}),
@@ -107,35 +137,49 @@ func NewMetrics(version string) *Metrics {
 		upstream:  newCounters("wxproxy_upstream_requests_total", "Requests sent to WeChat by how the last one of the call ended.", "app", "outcome", "rule"),
 		errcodes:  newCounters("wxproxy_upstream_errcode_total", "Errcodes that WeChat answered with.", "app", "errcode"),
 		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
-		shadows:   newCounters("wxproxy_shadow_refusals_total", "Calls that were sent because the rule or the gateway is a shadow, and would have been refused.", "app", "rule"),
+		near:      newCounters("wxproxy_quota_near_limit_total", "Calls that were sent with 80 % or more of their tightest quota used, themselves included.", "app", "rule"),
+		shadows:   newCounters("wxproxy_shadow_refusals_total", "Calls that were sent although a quota or pace would have refused them, because of shadow.", "app", "rule"),
 		codes:     make(map[int]string),
 		durations: make(map[string]prometheus.Observer),
 		upstreams: make(map[string]prometheus.Observer),
+		stores:    make(map[[2]string]prometheus.Observer),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "wxproxy_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
+		Name: "wxproxy_build_info", Help: "Always 1: what runs is in the labels.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version()},
 	})
 	build.Set(1)
 	for _, reason := range []string{WrongHost, CrossOrigin, WrongToken, TooManyAttempts} {
 		m.adminRefused.WithLabelValues(reason) // at 0, so that the first one is an increase
 	}
 	m.registry.MustRegister(
-		m.adminRefused, m.duration, m.upstreamSeconds, m.reloaded, m.reloadedAt, m.acceptErrors, m.panics, build,
+		m.adminRefused, m.duration, m.upstreamSeconds, m.overhead, m.storeSeconds, m.indeterminate, m.reloaded, m.reloadedAt, m.acceptErrors, m.panics, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
 }
+
+// shadow is the decision of calls that shadow lets through.
+var shadow = limits.Shadow.String()
 
 // Call counts one call that is over.
 func (m *Metrics) Call(c Call) {
 	if c.Sent == 0 {
 		c.Outcome = ""
 	}
+	near, shadowed := c.Quota > 0 && c.Used*100 >= c.Quota*nearPercent, c.Decision == shadow
 	m.mu.RLock()
 	app, rule := m.ids[c.App], m.ids[c.Rule]
 	calls := m.calls.n[seriesKey{app, m.ids[c.Caller], m.ids[c.Decision], m.ids[c.Reason], rule}]
 	upstream := m.upstream.n[seriesKey{app, m.ids[c.Outcome], rule}]
 	duration, seconds := m.durations[c.Decision], m.upstreams[c.Rule]
+	var nearBy, shadowedBy *atomic.Uint64
+	if near {
+		nearBy = m.near.n[seriesKey{app, rule}]
+	}
+	if shadowed {
+		shadowedBy = m.shadows.n[seriesKey{app, rule}]
+	}
 	m.mu.RUnlock()
 
 	if calls == nil || duration == nil {
@@ -143,11 +187,15 @@ func (m *Metrics) Call(c Call) {
 	}
 	calls.Add(1)
 	duration.Observe(c.Duration.Seconds())
-	if c.Decision == shadowed {
-		m.counter(&m.shadows, c.App, c.Rule).Add(1)
-	}
 	if c.Sent == 0 {
 		return
+	}
+	m.overhead.Observe((c.Duration - c.Upstream).Seconds())
+	if near {
+		m.add(nearBy, &m.near, c.App, c.Rule)
+	}
+	if shadowed {
+		m.add(shadowedBy, &m.shadows, c.App, c.Rule)
 	}
 	if upstream == nil || seconds == nil {
 		upstream, seconds = m.counter(&m.upstream, c.App, c.Outcome, c.Rule), m.observer(m.upstreamSeconds, m.upstreams, c.Rule)
@@ -157,6 +205,14 @@ func (m *Metrics) Call(c Call) {
 	if c.Errcode != 0 {
 		m.counter(&m.errcodes, c.App, m.errcodeLabel(c.Errcode)).Add(1)
 	}
+}
+
+// add adds 1 to a counter of c, which is nil until it is used.
+func (m *Metrics) add(n *atomic.Uint64, c *counters, app, rule string) {
+	if n == nil {
+		n = m.counter(c, app, rule)
+	}
+	n.Add(1)
 }
 
 // counter returns the counter of label values, in the order of the labels of c, new if need be.
@@ -232,6 +288,43 @@ func (m *Metrics) AccessLog(dropped func() int64) {
 	}, func() float64 { return float64(dropped()) }))
 }
 
+// Process is what runs, as each scrape asks it. All may be called by many goroutines at once.
+type Process struct {
+	InFlight    func() int       // calls that have one of the places of max_in_flight
+	Spooled     func() int64     // bytes of request bodies in temporary files
+	Certificate func() time.Time // the end of the main listener's certificate; nil without one
+}
+
+// Watch shows what runs.
+func (m *Metrics) Watch(p Process) {
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("wxproxy_requests_in_flight", "Calls that have one of the places of max_in_flight.", func() float64 { return float64(p.InFlight()) })
+	gauge("wxproxy_spooled_bytes", "Bytes of request bodies that are in temporary files now.", func() float64 { return float64(p.Spooled()) })
+	if p.Certificate != nil {
+		gauge("wxproxy_tls_cert_not_after_timestamp_seconds", "When the certificate of the main listener ends.", func() float64 { return float64(p.Certificate().Unix()) })
+	}
+}
+
+// Store counts one request to the store: what it was for, and its result, ok, error or no_answer.
+func (m *Metrics) Store(op, result string, took time.Duration) {
+	of := [2]string{op, result}
+	m.mu.RLock()
+	seconds := m.stores[of]
+	m.mu.RUnlock()
+	if seconds == nil {
+		seconds = m.storeSeconds.WithLabelValues(op, result)
+		m.mu.Lock()
+		m.stores[of] = seconds
+		m.mu.Unlock()
+	}
+	seconds.Observe(took.Seconds())
+}
+
+// Indeterminate counts a request to count calls that may have been applied or not.
+func (m *Metrics) Indeterminate() { m.indeterminate.Inc() }
+
 // AcceptError counts one connection that could not be accepted.
 func (m *Metrics) AcceptError() { m.acceptErrors.Inc() }
 
@@ -242,7 +335,7 @@ func (m *Metrics) Panic() { m.panics.Inc() }
 func (m *Metrics) families() []*dto.MetricFamily {
 	labels := make(labelPairs)
 	var families []*dto.MetricFamily
-	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.shadows} {
+	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.near, &m.shadows} {
 		f := newFamily(c.name, c.help, dto.MetricType_COUNTER)
 		series, values := m.copy(c)
 		slices.SortFunc(series, func(a, b oneSeries) int { return slices.Compare(a.key[:], b.key[:]) })

@@ -34,10 +34,7 @@ type figures struct {
 
 // figures reads the counters of apps, all or only those that are used, and then the readings of these.
 func (a *Admin) figures(ctx context.Context, apps []App, usedOnly bool) figures {
-	ids := make([]string, len(apps))
-	for i, app := range apps {
-		ids[i] = app.AppID
-	}
+	ids := appids(apps)
 	f := figures{lines: make([][]limits.Usage, len(apps)), readings: make([]map[string]Reading, len(apps))}
 	lines, err := a.o.Limiter.UsageAll(ctx, ids, usedOnly)
 	copy(f.lines, lines)

@@ -105,7 +105,7 @@ func newOperated(t *testing.T, change ...func(*Options)) *operated {
 		{Rule: r[5], Counter: "card", Reset: midnight},
 		{Rule: r[6], Counter: "other:/cgi-bin/a", Used: 2, Reset: midnight},
 	}
-	metrics := NewMetrics("test")
+	metrics := NewMetrics(Build{Version: "test"})
 	options := Options{
 		Token: "correct", Apps: func() []App { return o.apps }, Limiter: o, Metrics: metrics, Stop: func() bool { return false },
 		Readings: func(_ context.Context, appids []string, _ [][]limits.Usage) ([]map[string]Reading, error) {

@@ -10,6 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"wxproxy/limits"
+	"wxproxy/token"
 )
 
 const (
@@ -48,6 +49,13 @@ func (s *scraper) quotas() []*dto.MetricFamily {
 	for i, app := range apps {
 		q.addUsage(app.Name, f.lines[i])
 		q.addReadings(app.Name, f.readings[i])
+		if rules := s.admin.o.Limiter.Rules(app.AppID); rules != nil {
+			q.addClears(app.Name, clearsLeft(rules, f.lines[i]))
+		}
+	}
+	if s.admin.o.Tokens != nil {
+		states, _ := s.admin.o.Tokens(ctx, appids(apps), false) // of this gateway's memory
+		q.addTokens(apps, states)
 	}
 	state := s.admin.o.Limiter.Store()
 	q.complete.addBool(f.err == nil && f.unread == nil)
@@ -62,6 +70,8 @@ type quotas struct {
 	limit, used, remaining, reset        *family
 	granted                              *family
 	wechatUsed, wechatLimit, wechatDrift *family
+	latched, clears                      *family
+	expires, blocked                     *family
 	complete, up, counting               *family
 	labels                               labelPairs
 }
@@ -77,6 +87,10 @@ func newQuotas() *quotas {
 		wechatUsed:  gauge("wxproxy_quota_wechat_used", "Calls of the day that WeChat itself had counted when it was last asked."),
 		wechatLimit: gauge("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as last read from it."),
 		wechatDrift: gauge("wxproxy_quota_drift", "WeChat's count of the day less the calls counted here, when WeChat was last asked."),
+		latched:     gauge("wxproxy_latched", "1 for a rule that WeChat itself answers 45009 for, so that its calls are refused. No series: it does not."),
+		clears:      gauge("wxproxy_clears_remaining", "Clears that WeChat still grants this month: kind app is clear_quota, kind rule is openapi/quota/clear."),
+		expires:     gauge("wxproxy_token_expires_timestamp_seconds", "When the access_token that this gateway uses ends. A gateway that no call needs one of has none, or an old one."),
+		blocked:     gauge("wxproxy_token_refresh_blocked", "Whether WeChat refuses to issue an access_token, as this gateway knows: a wrong secret, an address that is not whitelisted and the like."),
 		complete:    gauge("wxproxy_quota_scrape_complete", "Whether this scrape has read the counters of all accounts; 0: some of the quota series are missing."),
 		up:          gauge("wxproxy_store_up", "Whether the store answers, be it with an error; see wxproxy_store_counting."),
 		counting:    gauge("wxproxy_store_counting", "Whether the store takes counts: 0 when it does not answer, or answers with an error."),
@@ -85,7 +99,7 @@ func newQuotas() *quotas {
 }
 
 func (q *quotas) families() []*dto.MetricFamily {
-	all := []*family{q.limit, q.used, q.remaining, q.granted, q.reset, q.wechatUsed, q.wechatLimit, q.wechatDrift, q.complete, q.up, q.counting}
+	all := []*family{q.limit, q.used, q.remaining, q.granted, q.reset, q.wechatUsed, q.wechatLimit, q.wechatDrift, q.latched, q.clears, q.expires, q.blocked, q.complete, q.up, q.counting}
 	families := make([]*dto.MetricFamily, len(all))
 	for i, f := range all {
 		families[i] = f.MetricFamily
@@ -102,9 +116,11 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 		label := q.labels.of("rule", rule.Name)
 		var used [2]int64
 		var seen [2]bool
+		latched := false
 		for len(lines) > 0 && lines[0].Rule == rule {
 			u := lines[0]
 			lines = lines[1:]
+			latched = latched || u.Latched
 			if strings.Contains(u.Counter, "@") {
 				continue // a share is a part of what its rule has
 			}
@@ -119,6 +135,9 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 				}
 			}
 		}
+		if latched {
+			q.latched.add(1, app, label)
+		}
 		for p, n := range used {
 			if seen[p] {
 				q.used.add(float64(n), app, q.labels.of("period", limits.Period(p).String()), label)
@@ -129,6 +148,31 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 		if !at.IsZero() {
 			q.reset.add(float64(at.Unix()), app, q.labels.of("period", limits.Period(p).String()))
 		}
+	}
+}
+
+// addClears adds the clears that an app has left.
+func (q *quotas) addClears(name string, left []Clears) {
+	for _, c := range left {
+		q.clears.add(float64(c.Remaining), q.labels.of("app", name), q.labels.of("kind", c.Kind))
+	}
+}
+
+// addTokens adds the tokens of the apps that have one or would have one.
+func (q *quotas) addTokens(apps []App, states []*token.State) {
+	for i, s := range states {
+		if s == nil || s.Expires.IsZero() && s.Rejected == nil {
+			continue
+		}
+		app := q.labels.of("app", apps[i].Name)
+		if !s.Expires.IsZero() {
+			q.expires.add(float64(s.Expires.Unix()), app)
+		}
+		blocked := 0.0
+		if s.Rejected != nil {
+			blocked = 1
+		}
+		q.blocked.add(blocked, app)
 	}
 }
 

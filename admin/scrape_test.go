@@ -19,6 +19,7 @@ import (
 // manyAccounts is a limiter of many accounts with the same rules, of which the first are used.
 type manyAccounts struct {
 	rules      []*limits.Rule
+	set        *limits.Ruleset
 	used       int
 	unread     int  // accounts at the end that a read does not come to
 	asked      int  // reads
@@ -34,10 +35,15 @@ func newManyAccounts(rules, used int) *manyAccounts {
 		name := fmt.Sprintf("rule.number%d", i)
 		m.rules = append(m.rules, &limits.Rule{Name: name, Paths: []string{"/cgi-bin/" + name}, Budget: limited("1000/day")})
 	}
+	table := limits.Table{Zone: time.UTC, Profiles: map[string]*limits.Profile{"p": {Name: "p", Rules: m.rules}}}
+	var err error
+	if m.set, err = table.Rules("p", nil); err != nil {
+		panic(err)
+	}
 	return m
 }
 
-func (*manyAccounts) Rules(string) *limits.Ruleset                          { return &limits.Ruleset{} }
+func (m *manyAccounts) Rules(string) *limits.Ruleset                        { return m.set }
 func (*manyAccounts) Usage(context.Context, string) ([]limits.Usage, error) { panic("one by one") }
 func (*manyAccounts) FailsOpen() bool                                       { return true }
 
@@ -85,7 +91,7 @@ func (m *manyAccounts) admin(accounts int) *Admin {
 	}
 	apps = append(apps, App{Name: "wx9", AppID: "wx9", Learned: true})
 	return New(Options{
-		Token: "correct", Apps: func() []App { return slices.Clone(apps) }, Limiter: m, Metrics: NewMetrics("test"), Stop: func() bool { return false },
+		Token: "correct", Apps: func() []App { return slices.Clone(apps) }, Limiter: m, Metrics: NewMetrics(Build{Version: "test"}), Stop: func() bool { return false },
 		Readings: m.readingsOf, ReadLive: func(context.Context, string) error { panic("a scrape asks WeChat") },
 	})
 }
@@ -252,7 +258,7 @@ func callEach(m *Metrics, apps int) {
 // The series of a rule of an app are many: what is kept for them is bounded.
 func TestMemoryOfSeries(t *testing.T) {
 	const apps, most = 2000, 200 // bytes for the two series of a rule that is called
-	m := NewMetrics("test")
+	m := NewMetrics(Build{Version: "test"})
 	heap := func() uint64 {
 		var stats runtime.MemStats
 		runtime.GC()
@@ -268,11 +274,25 @@ func TestMemoryOfSeries(t *testing.T) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	m := NewMetrics("test")
-	c := Call{App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "ok", Sent: 1, Duration: time.Millisecond, Upstream: time.Millisecond}
+	for _, used := range []int64{1, 900} {
+		b.Run(fmt.Sprintf("used=%d", used), func(b *testing.B) { benchmarkCall(b, used) })
+	}
+}
+
+func benchmarkCall(b *testing.B, used int64) {
+	m := NewMetrics(Build{Version: "test"})
+	c := Call{Quota: 1000, Used: used, App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "ok", Sent: 1, Duration: time.Millisecond, Upstream: time.Millisecond}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Call(c)
+	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	m := NewMetrics(Build{Version: "test"})
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Store("count", "ok", time.Millisecond)
 	}
 }
 

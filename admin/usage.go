@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 type Usage struct {
 	Time time.Time  `json:"time"`
 	Apps []AppUsage `json:"apps"`
+	Next string     `json:"next,omitempty"` // the cursor of the next page, where limit has cut the answer off
 }
 
 // AppUsage is one app's part of it. Error stands in place of the rows when the store has not
@@ -34,13 +37,13 @@ type Row struct {
 	Rule      string    `json:"rule"`
 	Path      string    `json:"path,omitempty"`   // of a path inside a /* that is counted by itself
 	Caller    string    `json:"caller,omitempty"` // whose share of the quota it is; "" is the quota itself
-	Period    string    `json:"period"`
+	Period    string    `json:"period" enum:"day,month"`
 	Quota     string    `json:"quota"` // N, unlimited, unknown or denied
 	Limit     int64     `json:"limit"` // 0 where there is no figure
 	Used      int64     `json:"used"`
 	Remaining int64     `json:"remaining"`
 	Reset     time.Time `json:"reset"`
-	State     string    `json:"state"` // open, full, latched or denied
+	State     string    `json:"state" enum:"open,full,latched,denied"`
 
 	Grant       int64     `json:"grant,omitempty"` // calls that an operator has added; they are in limit
 	GrantUntil  time.Time `json:"grant_until,omitzero"`
@@ -82,47 +85,155 @@ func rowOf(u limits.Usage) Row {
 }
 
 func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
-	live, ok := a.live(w, r)
+	q, ok := a.usageQuery(w, r)
 	if !ok {
 		return
 	}
-	var apps []App
 	var f figures
-	if name := r.URL.Query().Get("app"); name != "" {
-		app, ok := a.app(w, name)
-		if !ok {
-			return
-		}
-		apps, f = []App{app}, a.liveFigures(r.Context(), app, live)
+	apps, next := q.apps, ""
+	if q.live {
+		f = a.liveFigures(r.Context(), apps[0], true)
 	} else {
-		apps = a.o.Apps()
-		f = a.figures(r.Context(), apps, false)
+		apps, next = q.page()
+		f = a.figures(r.Context(), apps, q.used || q.top > 0)
 	}
-	answer := Usage{Time: time.Now(), Apps: []AppUsage{}}
+	f.sortLines(q.sort)
+	if q.top > 0 {
+		apps, f = f.top(apps, q.top, q.sort)
+	}
+	answer := Usage{Time: time.Now(), Apps: []AppUsage{}, Next: next}
 	for i, app := range apps {
-		one := AppUsage{App: app.Name, AppID: app.AppID, Rows: make([]Row, 0, len(f.lines[i]))}
-		rules := a.o.Limiter.Rules(app.AppID)
-		switch {
-		case rules == nil: // between two reloads
-			one.Error = "not configured"
-		case f.lines[i] == nil && f.err != nil:
-			one.Profile, one.Error = rules.Profile, storeProblem(f.err)
-		default:
-			one.Profile = rules.Profile
-			if f.unread != nil && (live || f.readings[i] == nil) {
-				one.ReadingError = f.unread.Error()
-			}
-		}
-		reasons := a.reasons(r.Context(), app.AppID, f.lines[i])
-		for _, u := range f.lines[i] {
-			row := rowOf(u)
-			row.GrantReason = reasons[u.Counter]
-			row.read(f.readings[i], u)
-			one.Rows = append(one.Rows, row)
-		}
-		answer.Apps = append(answer.Apps, one)
+		answer.Apps = append(answer.Apps, a.appUsage(r.Context(), app, f, i, q))
+	}
+	if wantsCSV(r) {
+		replyCSV(w, "usage", usageTable(&answer))
+		return
 	}
 	reply(w, http.StatusOK, answer)
+}
+
+// usageQuery is what a request for usage asks for.
+type usageQuery struct {
+	apps       []App // of all pages
+	live, used bool
+	sort       string
+	top        int // 0: all rows
+	limit      int // 0: all apps
+	after      int // apps of the pages before
+}
+
+// usageQuery reads it. When it returns false it has answered.
+func (a *Admin) usageQuery(w http.ResponseWriter, r *http.Request) (q usageQuery, ok bool) {
+	query := r.URL.Query()
+	q.sort = query.Get("sort")
+	if q.live, ok = a.live(w, r); !ok {
+		return q, false
+	}
+	if q.used, ok = flag(w, r, "used"); !ok {
+		return q, false
+	}
+	if q.top, ok = number(w, r, "top", 0, 100_000); !ok {
+		return q, false
+	}
+	if q.limit, ok = number(w, r, "limit", 0, 100_000); !ok {
+		return q, false
+	}
+	if q.top > 0 && q.sort == "" {
+		q.sort = "percent"
+	}
+	if q.top > 0 && (q.limit > 0 || query.Get("cursor") != "") {
+		reply(w, http.StatusBadRequest, problem{Error: "top with limit or cursor: want one of them: the first rows of all accounts are one page"})
+		return q, false
+	}
+	if name := query.Get("app"); name != "" {
+		app, ok := a.app(w, name)
+		q.apps = []App{app}
+		return q, ok
+	}
+	q.apps = a.o.Apps()
+	if cursor := query.Get("cursor"); cursor != "" {
+		at := slices.IndexFunc(q.apps, func(app App) bool { return app.AppID == cursor })
+		if at < 0 {
+			reply(w, http.StatusGone, problem{Error: "cursor: the account that the page before has ended with is gone; ask again without a cursor"})
+			return q, false
+		}
+		q.after = at + 1
+	}
+	return q, true
+}
+
+// page returns the apps of this page, which stand in the order of the configuration, and the cursor of the next.
+func (q *usageQuery) page() (apps []App, next string) {
+	apps = q.apps[q.after:]
+	if q.limit > 0 && len(apps) > q.limit {
+		apps = apps[:q.limit]
+		next = apps[q.limit-1].AppID
+	}
+	return apps, next
+}
+
+// appUsage is the part of an app, the i-th of f.
+func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usageQuery) AppUsage {
+	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: make([]Row, 0, len(f.lines[i]))}
+	rules := a.o.Limiter.Rules(app.AppID)
+	switch {
+	case rules == nil: // between two reloads
+		one.Error = "not configured"
+	case f.lines[i] == nil && f.err != nil:
+		one.Profile, one.Error = rules.Profile, storeProblem(f.err)
+	default:
+		one.Profile = rules.Profile
+		if f.unread != nil && (q.live || f.readings[i] == nil) {
+			one.ReadingError = f.unread.Error()
+		}
+	}
+	reasons := a.reasons(ctx, app.AppID, f.lines[i])
+	for _, u := range f.lines[i] {
+		if q.used && u.Used == 0 && !u.Latched { // of an app that was read live
+			continue
+		}
+		row := rowOf(u)
+		row.read(f.readings[i], u)
+		row.GrantReason = reasons[u.Counter]
+		one.Rows = append(one.Rows, row)
+	}
+	return one
+}
+
+// usageTable is the answer as rows of cells.
+func usageTable(answer *Usage) [][]string {
+	rows := [][]string{{
+		"app", "appid", "profile", "category", "title", "rule", "path", "caller", "period", "quota", "limit", "used", "remaining", "percent", "reset", "state",
+		"wechat_used", "wechat_limit", "drift", "read_at", "error",
+	}}
+	for _, app := range answer.Apps {
+		if app.Error != "" {
+			row := make([]string, len(rows[0]))
+			row[0], row[1], row[2], row[len(row)-1] = app.App, app.AppID, app.Profile, app.Error
+			rows = append(rows, row)
+		}
+		for _, r := range app.Rows {
+			limit, left, part := "", "", 0.0
+			if r.Limit > 0 {
+				limit, left, part = figure(r.Limit), figure(r.Remaining), 100*float64(r.Used)/float64(r.Limit)
+			}
+			var wechat, wechatLimit, drift string
+			if r.WechatUsed != nil {
+				wechat = figure(*r.WechatUsed)
+			}
+			if r.WechatLimit > 0 {
+				wechatLimit = figure(r.WechatLimit)
+			}
+			if r.Drift != nil {
+				drift = figure(*r.Drift)
+			}
+			rows = append(rows, []string{
+				app.App, app.AppID, app.Profile, r.Category, r.Title, r.Rule, r.Path, r.Caller, r.Period, r.Quota, limit, figure(r.Used), left,
+				percentage(part, r.Limit), moment(r.Reset), r.State, wechat, wechatLimit, drift, moment(r.ReadAt), app.ReadingError,
+			})
+		}
+	}
+	return rows
 }
 
 // storeProblem returns what of an error of the store an operator may see: what the store answered,

@@ -30,6 +30,7 @@ import (
 // gateway is everything that runs, composed from one configuration.
 type gateway struct {
 	id      string // random, of this process life
+	started time.Time
 	load    config.LoadOptions
 	log     *zap.Logger
 	seldom  *zap.Logger // log, each message once a second at most
@@ -44,6 +45,7 @@ type gateway struct {
 	handler  *proxy.Handler
 	admin    *admin.Admin
 	access   *proxy.AccessLog
+	refused  *refusals
 	auditor  *drift.Auditor
 	shipped  *limits.Table // the table in the binary
 
@@ -70,7 +72,7 @@ func storeOptions(c *config.Config) store.Options {
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
 // configuration names a file. No call is sent to one of listeners.
 func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, listeners ...net.Addr) (*gateway, error) {
-	g := &gateway{id: gatewayID(), load: load, log: log, metrics: admin.NewMetrics(version), seen: make(map[string][sha256.Size]byte)}
+	g := &gateway{id: gatewayID(), started: time.Now(), load: load, log: log, metrics: admin.NewMetrics(build()), seen: make(map[string][sha256.Size]byte)}
 	g.reloaded.Store(&reloaded{at: time.Now()})
 	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
@@ -88,6 +90,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		log.Warn(w)
 	}
 
+	g.refused = newRefusals(func() *time.Location { return g.config.Load().Table.Zone })
 	var counters limits.Counters
 	if db := g.store.Bolt(); db != nil {
 		bolt := limits.NewBolt(db, g.store.Prefix(), nil)
@@ -95,10 +98,10 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	} else {
 		counters = limits.NewRedis(g.store.Redis(), g.store.Prefix(), g.id)
 	}
-	g.limiter = limits.New(limits.Options{Counters: counters, Observe: g.observeLimits, Look: g.seed})
+	g.limiter = limits.New(limits.Options{Counters: timedCounters{counters, g.metrics}, Observe: g.observeLimits, Look: g.seed})
 	count := func(_ context.Context, appid, path string) { g.limiter.Count(appid, path) }
 	g.tokens = token.New(token.Options{
-		Store: g.store, Upstream: c.Upstream.URL.String(), Endpoint: c.Token.Endpoint, Count: count, Observe: g.observeToken,
+		Store: g.store, Gateway: g.id, Upstream: c.Upstream.URL.String(), Endpoint: c.Token.Endpoint, Count: count, Observe: g.observeToken,
 	})
 	g.learned = token.NewLearned(token.LearnedOptions{
 		Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
@@ -149,6 +152,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Refused:   g.adminRefused,
 		Acted:     g.adminActed,
 		Explain:   g.explain,
+		Build:     build(),
+		Running:   g.running,
+		Gateways:  gatewaysOf(counters),
+		Tokens:    g.tokenStates,
+		Refusals:  g.refused.of,
 
 		Readings: g.readings,
 		ReadLive: g.readLive,
@@ -297,6 +305,9 @@ func (g *gateway) adminActed(a admin.Action) {
 // record logs and counts a call that has ended.
 func (g *gateway) record(r *proxy.Record) {
 	g.access.Write(r)
+	if r.Reason != "" && g.configured(r.AppID) != nil {
+		g.refused.add(r.AppID)
+	}
 	g.metrics.Call(admin.Call{
 		App:      r.App,
 		Rule:     r.Rule,
@@ -306,9 +317,20 @@ func (g *gateway) record(r *proxy.Record) {
 		Outcome:  outcome(r),
 		Errcode:  r.ErrCode,
 		Sent:     r.Attempts,
+		Quota:    r.Quota,
+		Used:     r.Used,
 		Duration: r.Duration,
 		Upstream: r.Upstream,
 	})
+}
+
+// process is what runs, for the metrics.
+func (g *gateway) process() admin.Process {
+	p := admin.Process{InFlight: g.handler.InFlight, Spooled: g.handler.Spooled}
+	if g.certificate != nil {
+		p.Certificate = g.certificate.end
+	}
+	return p
 }
 
 func outcome(r *proxy.Record) string {

@@ -77,9 +77,9 @@ func TestCommandsInChinese(t *testing.T) {
 shop  ` + appA + `  限额表 production
 要清零：整个帐号
 
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  12/1000              已获得    menu.create
-用户管理  设置用户备注名  10000/10000          已用完    user.info.updateremark
+类目      接口            每日实时调用量/上限  %     接口状态  规则
+界面丰富  自定义菜单创建  12/1000              1%    已获得    menu.create
+用户管理  设置用户备注名  10000/10000          100%  已用完    user.info.updateremark
 
 需要 1 次清零；本月 10 次还剩 7 次。
 完成：errcode 0，微信从 0 重新计数
@@ -89,9 +89,9 @@ shop  ` + appA + `  限额表 production
 shop  ` + appA + `  限额表 production
 要清零：整个帐号
 
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  12/1000              已获得    menu.create
-用户管理  设置用户备注名  10000/10000          已用完    user.info.updateremark
+类目      接口            每日实时调用量/上限  %     接口状态  规则
+界面丰富  自定义菜单创建  12/1000              1%    已获得    menu.create
+用户管理  设置用户备注名  10000/10000          100%  已用完    user.info.updateremark
 
 需要 1 次清零；本月 10 次还剩 7 次。
 `, "标准输入不是终端，无法询问：什么也没有做。要不经询问就执行，请加 --yes"},

@@ -11,17 +11,35 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	_ "time/tzdata" // midnight is Asia/Shanghai's, with or without a zone database on the machine
 
 	"github.com/spf13/cobra"
 
+	"wxproxy/admin"
 	"wxproxy/config"
 	"wxproxy/internal/words"
 )
 
-// version is set by the linker.
-var version = "dev"
+// Set by the linker. Without a revision it is the one that the build itself has noted.
+var (
+	version  = "dev"
+	revision = ""
+)
+
+// build is this program.
+func build() admin.Build {
+	b := admin.Build{Version: version, Revision: revision}
+	if info, ok := debug.ReadBuildInfo(); ok && b.Revision == "" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Revision = s.Value
+			}
+		}
+	}
+	return b
+}
 
 func main() {
 	// Nothing here logs with package log but net/http, of bytes that a server sends unasked, and it quotes
@@ -82,7 +100,7 @@ func rootCommand(l words.Language) *cobra.Command {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd.OutOrStdout(), l, cmd) })
 	root.SetHelpCommand(helpCommand(l))
 	root.AddCommand(
-		serve, validateCommand(l), explainCommand(l), usageCommand(l), limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l),
+		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l),
 		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root

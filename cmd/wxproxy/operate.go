@@ -27,8 +27,28 @@ import (
 // clear may be several calls.
 const operateTimeout = 150 * time.Second
 
-// operate sends a request to the admin listener that a command is to ask.
+// operate sends a request to the admin listener that a command is to ask, and decodes the answer.
 func operate(cmd *cobra.Command, method, path string, query url.Values, answer any) error {
+	return asked(cmd, method, path, query, func(address string, body io.Reader) error {
+		if err := json.NewDecoder(body).Decode(answer); err != nil {
+			return words.New(words.GatewayError, "address", address, "error", words.New(words.NotJSON))
+		}
+		return nil
+	})
+}
+
+// copyAnswer prints an answer as it is.
+func copyAnswer(cmd *cobra.Command, path string, query url.Values) error {
+	return asked(cmd, http.MethodGet, path, query, func(address string, body io.Reader) error {
+		if _, err := io.Copy(cmd.OutOrStdout(), body); err != nil {
+			return words.New(words.RequestFailed, "address", address, "reason", errors.New(reason.Of(err)))
+		}
+		return nil
+	})
+}
+
+// asked sends a request to the admin listener that a command is to ask, and hands over the body of a good answer.
+func asked(cmd *cobra.Command, method, path string, query url.Values, take func(address string, body io.Reader) error) error {
 	access, err := accessOf(cmd)
 	if err != nil {
 		return err
@@ -51,15 +71,12 @@ func operate(cmd *cobra.Command, method, path string, query url.Values, answer a
 	defer response.Body.Close()
 	switch response.StatusCode {
 	case http.StatusOK:
+		return take(access.address, response.Body)
 	case http.StatusUnauthorized:
 		return words.New(words.TokenRefused, "address", access.address, "source", access.tokenFrom)
 	default:
 		return words.New(words.GatewayError, "address", access.address, "error", apiError(response))
 	}
-	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return words.New(words.GatewayError, "address", access.address, "error", words.New(words.NotJSON))
-	}
-	return nil
 }
 
 // apiError is what an admin listener answers in place of what was asked for.
@@ -131,8 +148,8 @@ func confirm(cmd *cobra.Command, l words.Language, question words.Message) error
 	}
 }
 
-// isTerminal reports whether a person may type there.
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
+// isTerminal reports whether a person may type there, or read.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -149,16 +149,16 @@ func TestUsageWithReadings(t *testing.T) {
 		t.Errorf("usage: %v, stderr %q", err, stderr)
 	}
 	wantText(t, "usage", stdout, `
-shop  `+appA+`  限额表 production
-类目        接口                             每日实时调用量/上限  接口状态    规则
-界面丰富    自定义菜单创建                   12/1000              已获得      menu.create
-用户管理    设置用户备注名                   10000/10000          已用完      user.info.updateremark
-用户管理    获取用户基本信息                 1234567/5000000      微信已拒绝  user.info
-素材管理    上传多媒体文件，图片、语音、视…  100/100000           已获得      media.upload
-Publishing  Get the list of articles that …  7/100                已获得      freepublish.getarticle
-基础支持    接口调用次数清零                 3/10 每月            已获得      clear_quota
-            其他接口                         0/未公布             已获得      other:/customservice/kfaccount/uploadheadimg
-界面丰富    自定义菜单创建                   9/50                 已获得      menu.create@crm
+shop  `+appA+`  限额表 production  重置：11-24 00:00（按月的 11-24 00:00）
+类目        接口                       每日实时调用量/上限  %     接口状态    规则
+界面丰富    自定义菜单创建             12/1000              1%    已获得      menu.create
+用户管理    设置用户备注名             10000/10000          100%  已用完      user.info.updateremark
+用户管理    获取用户基本信息           1234567/5000000      24%   微信已拒绝  user.info
+素材管理    上传多媒体文件，图片、语…  100/100000           0%    已获得      media.upload
+Publishing  Get the list of articles…  7/100                7%    已获得      freepublish.getarticle
+基础支持    接口调用次数清零           3/10 每月            30%   已获得      clear_quota
+            其他接口                   0/未公布                   已获得      other:/customservice/kfaccount/uploadheadimg
+界面丰富    自定义菜单创建             9/50                 18%   已获得      menu.create@crm
 
 接口                                        微信用量/上限    偏差      读取   规则
 自定义菜单创建                              15/2000          +3        15:04  menu.create
@@ -171,9 +171,9 @@ Get the list of articles that were publis…  7/100            0         15:04  
 没有读完微信的计数：
 查询 /cgi-bin/user/get：errcode 44993，应为 0
 
-b  `+appB+`  限额表 test
-类目      接口            每日实时调用量/上限  接口状态  规则
-界面丰富  自定义菜单创建  1/100                已获得    menu.create
+b  `+appB+`  限额表 test  重置：11-24 00:00
+类目      接口            每日实时调用量/上限  %   接口状态  规则
+界面丰富  自定义菜单创建  1/100                1%  已获得    menu.create
 `)
 	s.lang = words.English
 	stdout, _, err = s.run(t, nil, "usage")
@@ -181,16 +181,16 @@ b  `+appB+`  限额表 test
 		t.Error(err)
 	}
 	wantText(t, "usage in English", stdout, `
-shop  `+appA+`  profile production
-used/limit today  state              rule
-12/1000           open               menu.create
-10000/10000       used up            user.info.updateremark
-1234567/5000000   refused by WeChat  user.info
-100/100000        open               media.upload
-7/100             open               freepublish.getarticle
-3/10 a month      open               clear_quota
-0/not published   open               other:/customservice/kfaccount/uploadheadimg
-9/50              open               menu.create@crm
+shop  `+appA+`  profile production  resets 11-24 00:00, by the month 11-24 00:00
+used/limit today  %     state              rule
+12/1000           1%    open               menu.create
+10000/10000       100%  used up            user.info.updateremark
+1234567/5000000   24%   refused by WeChat  user.info
+100/100000        0%    open               media.upload
+7/100             7%    open               freepublish.getarticle
+3/10 a month      30%   open               clear_quota
+0/not published         open               other:/customservice/kfaccount/uploadheadimg
+9/50              18%   open               menu.create@crm
 
 WeChat's used/limit  drift          read at  rule
 15/2000              +3             15:04    menu.create
@@ -203,9 +203,9 @@ WeChat's used/limit  drift          read at  rule
 WeChat's counts were not read completely:
 quota/get of /cgi-bin/user/get: errcode 44993: want 0
 
-b  `+appB+`  profile test
-used/limit today  state  rule
-1/100             open   menu.create
+b  `+appB+`  profile test  resets 11-24 00:00
+used/limit today  %   state  rule
+1/100             1%  open   menu.create
 `)
 }
 
@@ -336,9 +336,9 @@ func TestClearCommand(t *testing.T) {
 shop  `+appA+`  profile production
 To clear: the whole app
 
-used/limit today  state    rule
-12/1000           open     menu.create
-10000/10000       used up  user.info.updateremark
+used/limit today  %     state    rule
+12/1000           1%    open     menu.create
+10000/10000       100%  used up  user.info.updateremark
 
 It takes 1 clear; 7 of this month's 10 are left.
 done: errcode 0
@@ -354,8 +354,8 @@ done: errcode 0
 shop  `+appA+`  profile production
 To clear: rule mass: /cgi-bin/mass/send, /cgi-bin/mass/sendall
 
-used/limit today  state  rule
-12/1000           open   menu.create
+used/limit today  %   state  rule
+12/1000           1%  open   menu.create
 
 It takes 2 clears, one for each path; 2 of this month's 50 are left.
 /cgi-bin/mass/send: done: errcode 0

@@ -158,6 +158,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 		return err
 	}
 	g.certificate = cert
+	g.metrics.Watch(g.process())
 
 	guard := func(l net.Listener) net.Listener {
 		return &listener{Listener: l, stall: cmp.Or(o.stall, writeStall), failed: g.acceptFailed}

@@ -48,9 +48,15 @@ func widths(rows [][]string) []int {
 }
 
 // printTable prints rows in columns. text/tabwriter would take a Chinese character for one column.
-func printTable(w io.Writer, rows [][]string) {
+func printTable(w io.Writer, rows [][]string) { printPainted(w, rows, nil) }
+
+// printPainted prints rows in columns, each in the colour that of returns for its index, where w shows colours.
+func printPainted(w io.Writer, rows [][]string, of func(row int) colour) {
+	if of == nil || !colours(w) {
+		of = func(int) colour { return uncoloured }
+	}
 	found := widths(rows)
-	for _, row := range rows {
+	for n, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
 			if i < len(row)-1 {
@@ -58,6 +64,6 @@ func printTable(w io.Writer, rows [][]string) {
 			}
 			line.WriteString(cell)
 		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+		fmt.Fprintln(w, of(n).paint(strings.TrimRight(line.String(), " ")))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync/atomic"
+	"time"
 
 	"wxproxy/config"
 )
@@ -67,3 +68,6 @@ func (c *certificate) config() *tls.Config {
 		},
 	}
 }
+
+// end is when the certificate ends.
+func (c *certificate) end() time.Time { return c.current.Load().Leaf.NotAfter }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,26 +25,95 @@ func usageCommand(l words.Language) *cobra.Command {
 		Long:       l.Text(words.UsageLong),
 		Args:       wantArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			u, err := askUsage(cmd, l, args)
-			if err != nil {
+			if err := oneOf(cmd, "json", "csv", "watch"); err != nil {
 				return err
 			}
+			if asCSV, err := cmd.Flags().GetBool("csv"); err != nil || asCSV {
+				return errors.Join(err, csvUsage(cmd, l, args))
+			}
 			if asJSON, err := cmd.Flags().GetBool("json"); err != nil || asJSON {
-				return errors.Join(encode(cmd.OutOrStdout(), u, err), notRead(u))
+				u, failed := askUsage(cmd, l, args)
+				if err = errors.Join(err, failed); err != nil {
+					return err
+				}
+				return errors.Join(encode(cmd.OutOrStdout(), u, nil), notRead(u))
 			}
 			all, err := cmd.Flags().GetBool("all")
 			if err != nil {
 				return err
 			}
-			printUsage(cmd.OutOrStdout(), l, u, all)
-			return notRead(u)
+			return repeat(cmd, l, func() error {
+				u, err := askUsage(cmd, l, args)
+				if err != nil {
+					return err
+				}
+				printUsage(cmd.OutOrStdout(), l, u, all)
+				return notRead(u)
+			})
 		},
 	}
 	cmd.Flags().Bool("json", false, l.Text(words.FlagJSON))
+	cmd.Flags().Bool("csv", false, l.Text(words.UsageCSV))
 	cmd.Flags().Bool("all", false, l.Text(words.UsageAll))
+	cmd.Flags().Bool("used", false, l.Text(words.UsageUsed))
+	cmd.Flags().String("sort", "", l.Text(words.UsageSort))
+	cmd.Flags().String("top", "", l.Text(words.UsageTop))
+	addWatch(cmd, l)
 	addAccess(cmd, l)
 	addLive(cmd, l)
 	return cmd
+}
+
+// oneOf refuses a command line with more than one of some flags.
+func oneOf(cmd *cobra.Command, names ...string) error {
+	var given words.List
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) > 1 {
+		return usageError{words.New(words.UsageOneOf, "command", cmd.CommandPath(), "names", given)}
+	}
+	return nil
+}
+
+// usageOptions are what the flags of usage ask of a gateway. It checks the values.
+func usageOptions(cmd *cobra.Command) (url.Values, error) {
+	query := make(url.Values)
+	for _, name := range []string{"sort", "top"} {
+		value, err := cmd.Flags().GetString(name)
+		if err != nil {
+			return nil, err
+		}
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	used, err := cmd.Flags().GetBool("used")
+	if used {
+		query.Set("used", "1")
+	}
+	return query, err
+}
+
+// csvUsage prints usage as the gateway makes a table of it.
+func csvUsage(cmd *cobra.Command, l words.Language, args []string) error {
+	query, err := usageOptions(cmd)
+	if err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		live, err := liveQuery(cmd, l, args[0])
+		if err != nil {
+			return err
+		}
+		maps.Copy(query, live)
+	} else if live, err := cmd.Flags().GetBool("live"); err != nil || live {
+		query.Set("live", "1") // the gateway says that it wants an app
+	}
+	query.Set("format", "csv")
+	return copyAnswer(cmd, "/api/v1/usage", query)
 }
 
 // addLive gives a command the flag that liveQuery looks at.
@@ -69,9 +139,13 @@ func askUsage(cmd *cobra.Command, l words.Language, args []string) (*admin.Usage
 	if err != nil {
 		return nil, err
 	}
+	options, err := usageOptions(cmd)
+	if err != nil {
+		return nil, err
+	}
 	u := &admin.Usage{}
 	if len(args) == 0 {
-		if err := operate(cmd, http.MethodGet, "/api/v1/usage", nil, u); err != nil || !live {
+		if err := operate(cmd, http.MethodGet, "/api/v1/usage", options, u); err != nil || !live {
 			return u, err
 		}
 		for _, app := range u.Apps {
@@ -84,6 +158,7 @@ func askUsage(cmd *cobra.Command, l words.Language, args []string) (*admin.Usage
 		if err != nil {
 			return nil, err
 		}
+		maps.Copy(query, options)
 		var one admin.Usage
 		if err := operate(cmd, http.MethodGet, "/api/v1/usage", query, &one); err != nil {
 			return nil, err
@@ -130,7 +205,7 @@ func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintln(w, l.Text(words.AppLine, "app", app.App, "appid", app.AppID, "profile", app.Profile))
+		fmt.Fprintln(w, appLine(l, &app))
 		if app.Error != "" {
 			fmt.Fprintln(w, l.Translate(app.Error))
 			continue
@@ -156,12 +231,29 @@ func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
 	}
 }
 
-// printConsole prints counters in the columns of WeChat's console. The titles of its APIs are Chinese: in
-// English the rule stands for them.
+// appLine heads the tables of an app, with the times at which its counters start over.
+func appLine(l words.Language, app *admin.AppUsage) string {
+	line := l.Text(words.AppLine, "app", app.App, "appid", app.AppID, "profile", app.Profile)
+	resets := make(map[string]string)
+	for _, r := range app.Rows {
+		resets[r.Period] = r.Reset.Format("01-02 15:04")
+	}
+	at := resets["day"]
+	if month := resets["month"]; month != "" {
+		at = l.Text(words.ResetMonth, "day", at, "month", month)
+	}
+	if len(resets) == 0 {
+		return line
+	}
+	return l.Text(words.ResetLine, "line", line, "time", at)
+}
+
+// printConsole prints counters in the columns of WeChat's console, with the part that is used. The titles of its
+// APIs are Chinese: in English the rule stands for them.
 func printConsole(w io.Writer, l words.Language, counters []admin.Row) {
-	rows := [][]string{{l.Text(words.HeadUsed), l.Text(words.HeadState), l.Text(words.HeadRule)}}
+	rows := [][]string{{l.Text(words.HeadUsed), l.Text(words.HeadPercent), l.Text(words.HeadState), l.Text(words.HeadRule)}}
 	for _, r := range counters {
-		rows = append(rows, []string{amount(l, r), l.Text(state(r)), counter(r)})
+		rows = append(rows, []string{amount(l, r), percent(r), l.Text(state(r)), counter(r)})
 	}
 	if l == words.Chinese {
 		titled := [][]string{append([]string{l.Text(words.HeadCategory), l.Text(words.HeadTitle)}, rows[0]...)}
@@ -171,7 +263,33 @@ func printConsole(w io.Writer, l words.Language, counters []admin.Row) {
 		rows = titled
 		fit(rows, 1)
 	}
-	printTable(w, rows)
+	printPainted(w, rows, func(row int) colour {
+		if row == 0 {
+			return uncoloured
+		}
+		return colourOf(counters[row-1])
+	})
+}
+
+// percent is the part of its limit that a counter has used, rounded down: 100 is used up.
+func percent(r admin.Row) string {
+	if r.Limit <= 0 || r.State == "denied" {
+		return ""
+	}
+	return strconv.FormatInt(r.Used*100/r.Limit, 10) + "%"
+}
+
+// nearPercent is from where a counter is shown as near its limit.
+const nearPercent = 80
+
+func colourOf(r admin.Row) colour {
+	switch {
+	case r.State == "full" || r.State == "latched":
+		return red
+	case r.Limit > 0 && r.Used*100 >= r.Limit*nearPercent:
+		return yellow
+	}
+	return uncoloured
 }
 
 // printReadings prints WeChat's own counts of the day.

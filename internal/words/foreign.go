@@ -24,6 +24,13 @@ var foreign = [][2]string{
 
 	// The admin API.
 	{"app {app}: not configured", "帐号 {app}：没有配置"},
+	{"parameter {name}: not known", "参数 {name}：不认识"},
+	{"parameter {name}: want none", "参数 {name}：这里不带参数"},
+	{"sort {value}: not known", "sort {value}：不认识"},
+	{"format {value}: not known", "format {value}：不认识"},
+	{"top with limit or cursor: want one of them: the first rows of all accounts are one page", "top 不能与 limit 或 cursor 同用：所有帐号的前几行只有一页"},
+	{"cursor: its listing is over: a listing is kept for {life}; ask again without a cursor", "cursor：它的列表已失效：列表保留 {life}；请不带 cursor 重新请求"},
+	{"cursor: the account that the page before has ended with is gone; ask again without a cursor", "cursor：上一页末尾的帐号已不在；请不带 cursor 重新请求"},
 	{"caller {caller}: not configured", "调用方 {caller}：没有配置"},
 	{"rule {rule}: not in profile {profile}", "规则 {rule}：不在限额表 {profile} 里"},
 	{"rule {rule}: not in the table of app {app}", "规则 {rule}：不在帐号 {app} 的限额表里"},
@@ -73,6 +80,32 @@ var foreign = [][2]string{
 	{"rule {rule}: counted by the month, and a clear starts only days over", "规则 {rule}：按月计数，而清零只清当天的"},
 	{"the clear was not sent", "没有发出清零"},
 	{"stopping", "正在停止"},
+
+	// The access_token of an account.
+	{"errcode {code}: the AppSecret is wrong", "errcode {code}：AppSecret 不对"},
+	{"errcode {code}: WeChat does not know the appid", "errcode {code}：微信不认识这个 appid"},
+	{"errcode {code}: the address {ip} is not on the IP whitelist of the account", "errcode {code}：地址 {ip} 不在帐号的 IP 白名单里"},
+	{"errcode {code}: the AppSecret is frozen", "errcode {code}：AppSecret 已冻结"},
+	{"errcode {code}: the quota of token requests is used up", "errcode {code}：取 token 的次数已用完"},
+	{"errcode {code}: tokens were asked for too often this minute", "errcode {code}：这一分钟取 token 太频繁"},
+	{"errcode {code}: WeChat has blocked the account", "errcode {code}：帐号被微信封禁"},
+	{"errcode {code}: an administrator must confirm the address of the gateway", "errcode {code}：需要管理员确认网关的地址"},
+	{"errcode {code}: an administrator has refused the address of the gateway for a day", "errcode {code}：管理员已拒绝网关的地址，一天之内不能再取"},
+	{"errcode {code}: an administrator has refused the address of the gateway for an hour", "errcode {code}：管理员已拒绝网关的地址，一小时之内不能再取"},
+	{"errcode {code}: WeChat issues no access_token", "errcode {code}：微信不给 access_token"},
+	{"of the gateway", "（网关的）"},
+	{"WeChat calls the access_token invalid", "微信称这个 access_token 无效"},
+	{"no usable answer from the token endpoint", "取 token 的接口没有可用的应答"},
+	{"copy the AppSecret of the account from WeChat's console into wxproxy.yaml", "把微信后台里该帐号的 AppSecret 写进 wxproxy.yaml"},
+	{"correct the appid in wxproxy.yaml", "改正 wxproxy.yaml 里的 appid"},
+	{"add {ip} to the IP whitelist in WeChat's console", "在微信后台把 {ip} 加进 IP 白名单"},
+	{"unfreeze it in WeChat's console", "在微信后台解冻"},
+	{"nothing: WeChat is asked again every minute; look for another program that fetches tokens of this account", "不用做什么：每分钟会再问一次；请查找还有哪个程序在取这个帐号的 token"},
+	{"nothing: the next call has it renewed; look for another program that fetches tokens of this account", "不用做什么：下一次调用会更新它；请查找还有哪个程序在取这个帐号的 token"},
+	{"look at the notices in WeChat's console", "看微信后台的通知"},
+	{"have an administrator of the account confirm the message that WeChat has sent", "请帐号的管理员在微信发来的消息里确认"},
+	{"look the errcode up in WeChat's documentation", "在微信的文档里查这个 errcode"},
+	{"see the log of the gateway that has asked; wxproxy doctor tests the way to WeChat", "看发出请求的网关的日志；wxproxy doctor 可检查到微信的连接"},
 
 	// What became of a clear.
 	{"nothing was cleared, and it cost nothing", "没有清零，也没有占用次数"},
@@ -399,4 +432,8 @@ var foreign = [][2]string{
 	{"app {app}", "帐号 {app}"},
 	{"rule {rule}", "规则 {rule}"},
 	{"want {what}", "应为 {what}"},
+
+	// The parameters of the admin API. They match much, so they are last.
+	{"{name} {value}: not known", "{name} {value}：不认识"},
+	{"{name} {value}: want 1 or 0", "{name} {value}：应为 1 或 0"},
 }
