@@ -1,11 +1,12 @@
 #!/bin/sh
 # Provides what the tests need beyond Go: redis-server, libfaketime, on Linux a C compiler for the
-# race detector, node with the WeChat SDKs that are driven through the gateway, and Chromium. It says
-# what it will install before it begins, and nothing when all is there.
+# race detector, node with the WeChat SDKs that are driven through the gateway, Chromium, and promtool for
+# the metrics and alerts. It says what it will install before it begins, and nothing when all is there.
 #
 # On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
 # libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
-# to install. The SDKs go into .cache/sdk. They and Chromium may be missing: their tests are then
+# to install. The SDKs go into .cache/sdk. promtool is unpacked into .cache/deps also as root: its package
+# would start a Prometheus. The SDKs, Chromium and promtool may be missing: their tests are then
 # skipped, or fail where CI is set.
 set -eu
 cd "$(dirname "$0")/.."
@@ -60,6 +61,42 @@ sdks() {
     fi
 }
 
+# apt_lists fetches lists of our own, since those of the system are root's.
+apt=$PWD/.cache/apt
+own="-qq -o Dir::State::Lists=$apt/lists -o Dir::Cache=$apt -o Debug::NoLocking=1 -o APT::Sandbox::User="
+apt_lists() {
+    mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$deps"
+    # shellcheck disable=SC2086 # options
+    apt-get $own update
+}
+
+# unpack_deb downloads Debian packages and unpacks them into .cache/deps, without installing anything.
+unpack_deb() {
+    # shellcheck disable=SC2086 # options
+    (cd "$apt/archives" && apt-get $own download "$@" >&2) || return
+    for package in "$apt"/archives/*.deb; do
+        dpkg -x "$package" "$deps" || return
+    done
+    rm -rf "$apt"
+}
+
+# prometheus brings promtool, which checks the metrics, the alerts and the dashboard.
+prometheus() {
+    have promtool && return
+    without="the tests of metrics, alerts and dashboard will not run"
+    if ! have apt-get || ! have dpkg; then
+        say "no promtool, so $without: it comes with Prometheus"
+        return
+    fi
+    say "unpacking promtool from Debian's package prometheus into .cache/deps"
+    # Its package would start a server, and its server would take 100 MB.
+    if apt_lists && unpack_deb prometheus; then
+        rm -f "$deps/usr/bin/prometheus"
+    else
+        say "not unpacked, so $without"
+    fi
+}
+
 # A page in it tries to use the gateway.
 have_browser() { have chromium || have chromium-browser || have google-chrome; }
 
@@ -86,6 +123,7 @@ plan=
 [ -z "$missing" ] || plan="$plan; Debian packages:$missing"
 [ -z "$root" ] || [ -z "$wanted" ] || plan="$plan; Debian packages for some tests:$wanted (chromium is about 100 MB, npm brings 300 small ones)"
 have_sdks || { [ -z "$root" ] && { ! have node || ! have npm; }; } || plan="$plan; WeChat's SDKs from npm into .cache/sdk (20 MB)"
+have promtool || ! have apt-get || plan="$plan; promtool from Debian's package prometheus, unpacked into .cache/deps (20 MB)"
 if [ -n "$plan" ]; then
     say "to be installed first:${plan#;}"
     say "that takes 1 to 5 minutes, once; make quick installs nothing"
@@ -102,6 +140,7 @@ if [ -n "$root" ]; then
     [ -z "$wanted" ] || install_deb $wanted || say "not installed, so some tests will not run:$wanted"
     missing=
 fi
+prometheus
 if [ -z "$missing" ]; then
     sdks
     exit 0
@@ -112,21 +151,12 @@ case $missing in
 esac
 
 say "not root: unpacking into .cache/deps:$missing"
-apt=$PWD/.cache/apt
-mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$deps"
-# Lists and archives of our own, since those of the system are root's.
-own="-qq -o Dir::State::Lists=$apt/lists -o Dir::Cache=$apt -o Debug::NoLocking=1"
-# shellcheck disable=SC2086 # options
-apt-get $own update
+apt_lists
 # What an installation would add, so that libraries come along.
 # shellcheck disable=SC2086 # options and a list
 packages=$(apt-get $own --simulate install --no-install-recommends $missing | sed -n 's/^Inst \([^ ]*\).*/\1/p')
-# shellcheck disable=SC2086 # options and a list
-(cd "$apt/archives" && apt-get $own download $packages >&2)
-for package in "$apt"/archives/*.deb; do
-    dpkg -x "$package" "$deps"
-done
-rm -rf "$apt"
+# shellcheck disable=SC2086 # a list
+unpack_deb $packages
 
 # Its libraries lie where the loader does not look, so it is started by a script that says where.
 if [ -e "$deps/usr/bin/redis-server" ]; then
