@@ -19,11 +19,12 @@ import (
 // tests. cmd/wxproxy knows everything.
 var mayImport = map[string][]string{
 	"wxproxy":                    {},
-	"wxproxy/admin":              {"wxproxy/limits", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/drift":              {"wxproxy/limits", "wxproxy/wechat"},
+	"wxproxy/history":            {},
 	"wxproxy/internal/faults":    {},
 	"wxproxy/internal/reason":    {},
 	"wxproxy/internal/redistest": {},
@@ -40,10 +41,11 @@ var mayImport = map[string][]string{
 // mustNotImport holds what a package stays free of, so that what it does can be read, and changed,
 // without it. A name ends at a slash: net/http stands for net/http/httptest too.
 var mustNotImport = map[string][]string{
-	"wxproxy/drift":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
-	"wxproxy/limits": {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
-	"wxproxy/proxy":  {"github.com/redis/go-redis", "go.etcd.io/bbolt"},
-	"wxproxy/token":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
+	"wxproxy/drift":   {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
+	"wxproxy/history": {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
+	"wxproxy/limits":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
+	"wxproxy/proxy":   {"github.com/redis/go-redis", "go.etcd.io/bbolt"},
+	"wxproxy/token":   {"gopkg.in/yaml.v3", "go.uber.org/zap", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 }
 
 // vagueNames say nothing of what a package is responsible for.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/history"
 	"wxproxy/internal/redistest"
 	"wxproxy/limits"
 	"wxproxy/store"
@@ -108,6 +109,7 @@ func TestACL(t *testing.T) {
 			if a := exchange(&limits.Request{Windows: windows, Counters: report}); a.Damaged != 1 {
 				t.Errorf("%+v, want the damaged counter reported", a)
 			}
+			keepHistory(t, s)
 			for range 2 {
 				if err := s.Forget(t.Context(), "wx1"); err != nil {
 					t.Errorf("Forget: %v", err)
@@ -117,6 +119,32 @@ func TestACL(t *testing.T) {
 				t.Errorf("left of wx1: %q, want nothing", left)
 			}
 		})
+	}
+}
+
+// keepHistory writes, reads and rolls up the calls of wx1.
+func keepHistory(t *testing.T, s *store.Store) {
+	t.Helper()
+	kept := history.NewRedis(s.Redis(), s.Prefix(), "gw000001")
+	now := time.Now()
+	r := history.New(history.Options{Store: kept, Gateway: "gw000001", Now: func() time.Time { return now }})
+	r.Add(history.Event{App: "wx1", Rule: "a", Outcome: history.Outcome{Kind: history.Passed}, At: now.AddDate(0, 0, -1)})
+	r.Add(history.Event{App: "wx1", Rule: "a", Outcome: history.Outcome{Kind: history.Passed}, At: now})
+	if err := r.Flush(t.Context()); err != nil {
+		t.Errorf("Flush: %v", err)
+	}
+	day := history.Day{App: "wx1", Day: now.UTC().AddDate(0, 0, -1).Format("20060102")}
+	for range 2 { // the second time the script is known
+		if err := kept.Roll(t.Context(), day, func([]history.Part) []byte { return []byte("x") }); err != nil {
+			t.Errorf("Roll: %v", err)
+		}
+	}
+	if _, err := r.Rates(t.Context(), []string{"wx1"}); err != nil {
+		t.Errorf("Rates: %v", err)
+	}
+	q := history.Query{Apps: []string{"wx1"}, From: now.AddDate(0, 0, -2), To: now.Add(time.Second), Step: history.ByHour}
+	if lines, err := r.History(t.Context(), q); err != nil || len(lines) != 2 {
+		t.Errorf("History = %+v, %v, want two hours", lines, err)
 	}
 }
 
