@@ -5,20 +5,19 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"wxproxy/history"
 	"wxproxy/limits"
 )
 
 // Accounts is a page of the answer of /api/v1/accounts: one row for each account.
 type Accounts struct {
-	Time      time.Time `json:"time"`
-	Total     int       `json:"total"`                                // accounts of the listing, on all its pages
-	RefusedBy string    `json:"refused_by" enum:"this gateway,fleet"` // whose refusals refused_today are
-	Accounts  []Account `json:"accounts"`
-	Next      string    `json:"next,omitempty"` // the cursor of the next page
+	Time     time.Time `json:"time"`
+	Total    int       `json:"total"` // accounts of the listing, on all its pages
+	Accounts []Account `json:"accounts"`
+	Next     string    `json:"next,omitempty"` // the cursor of the next page
 }
 
 // Account is one row of it.
@@ -29,7 +28,7 @@ type Account struct {
 	Learned      bool        `json:"learned,omitempty"` // not configured
 	Nearest      *Nearest    `json:"nearest,omitempty"` // the counter that is nearest to its limit; none: nothing with a limit was used
 	UsedToday    int64       `json:"used_today"`        // calls counted by day, of all rules
-	RefusedToday int64       `json:"refused_today"`
+	RefusedToday *int64      `json:"refused_today"`     // null: the history was not read
 	Latched      []string    `json:"latched,omitempty"` // rules that WeChat itself answers 45009 for
 	Token        *TokenState `json:"token,omitempty"`   // none: learned, or this gateway cannot know
 	Error        string      `json:"error,omitempty"`   // why the counters were not read
@@ -47,6 +46,7 @@ type Nearest struct {
 	Percent   float64   `json:"percent"`
 	Reset     time.Time `json:"reset"`
 	State     string    `json:"state" enum:"open,full,latched"`
+	Forecast  *Forecast `json:"forecast"` // null: it does not run out before Reset, or that is not known
 }
 
 // How many accounts a page has.
@@ -61,7 +61,7 @@ func (a *Admin) accounts(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query := r.URL.Query()
-	answer := Accounts{Time: time.Now(), RefusedBy: "this gateway", Accounts: []Account{}}
+	answer := Accounts{Time: time.Now(), Accounts: []Account{}}
 	var page []App
 	var f figures
 	if cursor := query.Get("cursor"); cursor != "" {
@@ -80,10 +80,11 @@ func (a *Admin) accounts(w http.ResponseWriter, r *http.Request) {
 		p := a.listings.begin(apps, limit)
 		page, answer.Total, answer.Next = p.apps, p.total, p.next
 	}
-	states, refused := a.tokenStates(r.Context(), page), a.refusedToday(r.Context(), page, &answer)
+	states, refused := a.tokenStates(r.Context(), page), a.refusedToday(r.Context(), page)
+	rates := a.rates(r.Context(), page, f.lines)
 	for i, app := range page {
-		row := a.account(app, f, i)
-		row.Token, row.RefusedToday = states[i], refused[i]
+		row := a.account(app, f, i, rates[app.AppID])
+		row.Token, row.RefusedToday = states[i], refused[app.AppID]
 		answer.Accounts = append(answer.Accounts, row)
 	}
 	if wantsCSV(r) {
@@ -93,16 +94,23 @@ func (a *Admin) accounts(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, answer)
 }
 
-// refusedToday returns how many calls of each app were refused today, and puts into the answer by whom.
-func (a *Admin) refusedToday(ctx context.Context, apps []App, answer *Accounts) []int64 {
-	counts := make([]int64, len(apps))
-	if a.o.Refusals == nil {
-		return counts
+// refusedToday returns how many calls of each app the gateways have refused today, by appid; nil where that is not
+// known.
+func (a *Admin) refusedToday(ctx context.Context, apps []App) map[string]*int64 {
+	if a.o.History == nil {
+		return nil
 	}
-	n, fleet := a.o.Refusals(ctx, appids(apps))
-	copy(counts, n)
-	if fleet {
-		answer.RefusedBy = "fleet"
+	now := time.Now().In(a.o.History.Zone())
+	lines, err := a.o.History.History(ctx, history.Query{Apps: appids(apps), From: startOfDay(now, 0), To: now, Step: history.Total})
+	if err != nil {
+		return nil
+	}
+	counts := make(map[string]*int64, len(apps))
+	for _, app := range apps {
+		counts[app.AppID] = new(int64)
+	}
+	for _, l := range lines {
+		*counts[l.App] += l.Refused
 	}
 	return counts
 }
@@ -176,7 +184,7 @@ func percent(u limits.Usage) float64 {
 }
 
 // account is the row of an app, the i-th of f.
-func (a *Admin) account(app App, f figures, i int) Account {
+func (a *Admin) account(app App, f figures, i int, rates *history.Rates) Account {
 	row := Account{App: app.Name, AppID: app.AppID, Learned: app.Learned}
 	rules := a.o.Limiter.Rules(app.AppID)
 	switch {
@@ -197,7 +205,7 @@ func (a *Admin) account(app App, f figures, i int) Account {
 		r := rowOf(u)
 		row.Nearest = &Nearest{
 			Rule: r.Rule, Title: r.Title, Path: r.Path, Period: r.Period, Limit: r.Limit, Used: r.Used, Remaining: r.Remaining,
-			Percent: percent(u), Reset: r.Reset, State: r.State,
+			Percent: percent(u), Reset: r.Reset, State: r.State, Forecast: forecastOf(time.Now(), u, rates),
 		}
 	}
 	return row
@@ -229,13 +237,16 @@ func accountsTable(answer *Accounts) [][]string {
 		if a.Token != nil {
 			token = *a.Token
 		}
-		limit, used, left := "", "", ""
+		limit, used, left, refused := "", "", "", ""
+		if a.RefusedToday != nil {
+			refused = figure(*a.RefusedToday)
+		}
 		if n.Limit > 0 {
 			limit, used, left = figure(n.Limit), figure(n.Used), figure(n.Remaining)
 		}
 		rows = append(rows, []string{
 			a.App, a.AppID, a.Profile, n.Rule, n.Title, n.Path, n.Period, limit, used, left, percentage(n.Percent, n.Limit), moment(n.Reset), n.State,
-			strconv.FormatInt(a.UsedToday, 10), strconv.FormatInt(a.RefusedToday, 10), strings.Join(a.Latched, " "), token.State, moment(token.Expires), a.Error,
+			figure(a.UsedToday), refused, strings.Join(a.Latched, " "), token.State, moment(token.Expires), a.Error,
 		})
 	}
 	return rows

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"wxproxy/history"
 	"wxproxy/limits"
 	"wxproxy/token"
 )
@@ -180,17 +181,16 @@ func TestAccountRow(t *testing.T) {
 			}
 			return states, errors.New("the store does not answer")
 		}
-		o.Refusals = func(_ context.Context, appids []string) ([]int64, bool) {
-			return []int64{5, 6, 7, 8}[:len(appids)], true
-		}
+		o.History = &fakeHistory{zone: time.UTC, lines: []history.Line{{App: "wx0000000000000001", Refused: 5}}}
 	})
 	o.lines[2].Latched = true // of mass
 	var page Accounts
-	if status := o.ask(t, "GET", "/api/v1/accounts?q=shop", &page); status != 200 || len(page.Accounts) != 1 || page.RefusedBy != "fleet" {
+	if status := o.ask(t, "GET", "/api/v1/accounts?q=shop", &page); status != 200 || len(page.Accounts) != 1 {
 		t.Fatalf("%d %+v", status, page)
 	}
+	refused := int64(5)
 	want := Account{
-		App: "shop", AppID: "wx0000000000000001", Profile: "p", UsedToday: 100 + 3 + 2, RefusedToday: 5, Latched: []string{"mass"},
+		App: "shop", AppID: "wx0000000000000001", Profile: "p", UsedToday: 100 + 3 + 2, RefusedToday: &refused, Latched: []string{"mass"},
 		Nearest: &Nearest{Rule: "menu.create", Title: "自定义菜单创建", Period: "day", Limit: 100, Used: 100, Percent: 100, Reset: midnight, State: "full"},
 		Token:   &TokenState{State: "good", Expires: expires, Fetched: expires.Add(-2 * time.Hour), FetchedBy: "gw000001"},
 	}

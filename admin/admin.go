@@ -72,10 +72,6 @@ type Options struct {
 	// fleet, or only by this gateway, which costs the store nothing. Beside an error it is the latter. May be nil.
 	Tokens func(ctx context.Context, appids []string, fleet bool) ([]*token.State, error)
 
-	// Refusals returns how many calls of each app were refused today, by the whole fleet or by this gateway.
-	// May be nil.
-	Refusals func(ctx context.Context, appids []string) (counts []int64, fleet bool)
-
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
 
@@ -98,6 +94,9 @@ type Options struct {
 	// Tables returns the rules of an app's profile without the app's own quotas: as the program ships
 	// the profile, nil if it ships none of that name, and as the table in use has it.
 	Tables func(appid string) (shipped, table *limits.Ruleset)
+
+	// History is what was counted of past calls.
+	History Recorder
 
 	// Clear sends a clear of WeChat's through the gateway, so that it is counted and logged: of the
 	// whole app, or with a rule of each of its ClearPaths, up to the first that is not granted. An

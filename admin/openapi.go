@@ -131,10 +131,13 @@ func (s schemas) object(t reflect.Type) map[string]any {
 		if values := field.Tag.Get("enum"); values != "" {
 			schema["enum"] = strings.Split(values, ",")
 		}
-		properties[name] = schema
 		if !strings.HasPrefix(options, "omit") {
 			required = append(required, name)
+			if field.Type.Kind() == reflect.Pointer {
+				schema = map[string]any{"anyOf": []any{schema, map[string]any{"type": "null"}}}
+			}
 		}
+		properties[name] = schema
 	}
 	return map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
 }

@@ -70,6 +70,12 @@ func (s *spec) valid(schema map[string]any, value any, at string) error {
 		}
 		return s.valid(of, value, at)
 	}
+	if either, ok := schema["anyOf"].([]any); ok { // one that may be null
+		if value == nil {
+			return nil
+		}
+		return s.valid(either[0].(map[string]any), value, at)
+	}
 	if one, ok := schema["enum"].([]any); ok && !slices.Contains(one, value) {
 		return fmt.Errorf("%s is %v, want one of %v", at, value, one)
 	}

@@ -34,6 +34,8 @@ var (
 	theApp          = parameter{name: "app", about: "the name or appid of the account", kind: "string", must: true}
 	liveParameter   = parameter{name: "live", about: "1: ask WeChat now, rule by rule, which may take a minute; needs app", kind: "boolean"}
 	formatParameter = parameter{name: "format", about: "csv: a table in UTF-8 with a byte order mark, for a spreadsheet; default json", kind: "string", oneOf: []string{"json", "csv"}}
+	fromParameter   = parameter{name: "from", about: "a time as 2026-11-23T15:04, a day as 2026-11-23, today, the default, yesterday, or how long ago as 7d or 36h", kind: "string"}
+	toParameter     = parameter{name: "to", about: "the same; now by default, and a day is meant to its end", kind: "string"}
 	limitParameter  = parameter{name: "limit", about: "how many accounts to answer with at most", kind: "integer"}
 	cursorParameter = parameter{name: "cursor", about: "the field next of the page before", kind: "string"}
 	grantRule       = parameter{name: "rule", about: "the rule; left out: all of them", kind: "string"}
@@ -68,9 +70,23 @@ func (a *Admin) routes() []route {
 				appParameter, liveParameter, limitParameter, cursorParameter,
 				{name: "used", about: "1: only counters that were used, or are latched", kind: "boolean"},
 				{name: "sort", about: "the order of the rows: that of the table by default; the largest part of a quota first; the most calls first; by the rule's name", kind: "string", oneOf: []string{"percent", "used", "rule"}},
+				{name: "callers", about: "1: with who has used it today; with app it always is", kind: "boolean"},
 				{name: "top", about: "only so many rows of all accounts, the first by sort, which is percent then", kind: "integer"}, formatParameter,
 			},
 			gives: Usage{}, csv: true, serve: a.usage,
+		},
+		{
+			method: "GET", path: "/api/v1/history", about: "The calls of a range of time, by account, rule, caller and outcome.",
+			takes: []parameter{
+				appParameter, fromParameter, toParameter,
+				{name: "step", about: "total, the default: the whole range; or each day or hour of it", kind: "string", oneOf: []string{"total", "day", "hour"}},
+				{name: "by", about: "what is kept apart, with commas: rule, caller, outcome, which is the default; or none", kind: "string"}, formatParameter,
+			},
+			gives: History{}, csv: true, serve: a.history,
+		},
+		{
+			method: "GET", path: "/api/v1/refusals", about: "What was refused in a range of time, to whom and why, the most frequent first.",
+			takes: []parameter{appParameter, fromParameter, toParameter, formatParameter}, gives: Refusals{}, csv: true, serve: a.refusals,
 		},
 		{
 			method: "GET", path: "/api/v1/explain", about: "What a call would meet now.",

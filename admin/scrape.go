@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"wxproxy/history"
 	"wxproxy/limits"
 	"wxproxy/token"
 )
@@ -45,9 +46,10 @@ func (s *scraper) quotas() []*dto.MetricFamily {
 	defer cancel()
 	apps := slices.DeleteFunc(s.admin.o.Apps(), func(app App) bool { return app.Learned }) // strangers must not multiply the series
 	f := s.admin.figures(ctx, apps, len(apps) > manyApps)
+	rates := s.admin.rates(ctx, apps, f.lines)
 	q := newQuotas()
 	for i, app := range apps {
-		q.addUsage(app.Name, f.lines[i])
+		q.addUsage(app.Name, f.lines[i], rates[app.AppID])
 		q.addReadings(app.Name, f.readings[i])
 		if rules := s.admin.o.Limiter.Rules(app.AppID); rules != nil {
 			q.addClears(app.Name, clearsLeft(rules, f.lines[i]))
@@ -68,7 +70,7 @@ func (s *scraper) quotas() []*dto.MetricFamily {
 // a path is no label.
 type quotas struct {
 	limit, used, remaining, reset        *family
-	granted                              *family
+	granted, exhaustion                  *family
 	wechatUsed, wechatLimit, wechatDrift *family
 	latched, clears                      *family
 	expires, blocked                     *family
@@ -84,6 +86,7 @@ func newQuotas() *quotas {
 		remaining:   gauge("wxproxy_quota_remaining", "Calls left in the window."),
 		granted:     gauge("wxproxy_quota_granted", "Calls that an operator has added to the quota for a while; they are in its limit. Only where there are any."),
 		reset:       gauge("wxproxy_quota_reset_timestamp_seconds", "When the window ends."),
+		exhaustion:  gauge("wxproxy_quota_exhaustion_timestamp_seconds", "When the quota will be used up at the present rate, if that is before its window ends."),
 		wechatUsed:  gauge("wxproxy_quota_wechat_used", "Calls of the day that WeChat itself had counted when it was last asked."),
 		wechatLimit: gauge("wxproxy_quota_wechat_limit", "Calls a day that WeChat itself allows, as last read from it."),
 		wechatDrift: gauge("wxproxy_quota_drift", "WeChat's count of the day less the calls counted here, when WeChat was last asked."),
@@ -99,7 +102,10 @@ func newQuotas() *quotas {
 }
 
 func (q *quotas) families() []*dto.MetricFamily {
-	all := []*family{q.limit, q.used, q.remaining, q.granted, q.reset, q.wechatUsed, q.wechatLimit, q.wechatDrift, q.latched, q.clears, q.expires, q.blocked, q.complete, q.up, q.counting}
+	all := []*family{
+		q.limit, q.used, q.remaining, q.granted, q.reset, q.exhaustion, q.wechatUsed, q.wechatLimit, q.wechatDrift,
+		q.latched, q.clears, q.expires, q.blocked, q.complete, q.up, q.counting,
+	}
 	families := make([]*dto.MetricFamily, len(all))
 	for i, f := range all {
 		families[i] = f.MetricFamily
@@ -108,7 +114,8 @@ func (q *quotas) families() []*dto.MetricFamily {
 }
 
 // addUsage adds the lines of one app, in which those of a rule follow each other.
-func (q *quotas) addUsage(name string, lines []limits.Usage) {
+func (q *quotas) addUsage(name string, lines []limits.Usage, rates *history.Rates) {
+	now := time.Now()
 	app := q.labels.of("app", name)
 	var resets [2]time.Time // by period
 	for len(lines) > 0 {
@@ -132,6 +139,9 @@ func (q *quotas) addUsage(name string, lines []limits.Usage) {
 				q.remaining.add(float64(u.Remaining), app, period, label)
 				if u.Grant.Calls > 0 {
 					q.granted.add(float64(u.Grant.Calls), app, period, label)
+				}
+				if f := forecast(now, u, rates); !f.RunsOut.IsZero() {
+					q.exhaustion.add(float64(f.RunsOut.Unix()), app, period, label)
 				}
 			}
 		}

@@ -57,6 +57,9 @@ type Row struct {
 	Drift       *int64    `json:"drift,omitempty"`        // WeChat's count less ours: calls that did not pass a gateway
 	ReadAt      time.Time `json:"read_at,omitzero"`
 	Start       string    `json:"start,omitempty"` // unknown: WeChat did not state what it had counted before our first call of the day
+
+	Forecast *Forecast   `json:"forecast"`          // null: it does not run out before Reset, or that is not known
+	Callers  []CallerUse `json:"callers,omitempty"` // of a rule's day, the largest first: with ?app= or ?callers=1
 }
 
 func rowOf(u limits.Usage) Row {
@@ -101,9 +104,10 @@ func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
 	if q.top > 0 {
 		apps, f = f.top(apps, q.top, q.sort)
 	}
+	past := a.past(r.Context(), apps, f, q.callers)
 	answer := Usage{Time: time.Now(), Apps: []AppUsage{}, Next: next}
 	for i, app := range apps {
-		answer.Apps = append(answer.Apps, a.appUsage(r.Context(), app, f, i, q))
+		answer.Apps = append(answer.Apps, a.appUsage(r.Context(), app, f, i, q, past))
 	}
 	if wantsCSV(r) {
 		replyCSV(w, "usage", usageTable(&answer))
@@ -116,6 +120,7 @@ func (a *Admin) usage(w http.ResponseWriter, r *http.Request) {
 type usageQuery struct {
 	apps       []App // of all pages
 	live, used bool
+	callers    bool // who used it
 	sort       string
 	top        int // 0: all rows
 	limit      int // 0: all apps
@@ -145,7 +150,11 @@ func (a *Admin) usageQuery(w http.ResponseWriter, r *http.Request) (q usageQuery
 		reply(w, http.StatusBadRequest, problem{Error: "top with limit or cursor: want one of them: the first rows of all accounts are one page"})
 		return q, false
 	}
+	if q.callers, ok = flag(w, r, "callers"); !ok {
+		return q, false
+	}
 	if name := query.Get("app"); name != "" {
+		q.callers = true
 		app, ok := a.app(w, name)
 		q.apps = []App{app}
 		return q, ok
@@ -173,7 +182,7 @@ func (q *usageQuery) page() (apps []App, next string) {
 }
 
 // appUsage is the part of an app, the i-th of f.
-func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usageQuery) AppUsage {
+func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usageQuery, past past) AppUsage {
 	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: make([]Row, 0, len(f.lines[i]))}
 	rules := a.o.Limiter.Rules(app.AppID)
 	switch {
@@ -195,6 +204,7 @@ func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usage
 		row := rowOf(u)
 		row.read(f.readings[i], u)
 		row.GrantReason = reasons[u.Counter]
+		row.recall(past, app.AppID, u)
 		one.Rows = append(one.Rows, row)
 	}
 	return one

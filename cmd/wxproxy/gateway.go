@@ -21,6 +21,7 @@ import (
 	"wxproxy/admin"
 	"wxproxy/config"
 	"wxproxy/drift"
+	"wxproxy/history"
 	"wxproxy/limits"
 	"wxproxy/proxy"
 	"wxproxy/store"
@@ -45,8 +46,8 @@ type gateway struct {
 	handler  *proxy.Handler
 	admin    *admin.Admin
 	access   *proxy.AccessLog
-	refused  *refusals
 	auditor  *drift.Auditor
+	history  *history.Recorder
 	shipped  *limits.Table // the table in the binary
 
 	reloading   sync.Mutex                   // one reading of the files at a time; covers seen; taken before mu
@@ -90,7 +91,6 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		log.Warn(w)
 	}
 
-	g.refused = newRefusals(func() *time.Location { return g.config.Load().Table.Zone })
 	var counters limits.Counters
 	if db := g.store.Bolt(); db != nil {
 		bolt := limits.NewBolt(db, g.store.Prefix(), nil)
@@ -107,6 +107,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Store: g.store, Upstream: c.Upstream.URL.String(), Count: count, Observe: g.observeToken,
 	})
 	g.tickets = token.NewTickets(g.store, nil)
+	g.history = newRecorder(g, c)
 	if c.AccessLog.File == "" {
 		g.access = proxy.NewAccessLog(stdout, g.accessLogChanged)
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
@@ -156,11 +157,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Running:   g.running,
 		Gateways:  gatewaysOf(counters),
 		Tokens:    g.tokenStates,
-		Refusals:  g.refused.of,
 
 		Readings: g.readings,
 		ReadLive: g.readLive,
 		Tables:   g.tables,
+		History:  g.history,
 		Clear:    g.clear,
 
 		Grant:        g.limiter.SetGrant,
@@ -191,6 +192,7 @@ func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	g.tokens.Configure(apps)
+	g.history.SetZone(c.Table.Zone)
 	g.directory.Store(newDirectory(c))
 	g.config.Store(c)
 	return nil
@@ -305,9 +307,7 @@ func (g *gateway) adminActed(a admin.Action) {
 // record logs and counts a call that has ended.
 func (g *gateway) record(r *proxy.Record) {
 	g.access.Write(r)
-	if r.Reason != "" && g.configured(r.AppID) != nil {
-		g.refused.add(r.AppID)
-	}
+	g.history.Add(eventOf(r))
 	g.metrics.Call(admin.Call{
 		App:      r.App,
 		Rule:     r.Rule,
@@ -422,6 +422,9 @@ func (g *gateway) close(ctx context.Context) error {
 	}
 	if g.limiter != nil {
 		errs = append(errs, g.limiter.Close(ctx))
+	}
+	if g.history != nil {
+		_ = g.history.Close(ctx) // observed; what it loses must not make the exit code
 	}
 	if g.counters != nil {
 		errs = append(errs, g.counters.Close())

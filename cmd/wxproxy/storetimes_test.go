@@ -67,20 +67,3 @@ func (silent) Heartbeat(context.Context) (int64, error) { return 0, nil }
 func (silent) Read(context.Context, []limits.Query) ([]map[string]limits.CounterState, error) {
 	return nil, nil
 }
-
-// What was refused today is forgotten at midnight of the table's zone.
-func TestRefusalsOfTheDay(t *testing.T) {
-	r := newRefusals(func() *time.Location { return beijing })
-	r.add(appA)
-	r.add(appA)
-	if counts, fleet := r.of(t.Context(), []string{appB, appA}); fleet || counts[0] != 0 || counts[1] != 2 {
-		t.Errorf("refused: %v of the fleet: %t, want 0 and 2 of this gateway", counts, fleet)
-	}
-	if hour := r.end.In(beijing).Hour(); hour != 0 || time.Until(r.end) > 24*time.Hour {
-		t.Errorf("the day ends at %s", r.end)
-	}
-	r.end = time.Now() // midnight
-	if counts, _ := r.of(t.Context(), []string{appA}); counts[0] != 0 {
-		t.Errorf("a new day begins with %d", counts[0])
-	}
-}

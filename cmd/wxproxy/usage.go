@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -251,9 +252,14 @@ func appLine(l words.Language, app *admin.AppUsage) string {
 // printConsole prints counters in the columns of WeChat's console, with the part that is used. The titles of its
 // APIs are Chinese: in English the rule stands for them.
 func printConsole(w io.Writer, l words.Language, counters []admin.Row) {
-	rows := [][]string{{l.Text(words.HeadUsed), l.Text(words.HeadPercent), l.Text(words.HeadState), l.Text(words.HeadRule)}}
+	rows := [][]string{{l.Text(words.HeadUsed), l.Text(words.HeadPercent), l.Text(words.HeadState), l.Text(words.HeadRunsOut), l.Text(words.HeadRule)}}
 	for _, r := range counters {
-		rows = append(rows, []string{amount(l, r), percent(r), l.Text(state(r)), counter(r)})
+		rows = append(rows, []string{amount(l, r), percent(r), l.Text(state(r)), runsOut(l, r), counter(r)})
+	}
+	if !slices.ContainsFunc(counters, func(r admin.Row) bool { return r.Forecast != nil }) {
+		for i, row := range rows {
+			rows[i] = slices.Delete(row, 3, 4)
+		}
 	}
 	if l == words.Chinese {
 		titled := [][]string{append([]string{l.Text(words.HeadCategory), l.Text(words.HeadTitle)}, rows[0]...)}

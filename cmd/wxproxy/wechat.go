@@ -267,6 +267,7 @@ func (g *gateway) forget(ctx context.Context, appid string) error {
 	g.erasures[e] = true
 	g.mu.Unlock()
 
+	g.history.Forget(appid)
 	err := g.store.Forget(erasing, appid)
 	close(e.done)
 	g.mu.Lock()

@@ -167,12 +167,12 @@ clear 通过运行中的网关发出微信的清零：整个帐号用 clear_quot
 	ForgetShort = text("ForgetShort", "Delete all stored data of an app that is no longer configured", "删除存储里某个已不在配置中的帐号的全部数据")
 	ForgetLong  = text("ForgetLong", `
 forget deletes everything that the store holds of an app, for all gateways that share it:
-counters, tokens, tickets and readings of WeChat's counts. Remove the app from wxproxy.yaml on
+counters, tokens, tickets, history and readings of WeChat's counts. Remove the app from wxproxy.yaml on
 each of them first: the next call of an app that is configured stores it again.
 
 It asks the running gateway, because nothing else may open its store, and asks you first.
 --yes does it without asking.`, `
-forget 删除存储里一个帐号的全部数据，对共用这个存储的所有网关生效：计数、token、ticket、向微信
+forget 删除存储里一个帐号的全部数据，对共用这个存储的所有网关生效：计数、token、ticket、历史、向微信
 查询的结果。请先在每个网关的 wxproxy.yaml 里去掉这个帐号，否则它的下一次调用又会写回来。
 
 由运行中的网关执行，因为只有网关能打开存储；执行前询问，--yes 不询问。`)
