@@ -146,6 +146,8 @@ func (f *Fate) statement() string {
 		words = "the account lacks the API"
 	case "refused-auth":
 		words = "the caller may not make this call for the account"
+	case "refused-fuse":
+		words = "the caller's calls fail in a loop, and WeChat's last answer is given until one is tried again"
 	case "refused-request":
 		words = f.badRequest()
 	default:

@@ -41,6 +41,8 @@ type Metrics struct {
 	tokens    counters
 	near      counters
 	shadows   counters
+	loops     counters
+	saved     counters
 	durations map[string]prometheus.Observer    // of duration, by decision
 	upstreams map[string]prometheus.Observer    // of upstreamSeconds, by rule
 	stores    map[[2]string]prometheus.Observer // of storeSeconds, by op and result
@@ -139,6 +141,8 @@ func NewMetrics(b Build) *Metrics {
 		tokens:    newCounters("wxproxy_token_refresh_total", "Fetches of access tokens by result.", "app", "result"),
 		near:      newCounters("wxproxy_quota_near_limit_total", "Calls that were sent with 80 % or more of their tightest quota used, themselves included.", "app", "rule"),
 		shadows:   newCounters("wxproxy_shadow_refusals_total", "Calls that were sent although a quota or pace would have refused them, because of shadow.", "app", "rule"),
+		loops:     newCounters("wxproxy_fuse_trips_total", "Loops of failing calls that were found, whether their calls are refused or not.", "app", "rule"),
+		saved:     newCounters("wxproxy_fuse_saved_total", "Calls that were refused because they went on with a loop: each would have counted against the quota.", "app", "rule"),
 		codes:     make(map[int]string),
 		durations: make(map[string]prometheus.Observer),
 		upstreams: make(map[string]prometheus.Observer),
@@ -187,6 +191,9 @@ func (m *Metrics) Call(c Call) {
 	}
 	calls.Add(1)
 	duration.Observe(c.Duration.Seconds())
+	if c.Decision == "refused-fuse" {
+		m.counter(&m.saved, c.App, c.Rule).Add(1)
+	}
 	if c.Sent == 0 {
 		return
 	}
@@ -271,6 +278,9 @@ func (m *Metrics) Token(app, result string) {
 	m.counter(&m.tokens, app, result).Add(1)
 }
 
+// Loop counts one loop that was found.
+func (m *Metrics) Loop(app, rule string) { m.counter(&m.loops, app, rule).Add(1) }
+
 // Reloaded records whether a reload of the configuration succeeded.
 func (m *Metrics) Reloaded(ok bool) {
 	if !ok {
@@ -335,7 +345,7 @@ func (m *Metrics) Panic() { m.panics.Inc() }
 func (m *Metrics) families() []*dto.MetricFamily {
 	labels := make(labelPairs)
 	var families []*dto.MetricFamily
-	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.near, &m.shadows} {
+	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.near, &m.shadows, &m.loops, &m.saved} {
 		f := newFamily(c.name, c.help, dto.MetricType_COUNTER)
 		series, values := m.copy(c)
 		slices.SortFunc(series, func(a, b oneSeries) int { return slices.Compare(a.key[:], b.key[:]) })

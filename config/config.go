@@ -70,6 +70,8 @@ type Config struct {
 	MaxBody int64 `yaml:"max_body" read:"size" default:"32MiB"`
 	// MaxInFlight is how many calls may run at once. Default 2000.
 	MaxInFlight int `yaml:"max_in_flight" read:"1..1000000" default:"2000"`
+	// Fuse is what becomes of callers whose calls fail in a loop, for rules that do not say it. Default watch.
+	Fuse limits.Fuse `yaml:"fuse" read:"fuse" default:"watch"`
 	// ShutdownDelay is how long new calls are still taken after SIGTERM, while /-/ready is 503 already.
 	// Default 0.
 	ShutdownDelay time.Duration `yaml:"shutdown_delay" read:"delay"`

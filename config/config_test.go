@@ -115,6 +115,7 @@ learn: auto
 access_log: stdout
 max_body: 33554432
 max_in_flight: 2000
+fuse: watch
 shutdown_delay: 0s
 `
 	if diff := cmp.Diff(want, dump(t, c)); diff != "" {

@@ -160,6 +160,9 @@ func parse(kind, text string) (any, error) {
 	case "on_store_error":
 		word, err := oneOf(text, "refuse", "local")
 		return map[string]limits.OnStoreError{"refuse": limits.StoreErrorRefuse, "local": limits.StoreErrorLocal}[word], err
+	case "fuse":
+		word, err := oneOf(text, "off", "watch", "on")
+		return map[string]limits.Fuse{"off": limits.FuseOff, "watch": limits.FuseWatch, "on": limits.FuseOn}[word], err
 	}
 	panic("config: no kind " + kind)
 }

@@ -96,6 +96,7 @@ func change(was, r *limits.Rule) string {
 	figure("pace ", cmp.Or(r.Pace.String(), "none"), cmp.Or(was.Pace.String(), "none"))
 	figure("inject ", r.Inject.String(), was.Inject.String())
 	figure("shadow ", fmt.Sprint(r.Shadow), fmt.Sprint(was.Shadow))
+	figure("fuse ", cmp.Or(r.Fuse.String(), "as for all"), cmp.Or(was.Fuse.String(), "as for all"))
 	if !slices.Equal(folded(was.Paths), folded(r.Paths)) {
 		parts = append(parts, "other paths")
 	}

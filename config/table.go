@@ -83,6 +83,7 @@ type ruleEntry struct {
 	Pace     limits.Pace              `yaml:"pace" read:"pace"`
 	Inject   limits.Inject            `yaml:"inject" read:"inject"`
 	OnError  limits.OnStoreError      `yaml:"on_store_error" read:"on_store_error"`
+	Fuse     limits.Fuse              `yaml:"fuse" read:"fuse"`
 	Shadow   bool                     `yaml:"shadow" read:"flag"`
 	Shares   map[string]limits.Budget `yaml:"shares"`
 	Reserve  reserves                 `yaml:"reserve"`

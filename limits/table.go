@@ -37,6 +37,22 @@ const (
 	StoreErrorLocal
 )
 
+// Fuse is what becomes of a caller whose calls fail in a loop.
+type Fuse uint8
+
+const (
+	// FuseDefault is what the configuration says for all rules.
+	FuseDefault Fuse = iota
+	// FuseOff looks for no loops.
+	FuseOff
+	// FuseWatch reports a loop and sends its calls.
+	FuseWatch
+	// FuseOn refuses them.
+	FuseOn
+)
+
+func (f Fuse) String() string { return [...]string{"", "off", "watch", "on"}[f] }
+
 // Rule is one row of the table: some paths, one counter, its quotas.
 type Rule struct {
 	Name     string // as in menu.create; unique in a profile
@@ -49,6 +65,7 @@ type Rule struct {
 	Pace     Pace
 	Inject   Inject
 	OnError  OnStoreError
+	Fuse     Fuse
 	Shadow   bool              // would refuse, but sends
 	Shares   map[string]Budget // callers' parts of the quota, at most
 	Reserve  map[string]int64  // calls of each of the quotas that are kept back for a caller

@@ -38,6 +38,7 @@ type answer struct {
 	body io.ReadCloser
 	buf  [headBytes]byte
 	head []byte // peeked and not yet read
+	text []byte // peeked and unpacked
 	err  error  // what ended the peeking, if the body did
 
 	state   peeked
@@ -49,7 +50,7 @@ type answer struct {
 // the body breaks off in the bytes that are peeked at.
 func (a *answer) begin(c *call, res *http.Response) error {
 	a.c, a.res, a.body = c, res, res.Body
-	a.head, a.err, a.state, a.errcode, a.rid = nil, nil, absent, 0, ""
+	a.head, a.text, a.err, a.state, a.errcode, a.rid = nil, nil, nil, absent, 0, ""
 	res.Body = a
 	kind := res.Header.Get("Content-Type")
 	if kind != "" && !strings.HasPrefix(kind, "application/json") && !strings.HasPrefix(kind, "text/") {
@@ -85,13 +86,13 @@ func (a *answer) peek(packed bool) {
 		}
 	}
 	a.head = a.buf[:n]
-	text := a.head
+	a.text = a.head
 	if packed && errors.Is(a.err, io.EOF) {
-		text = unpack(a.head)
-		a.errcode, a.state = peekErrcode(text, true)
+		a.text = unpack(a.head)
+		a.errcode, a.state = peekErrcode(a.text, true)
 	}
 	if a.errcode != 0 {
-		a.rid = peekRID(text)
+		a.rid = peekRID(a.text)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"wxproxy/limits"
+	"wxproxy/proxy/fuse"
 	"wxproxy/wechat"
 )
 
@@ -31,6 +32,9 @@ type call struct {
 	body   body
 	token  string // the account's, that goes into the call
 	leads  string // the kind of ticket that others wait for this call to get
+
+	run   *fuse.Run // of the caller's failures; nil: none that is known
+	probe bool      // its outcome decides whether the caller is still in a loop
 
 	placed   bool // it has one of MaxInFlight places
 	decision limits.Decision
@@ -89,6 +93,9 @@ func (c *call) serve() *ownAnswer {
 		return own
 	}
 	if own := c.fetchToken(); own != nil {
+		return own
+	}
+	if own := c.checkLoop(); own != nil {
 		return own
 	}
 	if own := c.take(); own != nil {
@@ -302,6 +309,7 @@ func (c *call) end() {
 		c.done(unknownErrcode)
 	}
 	c.endLead()
+	c.learnLoop()
 	if post, ok := c.w.(*postWriter); ok {
 		post.sent = c.rec.Attempts > 0
 	}

@@ -87,6 +87,9 @@ func (c *call) explain(q Question) (*ownAnswer, error) {
 	if own := c.fetchToken(); own != nil {
 		return own, nil
 	}
+	if own := c.explainLoop(); own != nil {
+		return own, nil
+	}
 	var err error
 	c.decision, err = c.h.limiter.Peek(c.r.Context(), limits.Call{App: c.app.AppID, Caller: c.caller, Match: c.match})
 	if err != nil {

@@ -6,9 +6,11 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log"
 	"net"
 	"net/http"
@@ -25,6 +27,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"wxproxy/limits"
+	"wxproxy/proxy/fuse"
 	"wxproxy/proxy/upstream"
 )
 
@@ -74,6 +77,7 @@ type Config struct {
 	LearnOpenly      bool              // from everybody who can reach the listener, not only where calls without proof are allowed
 	MaxBody          int64             // bytes of a request body; default 32 MiB
 	MaxInFlight      int               // calls at once; default 2000
+	Fuse             limits.Fuse       // what becomes of loops, for rules that do not say it; default watch
 	Timeout          time.Duration     // how long WeChat may take to move a call on by one step; default 30 s
 }
 
@@ -87,6 +91,8 @@ type Options struct {
 	Transport http.RoundTripper                  // default an *upstream.Client; with any other every call that fails stays counted
 	Own       func(remote, local net.Addr) bool  // reports whether a connection leads back to the gateway's own listener; may be nil
 	TempDir   string                             // for large bodies; default os.TempDir()
+	Looping   func(Loop)                         // told when a caller begins to fail in a loop, and when that ends; may be nil
+	LoopTime  time.Duration                      // how long a loop lasts before it is one, and between two probes; default fuse.Period
 	LostClear func(appid, path string, at int64) // told of a clear that was sent, at that time of the store's in milliseconds, and whose answer never came; "" is of all paths; may be nil
 	Record    func(*Record)                      // told of each call when it is over; must not keep the Record
 	Log       *zap.Logger                        // the program's own log; default none
@@ -103,6 +109,9 @@ type Handler struct {
 	tempDir   string
 	record    func(*Record)
 	lostClear func(appid, path string, at int64)
+	looping   func(Loop)
+	fuse      *fuse.Fuse
+	prints    maphash.Seed // of call.print
 	log       *zap.Logger
 	outages   *zap.Logger // log, thinned out: an outage must not fill the disk
 	quiet     *log.Logger // outages, for ReverseProxy
@@ -146,6 +155,9 @@ func New(o Options) (*Handler, error) {
 		tempDir:   o.TempDir,
 		record:    o.Record,
 		lostClear: o.LostClear,
+		looping:   o.Looping,
+		fuse:      fuse.New(cmp.Or(o.LoopTime, fuse.Period)),
+		prints:    maphash.MakeSeed(),
 		log:       o.Log,
 	}
 	if err := h.Configure(o.Config); err != nil {
@@ -215,6 +227,9 @@ func (h *Handler) Configure(c Config) error {
 	}
 	if s.MaxInFlight <= 0 {
 		s.MaxInFlight = 2000
+	}
+	if s.Fuse == limits.FuseDefault {
+		s.Fuse = limits.FuseWatch
 	}
 	if s.Timeout <= 0 {
 		s.Timeout = 30 * time.Second

@@ -15,6 +15,7 @@ const (
 	refusedToken    = "refused-token"    // WeChat issues no access_token
 	refusedUpstream = "refused-upstream" // WeChat cannot be reached, and nothing left
 	refusedOverload = "refused-overload" // too many calls at once
+	refusedFuse     = "refused-fuse"     // the caller's calls fail in a loop
 )
 
 // Reason says why the gateway refused a call. It is in the header X-Wxproxy-Reason, in the access log and
@@ -48,6 +49,8 @@ const (
 	BodyNotKept  Reason = "body-not-kept"  // no temporary file could be written for the body
 	TokenRequest Reason = "token-request"  // a token request that lacks something, or cannot be read
 	ClientGone   Reason = "client-gone"    // the client closed the connection before anything was sent
+
+	Looping Reason = "fuse" // it repeats calls that WeChat has answered with the same errcode again and again
 
 	NoToken      Reason = "no-token" // see noToken
 	Unreachable  Reason = "unreachable"
@@ -89,6 +92,8 @@ var decisions = map[Reason]string{
 	BodyNotKept:  refusedRequest,
 	TokenRequest: refusedRequest,
 	ClientGone:   refusedRequest,
+
+	Looping: refusedFuse,
 
 	NoToken:            refusedToken,
 	NoToken + "-40001": refusedToken, // a wrong AppSecret

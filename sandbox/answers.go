@@ -118,6 +118,9 @@ func getUser(c *call) reply {
 	if openid == "" {
 		return c.fail(41009)
 	}
+	if openid == "undefined" || openid == "null" { // what a program sends that has none
+		return c.fail(40003)
+	}
 	return c.json(c.user(openid, c.query.Get("lang")))
 }
 

@@ -71,8 +71,8 @@ func storeOptions(c *config.Config) store.Options {
 }
 
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
-// configuration names a file. No call is sent to one of listeners.
-func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, listeners ...net.Addr) (*gateway, error) {
+// configuration names a file. No call is sent to one of listeners. loopTime is that of [proxy.Options].
+func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, loopTime time.Duration, listeners ...net.Addr) (*gateway, error) {
 	g := &gateway{id: gatewayID(), started: time.Now(), load: load, log: log, metrics: admin.NewMetrics(build()), seen: make(map[string][sha256.Size]byte)}
 	g.reloaded.Store(&reloaded{at: time.Now()})
 	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
@@ -128,9 +128,11 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 			g.log.Warn("a clear was sent and its answer was lost: WeChat's own counts will show whether it was granted", zap.String("app", g.name(appid)))
 			g.auditor.LostClear(appid, at, path)
 		},
-		Own:    ownListener(listeners...),
-		Record: g.record,
-		Log:    log,
+		Looping:  g.loopChanged,
+		LoopTime: loopTime,
+		Own:      ownListener(listeners...),
+		Record:   g.record,
+		Log:      log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, g.close(ctx))
@@ -227,6 +229,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 		TrustedProxies:   c.TrustedProxies,
 		MaxBody:          c.MaxBody,
 		MaxInFlight:      c.MaxInFlight,
+		Fuse:             c.Fuse,
 		Timeout:          c.Upstream.Timeout,
 	}, nil
 }

@@ -129,6 +129,8 @@ type serving struct {
 
 	stall time.Duration // default writeStall
 	grace time.Duration // default shutdownGrace
+
+	loopTime time.Duration // see proxy.Options
 }
 
 // serveConfig runs the gateway of a configuration until ctx is done.
@@ -153,7 +155,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log, mainListener.Addr(), adminListener.Addr())
+	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log, o.loopTime, mainListener.Addr(), adminListener.Addr())
 	if err != nil {
 		return err
 	}

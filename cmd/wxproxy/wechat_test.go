@@ -29,7 +29,7 @@ func open(t *testing.T, path string) (*gateway, *observer.ObservedLogs) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	g, err := openGateway(t.Context(), loadOptions(path), c, canaryAdmin, io.Discard, zap.New(core))
+	g, err := openGateway(t.Context(), loadOptions(path), c, canaryAdmin, io.Discard, zap.New(core), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,6 +152,7 @@ var foreign = [][2]string{
 	{"WeChat itself has answered so", "微信自己这样应答过"},
 	{"the rule's pace is used up for now", "暂时超过规则的速率"},
 	{"the caller's share of the quota is used up", "调用方的份额已用完"},
+	{"the caller's calls fail in a loop, and WeChat's last answer is given until one is tried again", "调用方的调用反复失败，在再试一次之前以微信的上一个应答回答"},
 	{"the account lacks the API", "帐号没有这个接口"},
 	{"the caller may not make this call for the account", "调用方不能为这个帐号发这个调用"},
 	{"WeChat gives the account no access_token", "微信不给这个帐号 access_token"},
