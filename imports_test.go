@@ -19,9 +19,9 @@ import (
 // tests. cmd/wxproxy knows everything.
 var mayImport = map[string][]string{
 	"wxproxy":                    {},
-	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/drift":              {"wxproxy/limits", "wxproxy/wechat"},
 	"wxproxy/history":            {},
@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"wxproxy/proxy/upstream":     {},
 	"wxproxy/sandbox":            {},
 	"wxproxy/store":              {},
+	"wxproxy/tail":               {},
 	"wxproxy/token":              {"wxproxy/internal/reason", "wxproxy/wechat"},
 	"wxproxy/wechat":             {},
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wxproxy/limits"
+	"wxproxy/tail"
 	"wxproxy/token"
 )
 
@@ -74,6 +75,9 @@ type Options struct {
 
 	// What follows may be nil; then the requests that need it are answered 501. Errors are shown to
 	// the operator as they are, but that of Forget.
+
+	// Tail has the lines of calls as they end.
+	Tail *tail.Stream
 
 	// Readings returns what WeChat itself stated last of the counters of each app, by their names, as far
 	// as it holds for the windows and clears of lines, which are the apps' usage. Beside an error it

@@ -335,6 +335,13 @@ func (m *Metrics) Store(op, result string, took time.Duration) {
 // Indeterminate counts a request to count calls that may have been applied or not.
 func (m *Metrics) Indeterminate() { m.indeterminate.Inc() }
 
+// Tail shows how many lines were dropped for clients of /api/v1/tail.
+func (m *Metrics) Tail(dropped func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "wxproxy_tail_dropped_total", Help: "Lines that clients of /api/v1/tail were too slow for, each counted for each client.",
+	}, func() float64 { return float64(dropped()) }))
+}
+
 // AcceptError counts one connection that could not be accepted.
 func (m *Metrics) AcceptError() { m.acceptErrors.Inc() }
 

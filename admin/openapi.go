@@ -48,9 +48,12 @@ func describe(routes []route, version string) document {
 func (r *route) describe(s schemas) map[string]any {
 	operation := map[string]any{"summary": r.about}
 	content := make(map[string]any)
-	if r.gives == nil {
+	switch {
+	case r.streams:
+		content["application/x-ndjson"] = map[string]any{"schema": map[string]any{"type": "string"}}
+	case r.gives == nil:
 		content["text/plain"] = map[string]any{"schema": map[string]any{"type": "string"}}
-	} else {
+	default:
 		content["application/json"] = map[string]any{"schema": s.of(reflect.TypeOf(r.gives))}
 	}
 	if r.csv {

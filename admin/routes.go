@@ -16,6 +16,7 @@ type route struct {
 	takes        []parameter
 	gives        any  // the value that 200 answers with as JSON; nil: plain text
 	csv          bool // format=csv answers the same as a table
+	streams      bool // 200 answers with lines of JSON until the client goes
 	serve        http.HandlerFunc
 }
 
@@ -87,6 +88,15 @@ func (a *Admin) routes() []route {
 		{
 			method: "GET", path: "/api/v1/refusals", about: "What was refused in a range of time, to whom and why, the most frequent first.",
 			takes: []parameter{appParameter, fromParameter, toParameter, formatParameter}, gives: Refusals{}, csv: true, serve: a.refusals,
+		},
+		{
+			method: "GET", path: "/api/v1/tail", about: "The lines of the access log as calls of this gateway end, one JSON object each, until the client goes. {\"dropped\":N} stands for lines that it was too slow for; an empty line comes every 15 s without any.",
+			takes: []parameter{
+				appParameter, {name: "rule", about: "only of this rule", kind: "string"}, {name: "caller", about: "only of this caller", kind: "string"},
+				{name: "decision", about: "only with this decision", kind: "string"}, {name: "reason", about: "only with this reason", kind: "string"},
+				{name: "refused", about: "1: only refused calls", kind: "boolean"}, {name: "errcode", about: "only with this errcode of WeChat's", kind: "integer"},
+			},
+			streams: true, serve: a.tail,
 		},
 		{
 			method: "GET", path: "/api/v1/explain", about: "What a call would meet now.",

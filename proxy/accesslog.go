@@ -211,6 +211,7 @@ const closeTime = 3 * time.Second
 // It is safe for concurrent use.
 type AccessLog struct {
 	writer *LineWriter
+	follow func(*Record, []byte)
 	lines  sync.Pool // *[]byte
 	file   io.Closer // nil if it is not ours to close
 }
@@ -245,11 +246,18 @@ func OpenAccessLog(f LogFile, changed func(reason error, dropped int64)) (*Acces
 	return l, nil
 }
 
+// Follow has each line given to follow too, as it is written; it must keep neither of its arguments. Follow
+// comes before the first Write.
+func (l *AccessLog) Follow(follow func(r *Record, line []byte)) { l.follow = follow }
+
 // Write adds the line of a call. It keeps nothing of r.
 func (l *AccessLog) Write(r *Record) {
 	line := l.lines.Get().(*[]byte)
 	*line = r.appendLine((*line)[:0])
 	l.writer.add(*line)
+	if l.follow != nil {
+		l.follow(r, *line)
+	}
 	l.lines.Put(line)
 }
 

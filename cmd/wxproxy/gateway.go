@@ -25,6 +25,7 @@ import (
 	"wxproxy/limits"
 	"wxproxy/proxy"
 	"wxproxy/store"
+	"wxproxy/tail"
 	"wxproxy/token"
 )
 
@@ -46,6 +47,7 @@ type gateway struct {
 	handler  *proxy.Handler
 	admin    *admin.Admin
 	access   *proxy.AccessLog
+	tail     tail.Stream // of what access has
 	auditor  *drift.Auditor
 	history  *history.Recorder
 	shipped  *limits.Table // the table in the binary
@@ -113,7 +115,9 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
+	g.access.Follow(g.publish)
 	g.metrics.AccessLog(g.access.Dropped)
+	g.metrics.Tail(g.tail.Dropped)
 	settings, err := proxyConfig(c)
 	if err != nil {
 		return nil, errors.Join(err, g.close(ctx))
@@ -159,6 +163,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Running:   g.running,
 		Gateways:  gatewaysOf(counters),
 		Tokens:    g.tokenStates,
+		Tail:      &g.tail,
 
 		Readings: g.readings,
 		ReadLive: g.readLive,

@@ -164,6 +164,14 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
+// SetWriteBuffer bounds what the kernel keeps of an answer that the client does not take.
+func (c *conn) SetWriteBuffer(bytes int) error {
+	if s, ok := c.Conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		return s.SetWriteBuffer(bytes)
+	}
+	return nil
+}
+
 // SetDeadline implements [net.Conn].
 func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))

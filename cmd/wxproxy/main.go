@@ -100,8 +100,8 @@ func rootCommand(l words.Language) *cobra.Command {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd.OutOrStdout(), l, cmd) })
 	root.SetHelpCommand(helpCommand(l))
 	root.AddCommand(
-		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), limitsCommand(l), clearCommand(l),
-		grantCommand(l), forgetCommand(l),
+		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), tailCommand(l), limitsCommand(l),
+		clearCommand(l), grantCommand(l), forgetCommand(l),
 		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root

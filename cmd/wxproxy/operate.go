@@ -49,33 +49,52 @@ func copyAnswer(cmd *cobra.Command, path string, query url.Values) error {
 
 // asked sends a request to the admin listener that a command is to ask, and hands over the body of a good answer.
 func asked(cmd *cobra.Command, method, path string, query url.Values, take func(address string, body io.Reader) error) error {
-	access, err := accessOf(cmd)
+	ctx, cancel := context.WithTimeout(cmd.Context(), operateTimeout)
+	defer cancel()
+	response, address, err := ask(ctx, cmd, method, path, query)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), operateTimeout)
-	defer cancel()
+	defer response.Body.Close()
+	return take(address, response.Body)
+}
+
+// unavailableError is why a gateway cannot be asked now: it may be later.
+type unavailableError struct{ error }
+
+func (e unavailableError) Unwrap() error { return e.error }
+
+// ask sends a request to the admin listener that a command is to ask, whose address it returns too. The status of the
+// answer is 200; the error for one that cannot be had now is an unavailableError.
+func ask(ctx context.Context, cmd *cobra.Command, method, path string, query url.Values) (*http.Response, string, error) {
+	access, err := accessOf(cmd)
+	if err != nil { // a gateway that starts again writes its token anew
+		return nil, "", unavailableError{err}
+	}
 	client, base := clientFor(access.address)
 	r, err := http.NewRequestWithContext(ctx, method, base+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	r.Header.Set("Authorization", "Bearer "+access.token)
 	response, err := client.Do(r)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		return words.New(words.NoGateway, "address", access.address)
+		return nil, "", unavailableError{words.New(words.NoGateway, "address", access.address)}
 	}
 	if err != nil {
-		return words.New(words.RequestFailed, "address", access.address, "reason", errors.New(reason.Of(err)))
+		return nil, "", unavailableError{words.New(words.RequestFailed, "address", access.address, "reason", errors.New(reason.Of(err)))}
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, access.address, nil
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
-	case http.StatusOK:
-		return take(access.address, response.Body)
 	case http.StatusUnauthorized:
-		return words.New(words.TokenRefused, "address", access.address, "source", access.tokenFrom)
+		return nil, "", words.New(words.TokenRefused, "address", access.address, "source", access.tokenFrom)
+	case http.StatusServiceUnavailable:
+		return nil, "", unavailableError{words.New(words.GatewayError, "address", access.address, "error", apiError(response))}
 	default:
-		return words.New(words.GatewayError, "address", access.address, "error", apiError(response))
+		return nil, "", words.New(words.GatewayError, "address", access.address, "error", apiError(response))
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
+	"wxproxy/admin"
 	"wxproxy/config"
 	"wxproxy/internal/words"
 	"wxproxy/proxy"
@@ -175,6 +176,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, failed := errgroup.WithContext(work)
+	adminServer.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return admin.WithConn(connContext(ctx, c), c) }
 	serveOn := func(server *http.Server, l net.Listener) {
 		group.Go(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -212,6 +214,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 		case <-failed.Done():
 		}
 	}
+	g.tail.Close()
 	last, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer done()
 	errs := []error{drain(again, server, grace-2*lastAnswers, log, endCalls)}
