@@ -68,6 +68,9 @@ func (c *call) serve() *ownAnswer {
 	if own := c.checkMethod(); own != nil {
 		return own
 	}
+	if c.r.URL.Path == usagePath {
+		return c.usage()
+	}
 	if own := c.route(); own != nil {
 		return own
 	}

@@ -91,6 +91,7 @@ type Options struct {
 	Transport http.RoundTripper                  // default an *upstream.Client; with any other every call that fails stays counted
 	Own       func(remote, local net.Addr) bool  // reports whether a connection leads back to the gateway's own listener; may be nil
 	TempDir   string                             // for large bodies; default os.TempDir()
+	Usage     Usage                              // answers callers at /-/usage; nil: it is not there
 	Looping   func(Loop)                         // told when a caller begins to fail in a loop, and when that ends; may be nil
 	LoopTime  time.Duration                      // how long a loop lasts before it is one, and between two probes; default fuse.Period
 	LostClear func(appid, path string, at int64) // told of a clear that was sent, at that time of the store's in milliseconds, and whose answer never came; "" is of all paths; may be nil
@@ -109,6 +110,7 @@ type Handler struct {
 	tempDir   string
 	record    func(*Record)
 	lostClear func(appid, path string, at int64)
+	usage     Usage
 	looping   func(Loop)
 	fuse      *fuse.Fuse
 	prints    maphash.Seed // of call.print
@@ -155,6 +157,7 @@ func New(o Options) (*Handler, error) {
 		tempDir:   o.TempDir,
 		record:    o.Record,
 		lostClear: o.LostClear,
+		usage:     o.Usage,
 		looping:   o.Looping,
 		fuse:      fuse.New(cmp.Or(o.LoopTime, fuse.Period)),
 		prints:    maphash.MakeSeed(),
