@@ -281,6 +281,22 @@ func (m *Metrics) Token(app, result string) {
 // Loop counts one loop that was found.
 func (m *Metrics) Loop(app, rule string) { m.counter(&m.loops, app, rule).Add(1) }
 
+// Saved returns the calls of each rule of an app that were refused because they went on with a loop, nil for none.
+func (m *Metrics) Saved(app string) map[string]uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var saved map[string]uint64
+	for key, n := range m.saved.n {
+		if m.values[key[0]] == app {
+			if saved == nil {
+				saved = make(map[string]uint64)
+			}
+			saved[m.values[key[1]]] = n.Load()
+		}
+	}
+	return saved
+}
+
 // Reloaded records whether a reload of the configuration succeeded.
 func (m *Metrics) Reloaded(ok bool) {
 	if !ok {

@@ -27,6 +27,10 @@ type AppUsage struct {
 	Rows    []Row  `json:"rows"`
 	Error   string `json:"error,omitempty"`
 
+	// Saved are the calls by rule that this gateway has refused since it started because they went on with a loop:
+	// each would have been counted.
+	Saved map[string]uint64 `json:"fuse_saved,omitempty"`
+
 	ReadingError string `json:"reading_error,omitempty"` // why WeChat was not read, or not to the end
 }
 
@@ -183,7 +187,7 @@ func (q *usageQuery) page() (apps []App, next string) {
 
 // appUsage is the part of an app, the i-th of f.
 func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usageQuery, past past) AppUsage {
-	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: make([]Row, 0, len(f.lines[i]))}
+	one := AppUsage{App: app.Name, AppID: app.AppID, Rows: make([]Row, 0, len(f.lines[i])), Saved: a.o.Metrics.Saved(app.Name)}
 	rules := a.o.Limiter.Rules(app.AppID)
 	switch {
 	case rules == nil: // between two reloads

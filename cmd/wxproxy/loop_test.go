@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,6 +70,9 @@ func TestFuseRefusesALoop(t *testing.T) {
 		if executed := wechat.Executed(appA, "/cgi-bin/user/info"); row.Rule == "user.info" && row.Used != executed {
 			t.Errorf("%d are counted, WeChat executed %d", row.Used, executed)
 		}
+	}
+	if got, want := usage.Apps[0].Saved, map[string]uint64{"user.info": uint64(refused)}; !maps.Equal(got, want) {
+		t.Errorf("usage has %v calls saved, want %v", got, want)
 	}
 	if saved := metricOf(t, client, operator.admin, `wxproxy_fuse_saved_total{app="a",rule="user.info"}`); saved != strconv.Itoa(refused) {
 		t.Errorf("wxproxy_fuse_saved_total is %s, want %d", saved, refused)

@@ -226,6 +226,9 @@ func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
 			fmt.Fprintln(w)
 			printReadings(w, l, read)
 		}
+		for _, rule := range slices.Sorted(maps.Keys(app.Saved)) {
+			fmt.Fprintln(w, l.Text(words.UsageSaved, "rule", rule, "count", app.Saved[rule]))
+		}
 		if app.ReadingError != "" {
 			fmt.Fprintf(w, "\n%s\n%s\n", l.Text(words.ReadingFailed), l.Translate(app.ReadingError))
 		}

@@ -1,6 +1,6 @@
 package words
 
-// The command tail.
+// The command tail, and what the fuse has saved.
 var (
 	TailShort = text("TailShort", "Show calls as they end, live", "实时显示刚结束的调用")
 	TailLong  = text("TailLong", `
@@ -32,5 +32,6 @@ tail 逐条显示刚结束的调用、结果和原因，直到被中断。它只
 	TailLost    = text("TailLost", "the connection to the gateway has ended: {reason}; connecting again", "与网关的连接断了：{reason}，正在重新连接")
 	TailAgain   = text("TailAgain", "connected again; calls that ended in between are not shown", "已重新连接，中间结束的调用不再显示")
 	TailDropped = text("TailDropped", "{count} calls are not shown: they came faster than they were taken", "有 {count} 次调用没有显示：来不及接收")
+	UsageSaved  = text("UsageSaved", "{rule}: {count} calls saved by the fuse since the gateway started", "{rule}：网关启动以来，熔断省下 {count} 次调用")
 	TailEnded   = text("TailEnded", "it stops, was restarted, or cannot be reached", "网关正在停止、已重启，或连不上")
 )
