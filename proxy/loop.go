@@ -80,24 +80,23 @@ func refuseLoop(verdict fuse.Verdict) *ownAnswer {
 	return own
 }
 
-// learnLoop adds the call's outcome, once it is over, to the run of its caller. A call that was not sent, or that a
-// token of the account's failed, says nothing.
+// learnLoop adds the call's outcome, once it is over, to the run of its caller. A call that was not sent, or that was
+// refused before it was sent once more, says nothing.
 func (c *call) learnLoop() {
 	code := c.answer.errcode
+	if c.rec.Attempts == 0 || c.run == nil && code == wechat.OK { // nearly all
+		return
+	}
 	lasts, always := code.Lasting()
-	if c.rec.Attempts == 0 || c.run == nil && !lasts || c.failed != nil && c.failed.status == 0 || c.fuse() == limits.FuseOff {
+	if c.run == nil && !lasts || c.failed != nil && c.failed.status == 0 || c.fuse() == limits.FuseOff {
 		return
 	}
 	change := fuse.Unchanged
-	switch code {
-	case wechat.InvalidCredential, wechat.InvalidToken, wechat.TokenExpired:
-	default:
-		if lasts && c.failed == nil {
-			failure := fuse.Failure{Errcode: int(code), Always: always, Print: c.print(), Probe: c.probe}
-			change = c.h.fuse.Failed(c.fuseKey(), failure, time.Now(), c.answer.again)
-		} else if c.run != nil {
-			change = c.run.Other(c.failed == nil && c.answer.verdict(c.rec.Status) == wechat.OK, c.probe)
-		}
+	if lasts && c.failed == nil {
+		failure := fuse.Failure{Errcode: int(code), Always: always, Print: c.print(), Probe: c.probe}
+		change = c.h.fuse.Failed(c.fuseKey(), failure, time.Now(), c.answer.again)
+	} else if c.run != nil {
+		change = c.run.Other(c.failed == nil && c.answer.verdict(c.rec.Status) == wechat.OK, c.probe)
 	}
 	if change != fuse.Unchanged && c.h.looping != nil {
 		c.h.looping(Loop{

@@ -94,6 +94,40 @@ func TestEachLineIsGivenOrCounted(t *testing.T) {
 	}
 }
 
+// The number of lines that were dropped comes with the next line that was not.
+func TestDroppedStandsWhereItWas(t *testing.T) {
+	var s Stream
+	w, err := s.Watch(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range queueLines + 3 {
+		s.Publish(&Call{}, []byte("before\n"))
+	}
+	for range 2 {
+		<-w.Lines()
+	}
+	if n := w.Dropped(); n != 0 {
+		t.Errorf("%d dropped before the lines that were queued", n)
+	}
+	s.Publish(&Call{}, []byte("after\n"))
+	s.Publish(&Call{}, []byte("last\n"))
+	for range queueLines - 2 {
+		if l := <-w.Lines(); string(l.Text) != "before\n" || l.Dropped != 0 {
+			t.Fatalf("%q with %d dropped", l.Text, l.Dropped)
+		}
+	}
+	for _, want := range []Line{{[]byte("after\n"), 3}, {[]byte("last\n"), 0}} {
+		if l := <-w.Lines(); string(l.Text) != string(want.Text) || l.Dropped != want.Dropped {
+			t.Errorf("%q with %d dropped, want %q with %d", l.Text, l.Dropped, want.Text, want.Dropped)
+		}
+	}
+	s.Publish(&Call{}, nil)
+	if <-w.Lines(); w.Dropped() != 0 || s.Dropped() != 3 {
+		t.Errorf("%d dropped in all, want 3", s.Dropped())
+	}
+}
+
 func TestMaxWatchers(t *testing.T) {
 	var s Stream
 	var watchers []*Watcher

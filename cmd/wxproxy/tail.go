@@ -147,15 +147,16 @@ func printJSONLine(w io.Writer, line []byte) error {
 	return err
 }
 
-// tailTable prints lines in columns, which become wider as it goes on: what comes is not known.
+// tailTable prints lines in columns, which become wider where what comes is: it is not known before.
 type tailTable struct {
 	l       words.Language
 	colours bool
-	widths  []int
+	headed  bool  // the heads are printed
+	widths  []int // of all columns but the last
 }
 
 func newTailTable(l words.Language, colours bool) *tailTable {
-	return &tailTable{l: l, colours: colours}
+	return &tailTable{l: l, colours: colours, widths: []int{8, 8, 8, 20, 14, 7, 12, 8}}
 }
 
 // tailCell is how wide a column may become; a longer text is cut.
@@ -179,7 +180,8 @@ func (t *tailTable) print(w io.Writer, line []byte) error {
 	if err := json.Unmarshal(line, &call); err != nil || call.Time.IsZero() {
 		return nil //nolint:nilerr // {"dropped":N}, or what a later version says
 	}
-	if t.widths == nil {
+	if !t.headed {
+		t.headed = true
 		if err := t.printRow(w, uncoloured, t.l.Text(words.TailTime), t.l.Text(words.TailApp), t.l.Text(words.ExplainCaller), t.l.Text(words.TailCall),
 			t.l.Text(words.TailFate), "errcode", t.l.Text(words.TailUsed), t.l.Text(words.TailTook), ""); err != nil {
 			return err
@@ -215,12 +217,9 @@ func colourOfCall(decision, errcode string) colour {
 }
 
 func (t *tailTable) printRow(w io.Writer, c colour, cells ...string) error {
-	if t.widths == nil {
-		t.widths = make([]int, len(cells))
-	}
 	var row strings.Builder
 	for i, cell := range cells {
-		if i < len(cells)-1 { // a path, which is last, widens nothing
+		if i < len(t.widths) { // a path, which is last, widens nothing
 			cell = columns.Truncate(cell, tailCell, "…")
 			t.widths[i] = max(t.widths[i], columns.StringWidth(cell))
 			cell = columns.FillRight(cell, t.widths[i]) + "  "

@@ -377,11 +377,11 @@ func TestTailTable(t *testing.T) {
 		}
 	}
 	wantText(t, "table", b.String(), `
-时间  帐号  调用方  规则  结果  errcode  用量/上限  耗时
-15:04:05  商城  crm     user.info  pass           7/1000     12.3ms  /cgi-bin/user/info
-15:04:05  shop-of-a-long-name  crm     user.info  refused-quota quota-used-up  45009    7/7        12.3ms  /cgi-bin/user/info
-15:04:05  b                    crm     user.info  refused-fuse                 40003               12.3ms  /cgi-bin/user/info
-15:04:05  b                    crm     user.info  pass                         -1                  12.3ms  /cgi-bin/user/info
+时间      帐号      调用方    规则                  结果            errcode  用量/上限     耗时
+15:04:05  商城      crm       user.info             pass                     7/1000        12.3ms    /cgi-bin/user/info
+15:04:05  shop-of-a-long-name  crm       user.info             refused-quota quota-used-up  45009    7/7           12.3ms    /cgi-bin/user/info
+15:04:05  b                    crm       user.info             refused-fuse                 40003                  12.3ms    /cgi-bin/user/info
+15:04:05  b                    crm       user.info             pass                         -1                     12.3ms    /cgi-bin/user/info
 `)
 	b.Reset()
 	if err := newTailTable(words.English, true).print(&b, []byte(fmt.Sprintf(line, `"b"`, "refused-quota", "quota-used-up", 0, 45009, 200))); err != nil {

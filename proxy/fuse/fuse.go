@@ -142,7 +142,6 @@ func (f *Fuse) Failed(k Key, failure Failure, now time.Time, answer func() strin
 		f.known.Store(true)
 	}
 	if r.tripped.Load() {
-		r.last = now
 		if !failure.Probe || failure.Errcode == r.errcode {
 			return Unchanged
 		}

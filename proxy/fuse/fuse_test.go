@@ -118,7 +118,7 @@ func mailing(r *rand.Rand, n int, part float64, order string, tries int) []sendi
 func TestHonestSendsNeverTrip(t *testing.T) {
 	for _, part := range []float64{.15, .3, .6} {
 		for _, order := range []string{"random", "runs", "first", "last"} {
-			for _, tries := range []int{1, 3, 6} {
+			for _, tries := range []int{1, 6} {
 				for _, perSecond := range []int{2, 20, 200} {
 					for _, gateways := range []int{1, 3} {
 						name := fmt.Sprintf("%.0f%% %s %dx %d/s %d gateways", part*100, order, tries, perSecond, gateways)
@@ -143,8 +143,8 @@ func TestHonestMixesNeverTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newStand(1)
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-		codes := rapid.SliceOfN(rapid.SampledFrom([]int{0, unfollowed, invalidOpenID}), 1, 20).Draw(t, "outcomes")
-		length := rapid.IntRange(1, 3000).Draw(t, "length")
+		codes := rapid.SliceOfN(rapid.SampledFrom([]int{0, unfollowed, invalidOpenID}), 1, 8).Draw(t, "outcomes")
+		length := rapid.IntRange(1, 1000).Draw(t, "length")
 		for _, code := range codes {
 			for range length {
 				c := sending{r.Uint64(), code}
@@ -212,6 +212,7 @@ func TestLoopsTrip(t *testing.T) {
 	} {
 		s := newStand(1)
 		s.always = tt.always
+		start := s.now
 		r := rand.New(rand.NewPCG(3, 4))
 		prints := make([]uint64, max(tt.different, 1))
 		for i := range prints {
@@ -229,8 +230,8 @@ func TestLoopsTrip(t *testing.T) {
 			}
 			before := s.trips
 			s.call(c, 0, time.Second/time.Duration(tt.perSecond))
-			if s.trips > before && i >= tt.within {
-				t.Errorf("%s: tripped at call %d, want within %d", tt.name, i, tt.within)
+			if took := s.now.Sub(start); s.trips > before && (i >= tt.within || took < Period) {
+				t.Errorf("%s: tripped at call %d after %s, want within %d and not before %s", tt.name, i, took, tt.within, Period)
 			}
 		}
 		periods := int(40_000 / tt.perSecond / 60)
@@ -343,7 +344,9 @@ func TestBounded(t *testing.T) {
 	for i := range 200_000 {
 		now = now.Add(10 * time.Millisecond)
 		f.Failed(Key{"wx1", "user.info", strconv.Itoa(i)}, Failure{Errcode: unfollowed, Print: 1}, now, nil)
-		if i%50 == 0 {
+		if run := f.Find(loop); run != nil && run.Tripped() {
+			run.Ask(1, now)
+		} else if i%50 == 0 {
 			f.Failed(loop, Failure{Errcode: unfollowed, Print: 1}, now, func() string { return "" })
 		}
 	}
