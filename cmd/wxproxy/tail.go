@@ -86,7 +86,7 @@ func (t *tailer) run() error {
 		err := t.stream(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // interrupted
 		case !t.connected, !errors.Is(err, errLost) && !errors.As(err, new(unavailableError)):
 			return err
 		case !t.lost:

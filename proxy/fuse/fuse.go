@@ -186,7 +186,7 @@ func (s *shard) addLocked(k Key, hash uint64, now time.Time) *Run {
 	}
 	r := &Run{shard: s, key: k, last: now}
 	s.runs[hash] = r
-	s.known.Store(int32(len(s.runs))) //nolint:gosec // G115: perShard at most
+	s.known.Store(int32(len(s.runs)))
 	return r
 }
 
@@ -209,7 +209,7 @@ func (r *Run) markLocked(print uint64) {
 
 func (r *Run) bitOf(print uint64) (word int, bit uint64) {
 	n := print % uint64(64*len(r.prints))
-	return int(n / 64), 1 << (n % 64) //nolint:gosec // G115: below len(r.prints)
+	return int(n / 64), 1 << (n % 64)
 }
 
 // repeatsLocked reports whether the calls of the run repeat each other.

@@ -234,7 +234,7 @@ func TestLoopsTrip(t *testing.T) {
 				t.Errorf("%s: tripped at call %d after %s, want within %d and not before %s", tt.name, i, took, tt.within, Period)
 			}
 		}
-		periods := int(40_000 / tt.perSecond / 60)
+		periods := 40_000 / tt.perSecond / 60
 		if s.trips != 1 || s.closes > 0 || s.probes < periods-12 || s.probes > periods {
 			t.Errorf("%s: %d trips, %d closes, %d probes in %d minutes", tt.name, s.trips, s.closes, s.probes, periods)
 		}
