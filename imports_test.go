@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"wxproxy":                    {},
 	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/report", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/drift":              {"wxproxy/limits", "wxproxy/wechat"},
 	"wxproxy/history":            {},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"wxproxy/proxy":              {"wxproxy/internal/reason", "wxproxy/limits", "wxproxy/proxy/fuse", "wxproxy/proxy/upstream", "wxproxy/wechat"},
 	"wxproxy/proxy/fuse":         {},
 	"wxproxy/proxy/upstream":     {},
+	"wxproxy/report":             {"wxproxy/limits", "wxproxy/wechat"},
 	"wxproxy/sandbox":            {},
 	"wxproxy/store":              {},
 	"wxproxy/tail":               {},
@@ -47,6 +48,7 @@ var mustNotImport = map[string][]string{
 	"wxproxy/history": {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
 	"wxproxy/limits":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
 	"wxproxy/proxy":   {"github.com/redis/go-redis", "go.etcd.io/bbolt"},
+	"wxproxy/report":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 	"wxproxy/token":   {"gopkg.in/yaml.v3", "go.uber.org/zap", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 }
 

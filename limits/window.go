@@ -10,6 +10,9 @@ type Window struct {
 	End    time.Time // the first instant after it: the next window's start
 }
 
+// Window returns the window of that period in which t lies.
+func (p Period) Window(t time.Time, zone *time.Location) Window { return windowAt(p, t, zone) }
+
 // windowAt returns the window of that period in which t lies. Its name is the date that the zone's
 // clock shows at t; only where a clock went back over midnight after it had struck, as in St. John's
 // until 2011, the day that had begun goes on. Days are as long as in the zone.
