@@ -1,6 +1,10 @@
 package report
 
-import "wxproxy/limits"
+import (
+	"time"
+
+	"wxproxy/limits"
+)
 
 // meter counts the calls of one rule of one app, or of one path inside a /*, against the table of a replay.
 type meter struct {
@@ -68,7 +72,7 @@ func (m *meter) take(w *windows, share []counter, at int64, returned bool) limit
 	switch {
 	case m.rule.Budget.Kind == limits.Denied:
 		verdict = limits.RefusedDenied
-	case m.pace != nil && !m.pace.take(at):
+	case m.pace != nil && !m.pace.take(time.Duration(at)*time.Millisecond):
 		verdict = limits.RefusedPace
 	case !quotas:
 		verdict = limits.RefusedQuota

@@ -1,27 +1,27 @@
 package report
 
-import "wxproxy/limits"
+import (
+	"time"
 
-// pace is one rule's pace for one app, as redis_rate keeps it: GCRA in seconds, in floating point like its script.
+	"wxproxy/limits"
+)
+
+// pace is one rule's pace for one app: GCRA, as redis_rate has it, in whole nanoseconds.
 type pace struct {
-	interval float64 // between calls
-	burst    float64 // how far ahead of now the theoretical time may lie
-	next     float64 // theoretical time of arrival of the next call
+	interval time.Duration // between calls
+	burst    time.Duration // how far the next call's time may lie ahead of now
+	next     time.Duration // when the next call would come if all came at the rate; since 1970
 }
 
 func newPace(p limits.Pace) *pace {
-	interval := p.Per.Seconds() / float64(p.Rate)
-	return &pace{interval: interval, burst: interval * float64(p.Burst)}
+	interval := p.Per / time.Duration(p.Rate)
+	return &pace{interval: interval, burst: interval * time.Duration(p.Burst)}
 }
 
-// paceEpoch is 2017-01-01, from which the script of redis_rate counts to keep its figures exact.
-const paceEpoch = 1_483_228_800_000
-
-// take takes one call at a time in milliseconds since 1970, or refuses it, which changes nothing.
-func (p *pace) take(at int64) bool {
-	now := float64(at-paceEpoch) / 1000
+// take takes one call at a time since 1970, or refuses it, which changes nothing.
+func (p *pace) take(now time.Duration) bool {
 	next := max(p.next, now) + p.interval
-	if now-(next-p.burst) < 0 {
+	if next-p.burst > now {
 		return false
 	}
 	p.next = next
