@@ -36,6 +36,15 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unwrap returns the faults.
+func (f Faults) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i, one := range f {
+		errs[i] = one
+	}
+	return errs
+}
+
 // plainError is an error of a file without its path, which stands beside it.
 func plainError(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {

@@ -164,7 +164,7 @@ func (t *table) find(k key) *Counts {
 // Table is a sum by one or more dimensions.
 type Table struct {
 	By   []string `json:"by"`
-	Rows []Row    `json:"rows"` // most calls first; hours in the order of time
+	Rows []Row    `json:"rows"` // most calls first; a table by hour first in the order of time
 	More int      `json:"more"` // groups that Top has left out
 	Full bool     `json:"full"` // there were too many groups: those that came late are together in the row of Rest
 }
@@ -193,15 +193,19 @@ func (t *table) result(names *texts, zone *time.Location, top int) Table {
 		}
 		out.Rows = append(out.Rows, row)
 	}
+	byHour := t.by[0] == Hour
 	slices.SortFunc(out.Rows, func(a, b Row) int {
+		if byHour {
+			return slices.Compare(b.Keys, a.Keys)
+		}
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), slices.Compare(a.Keys, b.Keys))
 	})
 	if top > 0 && len(out.Rows) > top {
 		out.More = len(out.Rows) - top
 		out.Rows = out.Rows[:top]
 	}
-	if len(t.by) > 0 && t.by[0] == Hour {
-		slices.SortFunc(out.Rows, func(a, b Row) int { return slices.Compare(a.Keys, b.Keys) })
+	if byHour {
+		slices.Reverse(out.Rows)
 	}
 	return out
 }

@@ -147,7 +147,7 @@ func flagRow(l words.Language, f *pflag.Flag) []string {
 	if value != "" {
 		name += " " + value
 	}
-	if f.DefValue != "" && f.Value.Type() != "bool" {
+	if f.DefValue != "" && f.DefValue != "[]" && f.Value.Type() != "bool" {
 		usage = l.Text(words.HelpDefault, "usage", usage, "value", f.DefValue)
 	}
 	return []string{name, usage}

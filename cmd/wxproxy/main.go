@@ -52,7 +52,7 @@ func main() {
 }
 
 // run executes one command line and returns the exit code: 0, 1 for what went wrong, 2 for a
-// command line that makes no sense. It returns once ctx is done and all is closed.
+// command line that makes no sense, 130 for a report that was interrupted. It returns once ctx is done and all is closed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	l, err := languageOf(args, os.Getenv)
 	if err == nil {
@@ -68,6 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(stderr, "%s\n%s\n", l.Text(words.ErrorLine, "error", err), l.Text(words.HelpHint))
 		return 2
+	case errors.As(err, new(interruptedError)):
+		fmt.Fprintln(stderr, l.Text(words.ErrorLine, "error", err))
+		return 130
 	case errors.As(err, new(config.Faults)): // each line begins with its file, as editors like it
 		fmt.Fprintln(stderr, l.Error(err))
 		return 1
@@ -100,8 +103,8 @@ func rootCommand(l words.Language) *cobra.Command {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd.OutOrStdout(), l, cmd) })
 	root.SetHelpCommand(helpCommand(l))
 	root.AddCommand(
-		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), tailCommand(l), limitsCommand(l),
-		clearCommand(l), grantCommand(l), forgetCommand(l),
+		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), tailCommand(l), reportCommand(l),
+		limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l),
 		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root

@@ -11,6 +11,16 @@ import (
 // terminal returns the end of a pseudo-terminal that a command reads, with a line typed at it.
 func terminal(t *testing.T, typed string) *os.File {
 	t.Helper()
+	master, slave := pseudoTerminal(t)
+	if _, err := master.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	return slave
+}
+
+// pseudoTerminal returns both ends of a pseudo-terminal: the person's, and that of a command.
+func pseudoTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("NOT TESTED: no pseudo-terminal: %v", err)
@@ -22,13 +32,10 @@ func terminal(t *testing.T, typed string) *os.File {
 			t.Skipf("NOT TESTED: no pseudo-terminal: %v", errno)
 		}
 	}
-	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(int(number)), os.O_RDWR|syscall.O_NOCTTY, 0)
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(int(number)), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("NOT TESTED: no pseudo-terminal: %v", err)
 	}
 	t.Cleanup(func() { _ = slave.Close() })
-	if _, err := master.WriteString(typed); err != nil {
-		t.Fatal(err)
-	}
-	return slave
+	return master, slave
 }
