@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,9 +51,8 @@ func reportCommand(l words.Language) *cobra.Command {
   wxproxy report log/ --what-if limits.yaml --config wxproxy.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runReport(cmd, l, f, args) },
 	}
-	names := strings.Join(report.DimensionNames(), ", ")
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.by, "by", nil, l.Text(words.ReportBy, "names", names))
+	flags.StringSliceVar(&f.by, "by", nil, l.Text(words.ReportBy))
 	flags.IntVar(&f.top, "top", 20, l.Text(words.ReportTop))
 	flags.StringSliceVar(&f.apps, "app", nil, l.Text(words.ReportApp))
 	flags.StringSliceVar(&f.rules, "rule", nil, l.Text(words.ReportRule))
@@ -67,6 +67,10 @@ func reportCommand(l words.Language) *cobra.Command {
 	flags.BoolVar(&f.asCSV, "csv", false, l.Text(words.ReportCSV))
 	return cmd
 }
+
+// reportMemory is what the collector keeps the heap to, in bytes. The groups that a report keeps take less, and
+// garbage need not double it.
+const reportMemory = 64 << 20
 
 func runReport(cmd *cobra.Command, l words.Language, f *reportFlags, args []string) error {
 	c, err := reportConfig(cmd, l, f, args)
@@ -92,6 +96,7 @@ func runReport(cmd *cobra.Command, l words.Language, f *reportFlags, args []stri
 	if err != nil {
 		return err
 	}
+	debug.SetMemoryLimit(reportMemory)
 	r := report.New(o)
 	hide := showProgress(cmd.ErrOrStderr(), l, r, inputs)
 	err = r.Read(cmd.Context(), inputs)
@@ -275,4 +280,16 @@ func (t *testedTable) rulesOf(appid string) *limits.Ruleset {
 		return rules
 	}
 	return t.others
+}
+
+// name says which table it is.
+func (t *testedTable) name() error {
+	var file any = words.WhatIfConfig
+	if t.file != "" {
+		file = t.file
+	}
+	if t.profile == "" && len(t.apps) > 0 {
+		return words.New(words.WhatIfOwn, "file", file)
+	}
+	return words.New(words.WhatIfFrom, "file", file, "profile", t.others.Profile)
 }

@@ -155,16 +155,7 @@ func clock(text string) string {
 
 // whatIf prints what another table would have decided.
 func (p *reportPrinter) whatIf(r *report.Replay) {
-	var file, profile any = words.WhatIfConfig, words.WhatIfOwn
-	if p.tested.file != "" {
-		file = p.tested.file
-	}
-	if p.tested.profile != "" {
-		profile = p.tested.profile
-	} else if len(p.tested.apps) == 0 {
-		profile = defaultProfile
-	}
-	fmt.Fprintf(p.w, "\n%s\n", p.l.Text(words.WhatIfTable, "table", words.New(words.WhatIfFrom, "file", file, "profile", profile), "time", clock(r.From)))
+	fmt.Fprintf(p.w, "\n%s\n", p.l.Text(words.WhatIfTable, "table", p.tested.name(), "time", clock(r.From)))
 	rows := [][]string{}
 	for _, line := range []struct {
 		label words.Message
@@ -230,25 +221,28 @@ func counted(numbers map[string]int64) words.List {
 // csv prints one table as CSV in UTF-8 with the mark by which spreadsheets know it. The heads are the names of
 // JSON.
 func (p *reportPrinter) csv(r *report.Result) error {
-	rows := [][]string{{"outcome", "app", "rule", "caller", "decision", "calls", "sent_then", "first", "last"}}
-	if r.WhatIf == nil {
-		t := &r.Tables[0]
-		rows = [][]string{slices.Concat(t.By, []string{"calls", "passed", "refused", "local", "sent", "errors", "first_refusal", "last_refusal"})}
-		for _, row := range t.Rows {
-			rows = append(rows, slices.Concat(row.Keys, sums(&row.Counts), []string{row.FirstRefusal, row.LastRefusal}))
-		}
-	} else {
-		add := func(outcome string, list []report.Outcome) {
-			for _, o := range list {
-				rows = append(rows, slices.Concat([]string{outcome, o.App, o.Rule, o.Caller, o.Decision}, digits(o.Calls, o.New), []string{o.First, o.Last}))
-			}
-		}
-		add("refused", r.WhatIf.Refusals)
-		add("passes", r.WhatIf.Passes)
-	}
 	if _, err := io.WriteString(p.w, "\ufeff"); err != nil {
 		return err
 	}
 	w := csv.NewWriter(p.w)
-	return w.WriteAll(rows)
+	write := func(cells ...string) { _ = w.Write(cells) } // w.Error has it
+	if r.WhatIf == nil {
+		t := &r.Tables[0]
+		write(slices.Concat(t.By, []string{"calls", "passed", "refused", "local", "sent", "errors", "first_refusal", "last_refusal"})...)
+		for _, row := range t.Rows {
+			write(slices.Concat(row.Keys, sums(&row.Counts), []string{row.FirstRefusal, row.LastRefusal})...)
+		}
+	} else {
+		write("outcome", "app", "rule", "caller", "decision", "calls", "sent_then", "first", "last")
+		for _, list := range []struct {
+			outcome string
+			rows    []report.Outcome
+		}{{"refused", r.WhatIf.Refusals}, {"passes", r.WhatIf.Passes}} {
+			for _, o := range list.rows {
+				write(slices.Concat([]string{list.outcome, o.App, o.Rule, o.Caller, o.Decision}, digits(o.Calls, o.New), []string{o.First, o.Last})...)
+			}
+		}
+	}
+	w.Flush()
+	return w.Error()
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"envsubst": envsubst,
 			"get":      get,
 			"sleep":    sleep,
+			"truncate": truncate,
 		},
 	})
 }
@@ -53,6 +55,13 @@ func sleep(ts *testscript.TestScript, _ bool, args []string) {
 	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
 	time.Sleep(d)
+}
+
+// truncate FILE BYTES cuts a file off.
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
 }
 
 // listens HOST:PORT waits until a process listens there.

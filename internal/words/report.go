@@ -38,7 +38,7 @@ ACCESS_LOG 可以是文件、目录、'log/*.log' 这样的模式，或表示标
 
 有文件没有读到结尾时退出码为 1，被中断时为 130；读到的部分照样输出。`)
 
-	ReportBy      = text("ReportBy", "`tables` to print, each by one field or several joined with +: {names}", "输出哪些`表`，每张按一个字段或用 + 连接的几个字段：{names}")
+	ReportBy      = text("ReportBy", "`tables` to print, each by one field or several joined with +: app, rule, caller, decision, reason, errcode, hour", "输出哪些`表`，每张按一个字段或用 + 连接的几个字段：app、rule、caller、decision、reason、errcode、hour")
 	ReportTop     = text("ReportTop", "print this `number` of rows of each table: those with the most calls, or the last hours; 0: all, as --json and --csv do unless it is given", "每张表只输出这个`行数`：调用最多的，或最后的几个小时；0 为全部，--json、--csv 不写时也是全部")
 	ReportApp     = text("ReportApp", "only these `apps`, by name or appid; * stands for any letters", "只看这些`帐号`（名字或 appid，可用 *）")
 	ReportRule    = text("ReportRule", "only these `rules`, as message.*", "只看这些`规则`，如 message.*")
@@ -64,7 +64,7 @@ ACCESS_LOG 可以是文件、目录、'log/*.log' 这样的模式，或表示标
 
 	ReportFiles    = text("ReportFiles", "files {files}, lines {lines}, calls {calls}, from {first} to {last} ({zone})", "文件 {files} 个，{lines} 行，调用 {calls} 次，从 {first} 到 {last}（{zone}）")
 	ReportEmpty    = text("ReportEmpty", "files {files}, lines {lines}, no call", "文件 {files} 个，{lines} 行，没有调用")
-	ReportForeign  = text("ReportForeign", "lines that are not the gateway's, not counted: {count}", "{count} 行不是网关写的，没有计入：")
+	ReportForeign  = text("ReportForeign", "lines that are not the gateway's, not counted: {count}", "不是网关写的、没有计入的行：{count}")
 	ReportPlace    = text("ReportPlace", "  {file}:{line}: {why}", "  {file}:{line}：{why}")
 	ReportMore     = text("ReportMore", "more rows: {count}; --top 0 prints all", "另有 {count} 行：--top 0 输出全部")
 	ReportFull     = text("ReportFull", "There are too many groups to keep: those that came late are together in the row {rest}.", "分组太多，后出现的合在 {rest} 一行里。")
@@ -104,6 +104,6 @@ ACCESS_LOG 可以是文件、目录、'log/*.log' 这样的模式，或表示标
 	WhatIfPaths     = text("WhatIfPaths", "clears of one path, which the log does not name, so that they are not replayed: {count}", "只清单个路径、因日志里没有那个路径而没有重放的清零：{count} 次")
 	WhatIfSent      = text("WhatIfSent", "sent then", "当时发出")
 	WhatIfConfig    = text("WhatIfConfig", "the configuration", "配置")
-	WhatIfOwn       = text("WhatIfOwn", "the profile of each app", "各帐号自己的")
+	WhatIfOwn       = text("WhatIfOwn", "{file}, each app with its own profile", "{file}，各帐号按自己的限额表")
 	WhatIfOtherApps = text("WhatIfOtherApps", "Apps that the configuration does not have are replayed against profile {profile}.", "配置里没有的帐号按限额表 {profile} 重放。")
 )
