@@ -105,7 +105,7 @@ func (r *replay) decides(l *Line, c *call) bool {
 	switch string(l.Decision) {
 	case "pass", "degraded", "shadow":
 		return l.Attempts > 0 // else it was given back
-	case "refused-quota", "refused-share", "refused-pace", "refused-denied":
+	case "refused-quota", "refused-share", "refused-reserved", "refused-pace", "refused-denied":
 		c.refused = true
 		return true
 	}

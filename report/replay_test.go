@@ -224,3 +224,98 @@ func TestReplayOfTheTableInForce(t *testing.T) {
 		}
 	})
 }
+
+// What the log does not tell is said, and counted nowhere.
+func TestReplayOfWhatTheLogDoesNotTell(t *testing.T) {
+	budget := limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 1, Period: limits.Day}}}
+	table := limits.Table{Zone: shanghai(t), Profiles: map[string]*limits.Profile{"p": {Name: "p", Rules: []*limits.Rule{
+		{Name: "menu.create", Paths: []string{"/cgi-bin/menu/create"}, Budget: budget},
+		{Name: "clear", Paths: []string{"/cgi-bin/openapi/quota/clear"}, Budget: limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 5, Period: limits.Month}}}},
+		{Name: "other", Paths: []string{"/cgi-bin/*"}, Budget: budget},
+	}}}}
+	rules, err := table.Rules("p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		lines []Line
+		check func(r *Replay) bool
+	}{
+		{"no path: the rule of the line", []Line{{Rule: []byte("menu.create")}, {Rule: []byte("menu.create"), Path: []byte("-")}},
+			func(r *Replay) bool { return r.RefusedNow == 1 && len(r.Untold) == 0 }},
+		{"the rule has another name in the new table", []Line{{Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}, {Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}},
+			func(r *Replay) bool { return r.RefusedNow == 1 && r.Refusals[0].Rule == "menu.create" }},
+		{"no path, and the new table lacks the rule", []Line{{Rule: []byte("gone")}, {Rule: []byte("gone")}},
+			func(r *Replay) bool { return r.RefusedNow == 0 && r.Calls == 0 && r.Untold["gone"] == 2 }},
+		{"a scrubbed path of a rule that counts each path", []Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/*")}, {Rule: []byte("other"), Path: []byte("/cgi-bin/*")}},
+			func(r *Replay) bool { return r.RefusedNow == 0 && r.Untold["other"] == 2 }},
+		{"a path that was cut", []Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/" + strings.Repeat("a", 191))}},
+			func(r *Replay) bool { return r.Calls == 0 && r.Untold["other"] == 1 }},
+		{"a clear of one path", []Line{{Rule: []byte("x"), Path: []byte("/cgi-bin/openapi/quota/clear")}},
+			func(r *Replay) bool { return r.PathClears == 1 && r.Clears == 0 }},
+		{"a clear that WeChat did not grant is not counted", slices.Repeat([]Line{{Path: []byte("/cgi-bin/openapi/quota/clear"), ErrCode: 40013}}, 9),
+			func(r *Replay) bool { return r.RefusedNow == 0 && r.PathClears == 0 }},
+		{"after 48006 none is left", []Line{{Path: []byte("/cgi-bin/openapi/quota/clear"), ErrCode: 48006}, {Path: []byte("/cgi-bin/openapi/quota/clear")}},
+			func(r *Replay) bool { return r.RefusedNow == 1 && r.PathClears == 0 }},
+		{"other refusals and calls that never left", []Line{{Decision: []byte("refused-auth")}, {Decision: []byte("refused-latched")}, {Decision: []byte("pass"), Attempts: -1}},
+			func(r *Replay) bool {
+				return r.Calls == 0 && r.Skipped["refused-auth"] == 1 && r.Skipped["refused-latched"] == 1 && r.Skipped["pass"] == 1
+			}},
+	} {
+		r := New(Options{Zone: table.Zone, WhatIf: &WhatIf{Rules: func(string) *limits.Ruleset { return rules }}})
+		for i, l := range tt.lines {
+			l.Time, l.Status, l.AppID = 1_795_788_000_000+int64(i), 200, []byte("wx1")
+			if l.Decision == nil {
+				l.Decision = []byte("pass")
+			}
+			l.Attempts++
+			r.add(&l)
+		}
+		r.replay.finish()
+		if got := r.Result(0, nil).WhatIf; !tt.check(got) {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}
+
+// Filters say whose calls are told; all are counted, because they share a quota.
+func TestReplayCountsWhatAFilterLeavesOut(t *testing.T) {
+	table := limits.Table{Zone: shanghai(t), Profiles: map[string]*limits.Profile{"p": {Name: "p", Rules: []*limits.Rule{
+		{Name: "a", Paths: []string{"/cgi-bin/a"}, Budget: limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 3, Period: limits.Day}}}},
+	}}}}
+	rules, err := table.Rules("p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := New(Options{Zone: table.Zone, Filter: Filter{Callers: []string{"crm"}}, WhatIf: &WhatIf{Rules: func(string) *limits.Ruleset { return rules }}})
+	for i, caller := range []string{"shop", "shop", "crm", "shop", "crm", "crm"} {
+		r.add(&Line{Time: 1_795_788_000_000 + int64(i), Path: []byte("/cgi-bin/a"), Caller: []byte(caller), Decision: []byte("pass"), Attempts: 1, Status: 200})
+	}
+	r.replay.finish()
+	if got := r.Result(0, nil).WhatIf; got.Calls != 3 || got.RefusedNow != 2 || len(got.Refusals) != 1 || got.Refusals[0].Caller != "crm" {
+		t.Errorf("%+v, want 2 of crm's 3 calls refused", got)
+	}
+}
+
+// The last calls of a day whose lines come after those of the next day count for their own.
+func TestReplayOverMidnight(t *testing.T) {
+	zone := shanghai(t)
+	table := limits.Table{Zone: zone, Profiles: map[string]*limits.Profile{"p": {Name: "p", Rules: []*limits.Rule{
+		{Name: "a", Paths: []string{"/cgi-bin/a"}, Budget: limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 2, Period: limits.Day}}}},
+	}}}}
+	rules, err := table.Rules("p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	midnight := time.Date(2026, 11, 30, 0, 0, 0, 0, zone).UnixMilli()
+	r := New(Options{Zone: zone, WhatIf: &WhatIf{Rules: func(string) *limits.Ruleset { return rules }}})
+	for _, at := range []int64{-5000, 10, 20, -1, 30, -2} { // as the calls end
+		r.add(&Line{Time: midnight + at, Path: []byte("/cgi-bin/a"), Decision: []byte("pass"), Attempts: 1, Status: 200})
+	}
+	r.replay.finish()
+	got := r.Result(0, nil).WhatIf
+	if got.RefusedNow != 2 || got.Refusals[0].First != "2026-11-29T23:59:59+08:00" || got.Refusals[0].Last != "2026-11-30T00:00:00+08:00" {
+		t.Errorf("%+v, want the third call of each day refused", got)
+	}
+}
