@@ -35,3 +35,21 @@ func benchmark(b *testing.B, apps int, o Options) {
 	}
 	b.ReportMetric(float64(lines)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+// BenchmarkParse reads one line as the gateway writes it, and in another order through encoding/json.
+func BenchmarkParse(b *testing.B) {
+	line := bytes.TrimSpace(newGenerator(1, 1, time.Second).next())
+	other := bytes.Replace(line, []byte(`"status":200,`), nil, 1)
+	other = bytes.Replace(other, []byte("{"), []byte(`{"status":200,`), 1)
+	for name, line := range map[string][]byte{"as written": line, "another order": other} {
+		b.Run(name, func(b *testing.B) {
+			var p Parser
+			var l Line
+			for b.Loop() {
+				if !p.Parse(line, &l) {
+					b.Fatal("not read")
+				}
+			}
+		})
+	}
+}

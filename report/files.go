@@ -24,34 +24,13 @@ const Stdin = "-"
 // rotated, a file stands for the files too that it was rotated into, by the gateway or by logrotate. No file is
 // returned twice. The error names each argument that stands for nothing.
 func Find(args []string, rotated bool) ([]Input, error) {
-	var inputs []Input
-	add := func(name string) error {
-		if name == Stdin {
-			if !slices.ContainsFunc(inputs, func(in Input) bool { return in.Name == Stdin }) {
-				inputs = append(inputs, Input{Name: Stdin, Size: -1})
-			}
-			return nil
-		}
-		info, err := os.Stat(name)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(inputs, func(in Input) bool { return in.info != nil && os.SameFile(in.info, info) }) {
-			return nil
-		}
-		in := Input{Name: name, Size: -1, info: info}
-		if info.Mode().IsRegular() {
-			in.Size = info.Size()
-		}
-		inputs = append(inputs, in)
-		return nil
-	}
+	var found inputs
 	var faults Faults
 	for _, arg := range args {
 		names, err := expand(arg, rotated)
 		for _, name := range names {
 			if err == nil {
-				err = add(name)
+				err = found.add(name)
 			}
 		}
 		if err != nil {
@@ -61,7 +40,33 @@ func Find(args []string, rotated bool) ([]Input, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return inputs, nil
+	return found, nil
+}
+
+// inputs are different ones.
+type inputs []Input
+
+// add adds an input, unless it is there.
+func (in *inputs) add(name string) error {
+	if name == Stdin {
+		if !slices.ContainsFunc(*in, func(other Input) bool { return other.Name == Stdin }) {
+			*in = append(*in, Input{Name: Stdin, Size: -1})
+		}
+		return nil
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(*in, func(other Input) bool { return other.info != nil && os.SameFile(other.info, info) }) {
+		return nil
+	}
+	size := int64(-1)
+	if info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	*in = append(*in, Input{Name: name, Size: size, info: info})
+	return nil
 }
 
 // expand returns the names that an argument stands for.

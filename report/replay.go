@@ -116,7 +116,10 @@ func (r *replay) finish() { r.order.finish(r.apply) }
 
 // apply decides one call.
 func (r *replay) apply(c *call) {
-	r.advance(c.at)
+	r.now = max(r.now, c.at)
+	if r.begin == 0 {
+		r.begin = c.at
+	}
 	t := r.target(c)
 	if t.meter == nil {
 		if c.keep {
@@ -142,14 +145,6 @@ func (r *replay) apply(c *call) {
 	if c.keep {
 		r.tell(c, t.rule.Name, verdict)
 	}
-}
-
-// advance moves the clock on.
-func (r *replay) advance(at int64) {
-	if r.begin == 0 {
-		r.begin = at
-	}
-	r.now = max(r.now, at)
 }
 
 // clear starts counts over when WeChat has granted a clear.

@@ -144,7 +144,7 @@ func whileContext(ctx context.Context, from io.ReadCloser) io.ReadCloser {
 		_, err := io.Copy(writer, from)
 		_ = writer.CloseWithError(err) // nil is io.EOF
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = writer.CloseWithError(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
 	return pipe{reader, from, stop}
 }
 
