@@ -89,8 +89,19 @@ func TestReportOfRealTraffic(t *testing.T) {
 	}
 	call("", "no-key-of-anybody-000001", "GET", "a", "/cgi-bin/user/info?openid="+canaryOpenID, "")
 	call("crm", "", "GET", appA, "/cgi-bin/token?grant_type=client_credential&appid="+appA+"&secret="+canaryCRMNew, "")
+	metrics := make(map[string]string)
+	for _, key := range [][]string{{"a", "crm", "pass", "", "menu.create"}, {"a", "crm", "refused-quota", "quota-used-up", "menu.create"}, {"b", "", "refused-quota", "quota-used-up", "user.info"}} {
+		name := fmt.Sprintf(`wxproxy_requests_total{app="%s",caller="%s",decision="%s",reason="%s",rule="%s"}`, key[0], key[1], key[2], key[3], key[4])
+		metrics[strings.Join(key, " ")] = metricOf(t, client, p.admin, name)
+	}
 	p.stop(t)
 
+	byAll := rowsOf(t, reportOn(t, log, "--by", "app+caller+decision+reason+rule"), "app+caller+decision+reason+rule")
+	for key, want := range metrics {
+		if n := byAll[key].Calls; fmt.Sprint(n) != want {
+			t.Errorf("%s: %d calls, want %s as the metrics have it", key, n, want)
+		}
+	}
 	own := wechat.Calls("", "/cgi-bin/openapi/quota/get") // the gateway asks at the first call of a rule, and logs it
 	decisions["pass"] += own
 	asked[""] += own
