@@ -17,6 +17,7 @@ func BenchmarkReport(b *testing.B) {
 }
 
 func benchmark(b *testing.B, apps int, o Options) {
+	b.Helper()
 	const lines = 200_000
 	g := newGenerator(1, apps, 10*time.Millisecond)
 	var text bytes.Buffer

@@ -17,7 +17,7 @@ var (
 )
 
 // Fault is a file that was not read, or not to its end.
-type Fault struct {
+type Fault struct { //nolint:errname // as in package config
 	File string
 	Err  error
 }
@@ -26,7 +26,7 @@ func (f Fault) Error() string { return fmt.Sprintf("%s: %v", f.File, f.Err) }
 func (f Fault) Unwrap() error { return f.Err }
 
 // Faults are all files that were not read, or not to their end.
-type Faults []Fault
+type Faults []Fault //nolint:errname // as in package config
 
 func (f Faults) Error() string {
 	lines := make([]string, len(f))

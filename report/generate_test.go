@@ -47,8 +47,12 @@ var kinds = []struct {
 }
 
 var ruleNames = [][2]string{
-	{"menu.create", "/cgi-bin/menu/create"}, {"message.custom.send", "/cgi-bin/message/custom/send"}, {"user.info", "/cgi-bin/user/info"},
-	{"message.template.send", "/cgi-bin/message/template/send"}, {"media.upload", "/cgi-bin/media/upload"}, {"other", "/cgi-bin/get_api_domain_ip"},
+	{"menu.create", "/cgi-bin/menu/create"},
+	{"message.custom.send", "/cgi-bin/message/custom/send"},
+	{"user.info", "/cgi-bin/user/info"},
+	{"message.template.send", "/cgi-bin/message/template/send"},
+	{"media.upload", "/cgi-bin/media/upload"},
+	{"other", "/cgi-bin/get_api_domain_ip"},
 }
 
 var callerNames = []string{"crm", "shop", "oncall", "mailer", ""}

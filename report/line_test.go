@@ -12,15 +12,15 @@ import (
 )
 
 // written is what the gateway writes of calls.
-func written(t testing.TB, records ...proxy.Record) []byte {
-	t.Helper()
+func written(tb testing.TB, records ...proxy.Record) []byte {
+	tb.Helper()
 	var text bytes.Buffer
 	log := proxy.NewAccessLog(&text, nil)
 	for i := range records {
 		log.Write(&records[i])
 	}
 	if err := log.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return text.Bytes()
 }

@@ -177,7 +177,7 @@ func (r *replay) target(c *call) target {
 	}
 	if w := &r.windows[limits.Day]; r.now >= w.End.UnixMilli() || w.Start.IsZero() {
 		for p := range r.windows {
-			r.windows[p] = limits.Period(p).Window(time.UnixMilli(r.now), rules.Zone) //nolint:gosec // 0 and 1
+			r.windows[p] = limits.Period(p).Window(time.UnixMilli(r.now), rules.Zone)
 		}
 	}
 	k := targetKey{app: c.appid, path: c.path, rule: c.of[Rule]}

@@ -233,8 +233,7 @@ func (r *Report) Result(top int, err error) *Result {
 	if out.Places == nil {
 		out.Places = []Place{}
 	}
-	var faults Faults
-	if errors.As(err, &faults) {
+	if faults, ok := errors.AsType[Faults](err); ok {
 		for _, f := range faults {
 			out.Faults = append(out.Faults, f.Error())
 		}

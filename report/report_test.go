@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-func shanghai(t testing.TB) *time.Location {
-	t.Helper()
+func shanghai(tb testing.TB) *time.Location {
+	tb.Helper()
 	zone, err := time.LoadLocation("Asia/Shanghai")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return zone
 }
 
-func write(t testing.TB, name string, text []byte) string {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), name)
+func write(tb testing.TB, name string, text []byte) string {
+	tb.Helper()
+	name = filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(name, text, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return name
 }
@@ -31,17 +31,17 @@ func write(t testing.TB, name string, text []byte) string {
 var allTables = [][]Dimension{{App}, {Rule}, {Caller}, {Decision}, {ErrCode}, {Hour}, {Reason}, {Rule, Caller, Reason}}
 
 // read reports over files.
-func read(t testing.TB, o Options, names ...string) (*Result, error) {
-	t.Helper()
+func read(tb testing.TB, o Options, names ...string) (*Result, error) {
+	tb.Helper()
 	if o.Zone == nil {
-		o.Zone = shanghai(t)
+		o.Zone = shanghai(tb)
 	}
 	inputs, err := Find(names, false)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r := New(o)
-	err = r.Read(t.Context(), inputs)
+	err = r.Read(tb.Context(), inputs)
 	return r.Result(0, err), err
 }
 
@@ -60,10 +60,10 @@ func TestSums(t *testing.T) {
 }
 
 // checkSums compares all tables with what the generator has counted.
-func checkSums(t testing.TB, g *generator, got *Result) {
-	t.Helper()
+func checkSums(tb testing.TB, g *generator, got *Result) {
+	tb.Helper()
 	if got.Total != g.total {
-		t.Errorf("total %+v, want %+v", got.Total, g.total)
+		tb.Errorf("total %+v, want %+v", got.Total, g.total)
 	}
 	groups := 0
 	for _, table := range got.Tables {
@@ -72,14 +72,14 @@ func checkSums(t testing.TB, g *generator, got *Result) {
 			groups++
 			want := g.by[group]
 			if want == nil {
-				t.Errorf("%s: %+v, want no such group", group, row.Counts)
+				tb.Errorf("%s: %+v, want no such group", group, row.Counts)
 			} else if row.Counts != *want {
-				t.Errorf("%s: %+v, want %+v", group, row.Counts, *want)
+				tb.Errorf("%s: %+v, want %+v", group, row.Counts, *want)
 			}
 		}
 	}
 	if groups != len(g.by) {
-		t.Errorf("%d groups, want %d", groups, len(g.by))
+		tb.Errorf("%d groups, want %d", groups, len(g.by))
 	}
 }
 

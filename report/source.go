@@ -32,10 +32,9 @@ type source struct {
 // open opens an input, of which at most so many bytes are read. They are added to read, which others may look at
 // meanwhile. What is no regular file may not answer for long: the end of ctx ends it.
 func (s *source) open(ctx context.Context, read *atomic.Int64, most int64) error {
-	switch {
-	case s.in.Name == Stdin:
+	if s.in.Name == Stdin {
 		s.file = whileContext(ctx, os.Stdin)
-	default:
+	} else {
 		file, err := os.Open(s.in.Name)
 		if err != nil {
 			return plainError(err)

@@ -15,26 +15,26 @@ import (
 )
 
 // lineAt is a line of a call that came at a time of 2026-11-29, with a request of its own.
-func lineAt(t testing.TB, clock, rule string) string {
-	t.Helper()
+func lineAt(tb testing.TB, clock, rule string) string {
+	tb.Helper()
 	at, err := time.Parse(time.RFC3339, "2026-11-29T"+clock+"+08:00")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r := sample
 	r.Time, r.Rule, r.Decision, r.Reason = at, rule, "pass", ""
-	return string(written(t, r))
+	return string(written(tb, r))
 }
 
-func packed(t testing.TB, text string) []byte {
-	t.Helper()
+func packed(tb testing.TB, text string) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	if _, err := w.Write([]byte(text)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -49,7 +49,12 @@ func orderOf(t *testing.T, names ...string) (rules []string) {
 	r := New(Options{Zone: shanghai(t)})
 	m := merge{read: &r.bytes, fault: func(f Fault) { t.Error(f) }}
 	m.start(t.Context(), inputs)
-	m.each(t.Context(), func(l *Line) { rules = append(rules, string(l.Rule)) })
+	m.each(t.Context(), func(l *Line) {
+		rules = append(rules, string(l.Rule))
+		if len(m.open) > 2 {
+			t.Errorf("%d files are open, want those whose times overlap", len(m.open))
+		}
+	})
 	return rules
 }
 
@@ -100,7 +105,7 @@ func TestFind(t *testing.T) {
 		{"access.log current.log access.l*g", false, "access.log"},
 	} {
 		var args []string
-		for _, arg := range strings.Fields(tt.args) {
+		for arg := range strings.FieldsSeq(tt.args) {
 			args = append(args, filepath.Join(folder, arg))
 		}
 		inputs, err := Find(append(args, Stdin, Stdin), tt.rotated)

@@ -56,7 +56,7 @@ func newTexts() *texts {
 func (t *texts) number(text []byte) uint32 {
 	n, known := t.numbers[string(text)]
 	if !known && len(t.of) < maxTexts {
-		n = uint32(len(t.of)) //nolint:gosec // at most maxTexts
+		n = uint32(len(t.of)) // at most maxTexts
 		t.of = append(t.of, string(text))
 		t.numbers[t.of[n]] = n
 	}

@@ -161,8 +161,12 @@ func (p *reportPrinter) whatIf(r *report.Replay) {
 		label words.Message
 		n     int64
 	}{
-		{words.WhatIfCalls, r.Calls}, {words.WhatIfRefused, r.Refused}, {words.WhatIfNow, r.RefusedNow}, {words.WhatIfNew, r.New},
-		{words.WhatIfPassing, r.Passing}, {words.WhatIfClears, r.Clears},
+		{words.WhatIfCalls, r.Calls},
+		{words.WhatIfRefused, r.Refused},
+		{words.WhatIfNow, r.RefusedNow},
+		{words.WhatIfNew, r.New},
+		{words.WhatIfPassing, r.Passing},
+		{words.WhatIfClears, r.Clears},
 	} {
 		rows = append(rows, append([]string{p.l.Text(line.label)}, digits(line.n)...))
 	}
