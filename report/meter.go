@@ -13,6 +13,7 @@ type meter struct {
 	path   bool // it counts one path inside a /*
 	quotas []counter
 	shares map[uint32][]counter // by caller
+	used   map[string][]counter // by callers with a reserve: what each has used of it, as quotas
 	pace   *pace                // shared by the rule's meters; nil: there is none
 }
 
@@ -64,11 +65,29 @@ func (m *meter) share(caller uint32, name string) []counter {
 	return counters
 }
 
-// take decides one call, as the limiter does: the pace, then the rule's quotas and the caller's share, all or
-// none. A call that is returned, because WeChat does not count it, is decided only.
-func (m *meter) take(w *windows, share []counter, at int64, returned bool) limits.Verdict {
+// keptBack reports whether what is left of a quota is kept back for other callers.
+func (m *meter) keptBack(w *windows, caller string) bool {
+	for i := range m.quotas {
+		free := m.quotas[i].Limit - m.quotas[i].used
+		for other, used := range m.used {
+			w.room(used) // in a new window it begins at 0
+			if other != caller {
+				free -= max(0, m.rule.Reserve[other]-used[i].used)
+			}
+		}
+		if free <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// take decides one call, as the limiter does: the pace, then the rule's quotas, what is kept back of them, and
+// the caller's share, all or none. A call that is returned, because WeChat does not count it, is decided only.
+func (m *meter) take(w *windows, caller string, share []counter, at int64, returned bool) limits.Verdict {
 	verdict := limits.Pass
 	quotas, shares := w.room(m.quotas), w.room(share)
+	kept := m.keptBack(w, caller)
 	switch {
 	case m.rule.Budget.Kind == limits.Denied:
 		verdict = limits.RefusedDenied
@@ -76,6 +95,8 @@ func (m *meter) take(w *windows, share []counter, at int64, returned bool) limit
 		verdict = limits.RefusedPace
 	case !quotas:
 		verdict = limits.RefusedQuota
+	case kept:
+		verdict = limits.RefusedReserved
 	case !shares:
 		verdict = limits.RefusedShare
 	}
@@ -83,7 +104,7 @@ func (m *meter) take(w *windows, share []counter, at int64, returned bool) limit
 		verdict = limits.Shadow
 	}
 	if verdict.Sent() && !returned {
-		for _, counters := range [][]counter{m.quotas, share} {
+		for _, counters := range [][]counter{m.quotas, m.used[caller], share} {
 			for i := range counters {
 				counters[i].used++
 			}
@@ -98,6 +119,11 @@ func (m *meter) clear() {
 		m.quotas[i].clear()
 	}
 	for _, counters := range m.shares {
+		for i := range counters {
+			counters[i].clear()
+		}
+	}
+	for _, counters := range m.used {
 		for i := range counters {
 			counters[i].clear()
 		}

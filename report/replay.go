@@ -127,7 +127,8 @@ func (r *replay) apply(c *call) {
 		}
 		return
 	}
-	share := t.share(c.of[Caller], r.names.of[c.of[Caller]])
+	caller := r.names.of[c.of[Caller]]
+	share := t.share(c.of[Caller], caller)
 	returned := !c.refused && (t.path && c.errcode == errcodeInvalidURL || t.clears != clearsNothing && c.status == 200 && c.errcode != 0)
 	sendings := max(c.attempts, 1)
 	if c.refused {
@@ -135,7 +136,7 @@ func (r *replay) apply(c *call) {
 	}
 	verdict := limits.Pass
 	for range sendings {
-		if verdict = t.take(&r.windows, share, r.now, returned); !verdict.Sent() {
+		if verdict = t.take(&r.windows, caller, share, r.now, returned); !verdict.Sent() {
 			break
 		}
 	}
@@ -225,6 +226,12 @@ func (r *replay) meter(app uint32, match *limits.Match) *meter {
 		return m
 	}
 	m = &meter{app: app, rule: match.Rule, path: match.Counter != match.Rule.Name, quotas: newCounters(match.Rule.Budget)}
+	for caller := range match.Rule.Reserve {
+		if m.used == nil {
+			m.used = make(map[string][]counter)
+		}
+		m.used[caller] = newCounters(match.Rule.Budget)
+	}
 	if match.Rule.Pace.Rate > 0 {
 		rule := meterKey{app, match.Rule.Name}
 		if r.paces[rule] == nil {

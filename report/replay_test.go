@@ -45,6 +45,20 @@ func (f *reference) decide(e *event) string {
 			if f.used[key] >= q.Limit && refusal == "" {
 				refusal = refused
 			}
+			if name != match.Counter {
+				continue
+			}
+			kept := int64(0)
+			for other, calls := range match.Rule.Reserve {
+				if other != e.caller {
+					kept += max(0, calls-f.used[key+" of "+other])
+				} else {
+					need[key+" of "+other] = 1
+				}
+			}
+			if f.used[key]+kept >= q.Limit && refusal == "" {
+				refusal = "refused-reserved"
+			}
 		}
 	}
 	check(match.Counter, "refused-quota", match.Rule.Budget)
@@ -101,6 +115,7 @@ func drawRules(t *rapid.T, zone *time.Location) *limits.Ruleset {
 			Name: "pace", Paths: []string{"/cgi-bin/pace"}, Budget: limits.Budget{Kind: limits.Limited, Quotas: []limits.Quota{{Limit: 40, Period: limits.Day}}},
 			Pace: limits.Pace{Rate: int(some("rate")), Per: time.Minute, Burst: int(some("burst"))},
 		},
+		{Name: "reserve", Paths: []string{"/cgi-bin/reserve"}, Budget: both, Reserve: map[string]int64{"crm": some("reserve"), "oncall": 1}},
 		{Name: "denied", Paths: []string{"/cgi-bin/denied"}, Budget: limits.Budget{Kind: limits.Denied}},
 		{Name: "shadow", Paths: []string{"/cgi-bin/shadow"}, Budget: day("shadow"), Shadow: true},
 		{Name: "unknown", Paths: []string{"/cgi-bin/unknown"}},
@@ -115,7 +130,7 @@ func drawRules(t *rapid.T, zone *time.Location) *limits.Ruleset {
 }
 
 var paths = []string{
-	"/cgi-bin/day", "/cgi-bin/Day/two/", "/cgi-bin/both", "/cgi-bin/pace", "/cgi-bin/pace", "/cgi-bin/denied", "/cgi-bin/shadow", "/cgi-bin/unknown",
+	"/cgi-bin/day", "/cgi-bin/Day/two/", "/cgi-bin/both", "/cgi-bin/pace", "/cgi-bin/pace", "/cgi-bin/reserve", "/cgi-bin/reserve", "/cgi-bin/denied", "/cgi-bin/shadow", "/cgi-bin/unknown",
 	"/cgi-bin/clear_quota", "/cgi-bin/some", "/cgi-bin/where",
 }
 
