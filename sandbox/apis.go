@@ -168,7 +168,7 @@ func apis() []api {
 		post("/cgi-bin/clear_quota", clearQuota),
 		post("/cgi-bin/openapi/quota/clear", clearOneQuota),
 		post(pathQuotaGet, getQuota),
-		post("/cgi-bin/openapi/rid/get", func(c *call) reply { return c.fail(76001) }),
+		post("/cgi-bin/openapi/rid/get", getRid),
 
 		// Customer service.
 		post("/customservice/msgrecord/getmsglist", says(`{"recordlist":[],"number":0,"msgid":0}`)),

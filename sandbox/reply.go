@@ -82,9 +82,12 @@ func says(body string) answer {
 	return func(c *call) reply { return reply{contentType: c.textual(), body: []byte(body)} }
 }
 
-// fail answers with an errcode, in WeChat's present words.
+// fail answers with an errcode, in WeChat's present words. It needs s.mu.
 func (c *call) fail(code int) reply {
-	return c.json(status{Code: code, Message: c.message(code)})
+	message := c.message(code)
+	rep := c.json(status{Code: code, Message: message})
+	c.remember(message, string(rep.body))
+	return rep
 }
 
 // message is the errmsg of a code. Today's messages end in a rid (facts 2c).
@@ -206,6 +209,8 @@ func texts(code int) string {
 		return "refresh_token is invalid"
 	case 76001:
 		return "rid not found"
+	case 76002:
+		return "rid is error"
 	case 76003:
 		return "no permission to this rid, or cgi_path is malformed"
 	case 76021:

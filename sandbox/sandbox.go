@@ -53,6 +53,7 @@ type Sandbox struct {
 	apps     map[string]*app
 	quotas   map[string]int64
 	tokens   map[string]*token // every token handed out, until a day after its end
+	rids     map[string]failed // errors that were answered, by their rid
 	stray    counts            // calls that name no app of ours
 	fetches  int64             // token requests that name no app of ours
 	codes    map[string]bool   // web-authorisation codes that were exchanged
@@ -166,6 +167,7 @@ func (s *Sandbox) reset() {
 	s.apps = make(map[string]*app)
 	s.quotas = canonicalQuotas(s.options.Quotas)
 	s.tokens = make(map[string]*token)
+	s.rids = make(map[string]failed)
 	s.stray = make(counts)
 	s.fetches = 0
 	s.codes = make(map[string]bool)

@@ -22,6 +22,22 @@ func (s *Store) Lacks(ctx context.Context) ([]string, error) {
 	if parseInfo(info)["aof_enabled"] == "0" {
 		lacks = append(lacks, "store: appendonly is off: a restart of Redis loses counts and tokens since its last snapshot: want appendonly yes")
 	}
+	denied, err := s.Denied(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(denied) > 0 {
+		lacks = append(lacks, "store: its user may not run "+strings.Join(denied, ", ")+" on keys of this prefix: calls would be refused or counts lost: want what the manual's ACL SETUSER gives")
+	}
+	return lacks, nil
+}
+
+// Denied returns the commands of [ACL] that the user of a Redis may not run on keys of the prefix, sorted. It runs
+// them on a key of its own, and leaves nothing behind. A file denies nothing.
+func (s *Store) Denied(ctx context.Context) ([]string, error) {
+	if s.redis == nil {
+		return nil, nil
+	}
 	key := s.prefix + "{check}:lacks"
 	var denied []string
 	for _, command := range [][]any{
@@ -38,8 +54,5 @@ func (s *Store) Lacks(ctx context.Context) ([]string, error) {
 			denied = append(denied, command[0].(string))
 		}
 	}
-	if len(denied) > 0 {
-		lacks = append(lacks, "store: its user may not run "+strings.Join(slices.Compact(slices.Sorted(slices.Values(denied))), ", ")+" on keys of this prefix: calls would be refused or counts lost: want what the manual's ACL SETUSER gives")
-	}
-	return lacks, nil
+	return slices.Compact(slices.Sorted(slices.Values(denied))), nil
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"wxproxy/internal/reason"
+	"wxproxy/wechat"
 )
 
 const (
@@ -101,6 +102,18 @@ func (e *endpoint) fetch(ctx context.Context, a App, force bool) (*live, error) 
 	event.Err = err
 	e.observe(event)
 	return nil, err
+}
+
+// Fetch fetches an access_token of an app from WeChat, past everything that is kept, and returns it with its
+// lifetime. Its error is a *Rejected without Until, or wraps ErrUnavailable; when WeChat is busy it wraps
+// [wechat.SystemError] too. At stable_token it invalidates nothing. At the old endpoint it voids the token that is in use.
+func Fetch(ctx context.Context, o Options, a App) (token string, lifetime time.Duration, err error) {
+	e := newEndpoint(o)
+	l, err := e.fetch(ctx, a, false)
+	if err != nil {
+		return "", 0, err
+	}
+	return l.token, l.ends.Sub(l.fetched), nil
 }
 
 // ask sends one request and follows no redirect. No error of net/http gets out as it is: its text may
@@ -188,7 +201,7 @@ func parseAnswer(a App, body []byte) (token string, lifetime time.Duration, err 
 	}
 	switch {
 	case answer.ErrCode == -1:
-		return "", 0, errors.New("errcode -1, WeChat is busy")
+		return "", 0, fmt.Errorf("%w, WeChat is busy", wechat.SystemError)
 	case answer.ErrCode != 0:
 		return "", 0, &Rejected{
 			AppID: a.AppID, ErrCode: int(answer.ErrCode), answer: quote(a, int(answer.ErrCode), answer.ErrMsg),

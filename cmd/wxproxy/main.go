@@ -52,7 +52,8 @@ func main() {
 }
 
 // run executes one command line and returns the exit code: 0, 1 for what went wrong, 2 for a
-// command line that makes no sense, 130 for a report that was interrupted. It returns once ctx is done and all is closed.
+// command line that makes no sense, 3 for warnings of doctor, 130 for a report that was interrupted. It returns once ctx
+// is done and all is closed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	l, err := languageOf(args, os.Getenv)
 	if err == nil {
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		root.SetErr(stderr)
 		err = root.ExecuteContext(ctx)
 	}
+	var found foundError
 	switch {
 	case err == nil:
 		return 0
@@ -71,6 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, new(interruptedError)):
 		fmt.Fprintln(stderr, l.Text(words.ErrorLine, "error", err))
 		return 130
+	case errors.As(err, &found): // doctor's own
+		fmt.Fprintln(stderr, l.Text(words.ErrorLine, "error", found.error))
+		return found.code
 	case errors.As(err, new(config.Faults)): // each line begins with its file, as editors like it
 		fmt.Fprintln(stderr, l.Error(err))
 		return 1
@@ -104,7 +109,7 @@ func rootCommand(l words.Language) *cobra.Command {
 	root.SetHelpCommand(helpCommand(l))
 	root.AddCommand(
 		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), tailCommand(l), reportCommand(l),
-		limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l),
+		limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l), doctorCommand(l),
 		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root
