@@ -87,6 +87,8 @@ type Config struct {
 	Paths []string
 	// AutoFile is the path of limits.auto.yaml, which need not be there.
 	AutoFile string
+	// Revision is the day that the table in the binary is of, as in 2026-11-29.
+	Revision string
 	// Digest changes when the name or the content of a file of Paths does.
 	Digest string
 

@@ -206,6 +206,7 @@ func (l *loader) secretFile(v value, name string) []string {
 // table reads limits.yaml, or returns the shipped table when there is none. Of a file with faults
 // it returns what could be read, or nil when that is nothing.
 func (l *loader) table(shipped *tableParser) (*limits.Table, Faults) {
+	l.config.Revision = shipped.file.Revision
 	named := l.main.at(&l.config.LimitsFile)
 	name := l.config.LimitsFile
 	switch {

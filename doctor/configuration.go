@@ -37,7 +37,7 @@ func (d *doctor) lookAtConfiguration(context.Context) []Finding {
 	if len(files) == 0 {
 		files = words.List{words.DoctorDefaults}
 	}
-	return orOK(findings, words.New(words.DoctorConfigFine, "files", files, "apps", len(d.Config.Apps), "callers", len(d.Config.Callers)))
+	return orOK(findings, words.New(words.DoctorConfigFine, "files", files, "apps", len(d.Config.Apps), "callers", len(d.Config.Callers), "revision", d.Config.Revision))
 }
 
 // configFaults returns a fault for each one of the configuration.

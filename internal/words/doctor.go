@@ -31,7 +31,7 @@ doctor 检查配置、运行中的网关、存储、到微信的网络、各帐�
 	DoctorLevelNote    = text("DoctorLevelNote", "note", "提示")
 	DoctorLevelWarning = text("DoctorLevelWarning", "warning", "警告")
 	DoctorLevelFault   = text("DoctorLevelFault", "fault", "故障")
-	DoctorFound        = text("DoctorFound", "doctor found {faults} faults and {warnings} warnings", "doctor 发现 {faults} 个故障、{warnings} 个警告")
+	DoctorFound        = text("DoctorFound", "doctor found faults: {faults}, warnings: {warnings}", "doctor 发现 {faults} 个故障、{warnings} 个警告")
 
 	DoctorConfiguration = text("DoctorConfiguration", "the files and variables of the configuration", "配置文件和环境变量")
 	DoctorGateway       = text("DoctorGateway", "the running gateway, at admin.listen and listen", "运行中的网关：admin.listen 和 listen")
@@ -58,7 +58,7 @@ doctor 检查配置、运行中的网关、存储、到微信的网络、各帐�
 	DoctorNoAccount       = text("DoctorNoAccount", "no account is configured, and none is learned", "没有配置帐号，也不自动识别")
 	DoctorNoAccountMend   = text("DoctorNoAccountMend", "add one under apps in wxproxy.yaml, or set WX_APPID and WX_SECRET", "在 wxproxy.yaml 的 apps 下写一个，或设置 WX_APPID 和 WX_SECRET")
 	DoctorDefaults        = text("DoctorDefaults", "no file, defaults", "没有文件，用默认值")
-	DoctorConfigFine      = text("DoctorConfigFine", "{files}: {apps} accounts, {callers} callers", "{files}：{apps} 个帐号，{callers} 个调用方")
+	DoctorConfigFine      = text("DoctorConfigFine", "{files}: accounts {apps}, callers {callers}, built-in table of {revision}", "{files}：帐号 {apps} 个，调用方 {callers} 个，内置限额表 {revision}")
 
 	DoctorNoAdmin           = text("DoctorNoAdmin", "no gateway was asked: {error}", "没有询问网关：{error}")
 	DoctorAnyPort           = text("DoctorAnyPort", "admin.listen {address} is any free port, so the gateway cannot be found", "admin.listen {address} 是任意空闲端口，找不到网关")
@@ -177,7 +177,7 @@ doctor 检查配置、运行中的网关、存储、到微信的网络、各帐�
 
 	DoctorNoTokens         = text("DoctorNoTokens", "no account is configured", "没有配置帐号")
 	DoctorNotReached       = text("DoctorNotReached", "not fetched: WeChat cannot be reached, see network", "没有去取：连不上微信，见 network")
-	DoctorTokensFine       = text("DoctorTokensFine", "WeChat issues a token to each of {count} accounts", "微信给 {count} 个帐号都发了 token")
+	DoctorTokensFine       = text("DoctorTokensFine", "WeChat issues tokens, accounts: {count}", "微信给 {count} 个帐号都发了 token")
 	DoctorMoreAccounts     = text("DoctorMoreAccounts", "{count} of the first accounts have got a token, and {rest} more were not looked at", "前面的帐号有 {count} 个取到 token，另有 {rest} 个没有检查")
 	DoctorMoreAccountsMend = text("DoctorMoreAccountsMend", "look at all: --all", "全部检查：--all")
 	DoctorWouldVoid        = text("DoctorWouldVoid", "not fetched: with token.endpoint: token that would invalidate the token in use, and no gateway has counted a fetch", "没有去取：token.endpoint 为 token 时再取会使正在用的 token 失效，而网关也没有取过")
