@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"wxproxy/internal/words"
@@ -28,6 +29,16 @@ func (l Level) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *Level) UnmarshalText(text []byte) error {
+	for *l = OK; *l <= Fault; *l++ {
+		if l.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("level %.20q: want one of ok, skipped, note, warning, fault", text)
+}
 
 // Finding is one fact that a check has seen.
 type Finding struct {

@@ -62,7 +62,9 @@ func load(t *testing.T, yaml string) Options {
 		t.Fatal(err)
 	}
 	o := Options{Version: "1.2.3", User: "default", Getenv: func(string) string { return "" }}
-	o.Client = func(listen string) (*http.Client, string) { return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://" + listen }
+	o.Client = func(listen string) (*http.Client, string) {
+		return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://" + listen
+	}
 	c, err := config.Load(config.LoadOptions{Path: path, Shipped: wxproxy.LimitsYAML})
 	if err != nil {
 		o.ConfigErr = err

@@ -166,7 +166,7 @@ func connectEach(ctx context.Context, addresses []netip.Addr, port string) (open
 		findings = append(findings, fault(words.New(words.DoctorNoConnection, "addresses", names, "reason", errors.New(reason.Of(why))), words.New(words.DoctorNoConnectionMend)))
 	case len(silent) == 0:
 	case silentSix:
-		findings = append(findings, note(words.New(words.DoctorNoIPv6, "addresses", names), words.New(words.DoctorNoIPv6Mend)))
+		findings = append(findings, note(words.New(words.DoctorSixUnreachable, "addresses", names), words.New(words.DoctorSixUnreachableMend)))
 	default:
 		findings = append(findings, warning(words.New(words.DoctorSomeSilent, "addresses", names), words.New(words.DoctorNoConnectionMend)))
 	}

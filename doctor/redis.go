@@ -77,6 +77,8 @@ func (d *doctor) mendRedis(err error) *words.Error {
 		return words.New(words.DoctorPasswordMend)
 	case has("role is", "sentinel"):
 		return words.New(words.DoctorMasterMend)
+	case has("MOVED", "CROSSSLOT"):
+		return words.New(words.DoctorClusterNodeMend)
 	case has("redis_version"):
 		return words.New(words.DoctorVersionMend)
 	case has("MISCONF"):

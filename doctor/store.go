@@ -56,12 +56,20 @@ func (d *doctor) lookAtFile(ctx context.Context, path string) []Finding {
 	}
 	opened, err := store.Open(ctx, d.Store)
 	if err != nil {
-		return append(findings, fault(words.New(words.DoctorStoreFault, "error", err), words.New(words.DoctorFileMend)))
+		return append(findings, fault(words.New(words.DoctorStoreFault, "error", err), mendFile(err)))
 	}
 	if err := opened.Close(); err != nil {
 		findings = append(findings, fault(words.New(words.DoctorStoreFault, "error", err), words.New(words.DoctorFileMend)))
 	}
 	return orOK(findings, words.New(words.DoctorFileFine, "file", path, "size", size(info.Size())))
+}
+
+// mendFile says what to do about a store file that cannot be opened. The error of a damaged one says it itself.
+func mendFile(err error) *words.Error {
+	if strings.Contains(err.Error(), "Move the file away") {
+		return nil
+	}
+	return words.New(words.DoctorFileMend)
 }
 
 // storeDisk looks at the disk that a store file is on, or will be.

@@ -171,6 +171,10 @@ var foreign = [][2]string{
 	{"path: want only [A-Za-z0-9._~/-] and escapes of these", "路径里只能有 [A-Za-z0-9._~/-] 及其转义"},
 	{"path: contains a . or .. segment", "路径里有 . 或 .. 段"},
 
+	// The address that WeChat sees.
+	{"the error has no rid", "错误里没有 rid"},
+	{"no client_ip", "没有 client_ip"},
+
 	// WeChat's own counts.
 	{"quota/get of {path}: errcode {code}: want 0", "查询 {path}：errcode {code}，应为 0"},
 	{"quota/get of {path}", "查询 {path}"},

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wxproxy/doctor"
+	"wxproxy/internal/redistest"
+	"wxproxy/internal/words"
+	"wxproxy/sandbox"
+)
+
+// freeAddress is one of this machine that nobody listens at now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// doctorConfig writes a configuration with the sandbox's own account and addresses that are known. It returns its path.
+func doctorConfig(t *testing.T, upstream, store string) string {
+	t.Helper()
+	folder := t.TempDir()
+	path := filepath.Join(folder, "wxproxy.yaml")
+	writeFile(t, path, fmt.Sprintf(`listen: %s
+admin: {listen: %q, token: "${CANARY_ADMIN}"}
+upstream: {url: %q}
+store: {url: %q}
+max_in_flight: 100
+access_log: {file: %s, max_size_mb: 1, keep: 1}
+apps:
+  - {name: shop, appid: %s, secret: "${SHOP_SECRET}"}
+`, freeAddress(t), freeAddress(t), upstream, store, filepath.Join(folder, "access.log"), sandbox.DefaultAppID))
+	return path
+}
+
+// runDoctor runs the built program on a configuration. What it prints holds no secret.
+func runDoctor(t *testing.T, config string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, append([]string{"doctor", "--config", config}, args...)...)
+	cmd.Dir = filepath.Dir(config)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GOMEMLIMIT=1GiB", "CANARY_ADMIN=" + canaryAdmin, "SHOP_SECRET=" + sandbox.DefaultSecret}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if failed := new(exec.ExitError); errors.As(err, &failed) {
+		code = failed.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{canaryAdmin, sandbox.DefaultSecret, "topsecret"} {
+		if strings.Contains(out.String()+errs.String(), secret) {
+			t.Errorf("it prints the secret %q:\n%s%s", secret, out.String(), errs.String())
+		}
+	}
+	return out.String(), errs.String(), code
+}
+
+// With all as it should be there are only lines that say so.
+func TestDoctorFindsNothing(t *testing.T) {
+	wechat := sandbox.NewServer(sandbox.Options{})
+	defer wechat.Close()
+	config := doctorConfig(t, wechat.URL, redistest.Start(t, "--appendonly", "yes").URL())
+	p := start(t, config, wechat, "SHOP_SECRET="+sandbox.DefaultSecret)
+	if a := do(t, "GET", p.url+"/cgi-bin/menu/get", nil); a.status != 200 {
+		t.Fatal(a)
+	}
+	used := wechat.Tokens(sandbox.DefaultAppID)
+	stdout, stderr, code := runDoctor(t, config)
+	if code != 0 || stderr != "" || strings.Count(stdout, "\n") != 9 || strings.Count("\n"+stdout, "\nok ") != 9 {
+		t.Errorf("exit code %d, stderr %q, want 0 and 9 lines with ok:\n%s", code, stderr, stdout)
+	}
+	if !strings.Contains(stdout, "WeChat sees 127.0.0.1") {
+		t.Errorf("it does not tell the address:\n%s", stdout)
+	}
+	if now := wechat.Tokens(sandbox.DefaultAppID); strings.Join(now, " ") != strings.Join(used, " ") {
+		t.Errorf("the tokens were %d and are %d, want the one in use alone", len(used), len(now))
+	}
+	stdout, _, code = runDoctor(t, config, "--lang", "zh")
+	if code != 0 || strings.Count("\n"+stdout, "\n正常 ") != 9 {
+		t.Errorf("exit code %d, want 0 and 9 lines:\n%s", code, stdout)
+	}
+	if n := len(p.stdout.lines(t)); n != 0 {
+		t.Errorf("%d lines on stdout", n)
+	}
+}
+
+// A store file that the running gateway has open is not opened: the gateway is asked.
+func TestDoctorAsksTheGateway(t *testing.T) {
+	wechat := sandbox.NewServer(sandbox.Options{})
+	defer wechat.Close()
+	config := doctorConfig(t, wechat.URL, "file:wxproxy.db")
+	p := start(t, config, wechat, "SHOP_SECRET="+sandbox.DefaultSecret)
+	stdout, stderr, code := runDoctor(t, config)
+	if want := "wxproxy.db, "; code == exitFaults || !strings.Contains(stdout, want) || !strings.Contains(stdout, "the running gateway has it open, so that was asked instead: ok") {
+		t.Errorf("exit code %d:\n%s%s", code, stdout, stderr)
+	}
+	p.stop(t)
+	stdout, _, code = runDoctor(t, config)
+	if code == exitFaults || !strings.Contains(stdout, "note     gateway        no gateway is running at ") || !strings.Contains(stdout, "wxproxy.db, ") || !strings.Contains(stdout, "can be opened") {
+		t.Errorf("exit code %d without a gateway:\n%s", code, stdout)
+	}
+}
+
+// When everything hangs it ends all the same.
+func TestDoctorEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as its deadlines")
+	}
+	silent := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l.Addr().String() // the kernel takes connections, and nothing is ever read
+	}
+	config := doctorConfig(t, "http://"+silent(), "redis://:topsecret@"+silent()+"/0")
+	text := readFile(t, config)
+	before, rest, _ := strings.Cut(text, "admin: {listen: \"")
+	_, after, _ := strings.Cut(rest, "\"")
+	writeFile(t, config, before+"admin: {listen: \""+silent()+"\""+after)
+	began := time.Now()
+	stdout, stderr, code := runDoctor(t, config)
+	took := time.Since(began)
+	if code != exitFaults || took > 30*time.Second || !strings.HasPrefix(stderr, "wxproxy: doctor found faults: 3") {
+		t.Errorf("exit code %d after %s: want 1 within 30s\n%s%s", code, took, stdout, stderr)
+	}
+	for _, want := range []string{
+		"fault    gateway        127.0.0.1:", "fault    store          store redis://127.0.0.1:", "fault    network        127.0.0.1:",
+		"skipped  tokens         not fetched: WeChat cannot be reached, see network", "skipped  address        not known",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in:\n%s", want, stdout)
+		}
+	}
+}
+
+// The answer of --json keeps its shape.
+func TestDoctorJSON(t *testing.T) {
+	wechat := sandbox.NewServer(sandbox.Options{})
+	defer wechat.Close()
+	wechat.Order(sandbox.Fault{Path: "/cgi-bin/stable_token", ErrCode: 40125, Times: -1})
+	redis := redistest.Start(t, "--appendonly", "yes", "--maxmemory-policy", "volatile-lru")
+	stdout, _, code := runDoctor(t, doctorConfig(t, wechat.URL, redis.URL()), "--json", "--lang", "zh")
+	var e struct {
+		Version          string
+		Time             time.Time
+		Worst            string
+		Faults, Warnings int
+		Checks           []struct {
+			Name, Subject, Worst string
+			Seconds              float64
+			Findings             []finding
+		}
+	}
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		t.Fatalf("%v in:\n%s", err, stdout)
+	}
+	var names []string
+	kinds := make(map[string]finding)
+	for _, c := range e.Checks {
+		names = append(names, c.Name)
+		for _, f := range c.Findings {
+			kinds[f.Kind] = f
+		}
+	}
+	if code != exitFaults || e.Version != version || e.Worst != "fault" || e.Faults != 1 || e.Warnings != 1 || time.Since(e.Time) > time.Hour {
+		t.Errorf("exit code %d, %+v", code, e)
+	}
+	if want := "configuration gateway store network tokens address log machine exposure"; strings.Join(names, " ") != want {
+		t.Errorf("checks %v, want %s", names, want)
+	}
+	if f := kinds["policy"]; f.Level != doctor.Warning || !strings.Contains(f.Seen, "maxmemory-policy is volatile-lru") || !strings.HasPrefix(f.Mend, "run CONFIG SET maxmemory-policy noeviction") {
+		t.Errorf("the policy is found as %+v", f)
+	}
+	if f := kinds["token-rejected"]; f.Level != doctor.Fault || !strings.HasPrefix(f.Seen, "no token for shop: errcode 40125") {
+		t.Errorf("the AppSecret is found as %+v", f)
+	}
+}
+
+func TestDoctorColours(t *testing.T) {
+	result := doctor.Result{Check: doctor.Check{Name: "store"}, Findings: []doctor.Finding{
+		{Level: doctor.Fault, Seen: words.New(words.DoctorNoRoots), Mend: words.New(words.DoctorNoRootsMend)}, {Level: doctor.OK, Seen: words.New(words.DoctorNoTokens)},
+	}}
+	var plain, coloured bytes.Buffer
+	printer{out: &plain, l: words.English}.result(result)
+	printer{out: &coloured, l: words.English, colours: true}.result(result)
+	want := "fault    store          this machine has no root certificates\n" +
+		"                        -> install the package ca-certificates, or set SSL_CERT_FILE\n" +
+		"ok       store          no account is configured\n"
+	if plain.String() != want {
+		t.Errorf("got\n%swant\n%s", plain.String(), want)
+	}
+	want = strings.NewReplacer("fault    store", "\x1b[31mfault  \x1b[0m  store", "ok       store", "\x1b[32mok     \x1b[0m  store").Replace(want)
+	if coloured.String() != want {
+		t.Errorf("got\n%qwant\n%q", coloured.String(), want)
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if isScreen(file) || isScreen(&plain) {
+		t.Error("a file is taken for a terminal")
+	}
+	if !isScreen(terminal(t, "")) {
+		t.Error("a terminal is not taken for one")
+	}
+}
+
+func TestKind(t *testing.T) {
+	for key, want := range map[string]string{"DoctorNoAOF": "no-aof", "DoctorDNSSlow": "dns-slow", "DoctorAOFFails": "aof-fails", "DoctorPolicy": "policy", "DoctorWrongAppID": "wrong-app-id", "DoctorNoTLS": "no-tls"} {
+		if got := kind(key); got != want {
+			t.Errorf("kind(%s) = %s, want %s", key, got, want)
+		}
+	}
+}
