@@ -51,15 +51,25 @@ type doctor struct {
 	accounts atomic.Pointer[tokenState]
 }
 
+// How long the tokens of the first accounts may take, and those of all.
+const (
+	tokensLimit    = 12 * time.Second
+	allTokensLimit = 10 * time.Minute
+)
+
 // Checks returns all checks, in the order in which they are reported. They share nothing with those of another call.
 func Checks(o Options) []Check {
 	d := &doctor{Options: o}
+	tokens := tokensLimit
+	if o.All {
+		tokens = allTokensLimit
+	}
 	checks := []Check{
 		{Name: "configuration", Subject: words.DoctorConfiguration, Limit: 5 * time.Second, Look: d.lookAtConfiguration},
 		{Name: "gateway", Subject: words.DoctorGateway, Limit: 6 * time.Second, Look: d.lookAtGateway},
 		{Name: "store", Subject: words.DoctorStore, After: []string{"gateway"}, Limit: 8 * time.Second, Look: d.lookAtStore},
 		{Name: "network", Subject: words.DoctorNetwork, Limit: 8 * time.Second, Look: d.lookAtNetwork},
-		{Name: "tokens", Subject: words.DoctorTokens, After: []string{"gateway", "network"}, Limit: 12 * time.Second, Look: d.lookAtTokens},
+		{Name: "tokens", Subject: words.DoctorTokens, After: []string{"gateway", "network"}, Limit: tokens, Look: d.lookAtTokens},
 		{Name: "address", Subject: words.DoctorAddress, After: []string{"tokens"}, Limit: 6 * time.Second, Look: d.lookAtAddress},
 		{Name: "log", Subject: words.DoctorLog, Limit: 8 * time.Second, Look: d.lookAtLog},
 		{Name: "machine", Subject: words.DoctorMachine, After: []string{"gateway"}, Limit: 5 * time.Second, Look: d.lookAtMachine},

@@ -5,7 +5,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"wxproxy/internal/words"
 )
@@ -45,6 +47,32 @@ type Finding struct {
 	Level Level
 	Seen  *words.Error // the fact; its message is the kind of finding
 	Mend  *words.Error // what to do about it; nil where there is nothing to do
+}
+
+// Kind names the kind of a finding, as JSON and the manual have it: the key of its message, or that of what an
+// errcode means. DoctorNoAOF is no-aof.
+func (f Finding) Kind() string {
+	key := f.Seen.Message.Key
+	for i := 0; i+1 < len(f.Seen.Args); i += 2 {
+		if m, ok := f.Seen.Args[i+1].(words.Message); ok && f.Seen.Args[i] == "meaning" {
+			key = m.Key
+		}
+	}
+	return kind(key)
+}
+
+func kind(key string) string {
+	var b strings.Builder
+	letters := []rune(strings.TrimPrefix(key, "Doctor"))
+	for i, r := range letters {
+		starts := i > 0 && unicode.IsUpper(r) &&
+			(unicode.IsLower(letters[i-1]) || i+1 < len(letters) && unicode.IsLower(letters[i+1]))
+		if starts {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // Check looks at one thing.

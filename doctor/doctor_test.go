@@ -125,3 +125,11 @@ func TestConfiguration(t *testing.T) {
 		"fault: no account is configured, and none is learned\n-> add one under apps in wxproxy.yaml, or set WX_APPID and WX_SECRET\n",
 		"fault: 没有配置帐号，也不自动识别\n-> 在 wxproxy.yaml 的 apps 下写一个，或设置 WX_APPID 和 WX_SECRET\n")
 }
+
+func TestKind(t *testing.T) {
+	for key, want := range map[string]string{"DoctorNoAOF": "no-aof", "DoctorDNSSlow": "dns-slow", "DoctorAOFFails": "aof-fails", "DoctorPolicy": "policy", "DoctorWrongAppID": "wrong-app-id", "DoctorNoTLS": "no-tls"} {
+		if got := kind(key); got != want {
+			t.Errorf("kind(%s) = %s, want %s", key, got, want)
+		}
+	}
+}

@@ -19,8 +19,7 @@ import (
 // tokenState is what the fetches of tokens have shown.
 type tokenState struct {
 	addresses []string // that WeChat has seen and does not let in
-	account   string   // one that has got a token
-	token     string   // that token; it is shown to nobody but WeChat
+	token     string   // of an account that has got one; it is sent to nobody but WeChat
 }
 
 // How many accounts are looked at unless all are, and how many at once.
@@ -56,7 +55,7 @@ func (d *doctor) lookAtTokens(ctx context.Context) []Finding {
 	if !d.All && len(apps) > firstAccounts {
 		apps, rest = apps[:firstAccounts], len(apps)-firstAccounts
 	}
-	fetched, outcomes := d.fetch(ctx, apps, state)
+	got, late, outcomes := d.fetch(ctx, apps, state)
 	var findings []Finding
 	for _, o := range outcomes {
 		findings = append(findings, o.finding())
@@ -65,35 +64,54 @@ func (d *doctor) lookAtTokens(ctx context.Context) []Finding {
 		}
 	}
 	if rest > 0 {
-		findings = append(findings, note(words.New(words.DoctorMoreAccounts, "count", fetched, "rest", rest), words.New(words.DoctorMoreAccountsMend)))
+		findings = append(findings, note(words.New(words.DoctorMoreAccounts, "count", got, "rest", rest), words.New(words.DoctorMoreAccountsMend)))
 	}
-	return orOK(findings, words.New(words.DoctorTokensFine, "count", fetched))
+	if late > 0 {
+		findings = append(findings, warning(words.New(words.DoctorLateAccounts, "count", got, "rest", late), words.New(words.DoctorTokenFailedMend)))
+	}
+	return orOK(findings, words.New(words.DoctorTokensFine, "count", got))
 }
 
-// fetch fetches a token of each app. It returns how many it got, and how the others ended, the commonest first.
-func (d *doctor) fetch(ctx context.Context, apps []config.App, state *tokenState) (fetched int, outcomes []*outcome) {
-	type result struct {
-		token string
-		err   error
-	}
-	results := make([]result, len(apps))
+// fetched is how the fetch of one account's token ended.
+type fetched struct {
+	token string
+	err   error
+	late  bool // there was no time left for it
+}
+
+// fetchEach fetches a token of each app.
+func (d *doctor) fetchEach(ctx context.Context, apps []config.App) []fetched {
+	results := make([]fetched, len(apps))
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	o := token.Options{Upstream: d.Config.Upstream.URL.String(), Endpoint: d.Config.Token.Endpoint}
 	for i, app := range apps {
 		group.Go(func() error {
-			text, _, err := token.Fetch(ctx, o, token.App{AppID: app.AppID, Secret: app.Secrets[0]})
-			results[i] = result{text, err}
+			r := &results[i]
+			if r.late = ctx.Err() != nil; !r.late {
+				r.token, _, r.err = token.Fetch(ctx, o, token.App{AppID: app.AppID, Secret: app.Secrets[0]})
+				r.late = r.err != nil && ctx.Err() != nil
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // its functions return none
+	return results
+}
+
+// fetch fetches a token of each app. It returns how many it got, for how many there was no time, and how the others
+// ended, the commonest first.
+func (d *doctor) fetch(ctx context.Context, apps []config.App, state *tokenState) (got, late int, outcomes []*outcome) {
 	by := make(map[string]*outcome)
-	for i, r := range results {
-		if r.err == nil {
-			fetched++
+	for i, r := range d.fetchEach(ctx, apps) {
+		switch {
+		case r.late:
+			late++
+			continue
+		case r.err == nil:
+			got++
 			if state.token == "" {
-				state.account, state.token = apps[i].Name, r.token
+				state.token = r.token
 			}
 			continue
 		}
@@ -106,7 +124,7 @@ func (d *doctor) fetch(ctx context.Context, apps []config.App, state *tokenState
 		by[key].apps = append(by[key].apps, apps[i].Name)
 	}
 	slices.SortStableFunc(outcomes, func(a, b *outcome) int { return len(b.apps) - len(a.apps) })
-	return fetched, outcomes
+	return got, late, outcomes
 }
 
 func outcomeOf(err error) *outcome {
@@ -132,9 +150,9 @@ func (o *outcome) finding() Finding {
 	switch o.errcode {
 	case 40164, 61004:
 		if o.address == "" {
-			return fault(seen(words.DoctorWhitelist), words.New(words.DoctorWhitelistMend))
+			return fault(seen(words.DoctorNotListed), words.New(words.DoctorNotListedMend))
 		}
-		return fault(words.New(words.DoctorWhitelisted, "apps", apps, "errcode", o.errcode, "address", o.address), words.New(words.DoctorWhitelistedMend, "address", o.address))
+		return fault(words.New(words.DoctorAddressRefused, "apps", apps, "errcode", o.errcode, "address", o.address), words.New(words.DoctorAddressRefusedMend, "address", o.address))
 	case 40001, 40125:
 		return fault(seen(words.DoctorWrongSecret), words.New(words.DoctorWrongSecretMend))
 	case 40243:

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -122,7 +123,7 @@ func TestTokens(t *testing.T) {
 	apps := accounts(25)
 	wechat := newWeChat(t, apps)
 	d := examined(t, wechat, "", apps...)
-	wantLines(t, d.lookAtTokens(t.Context()), "note: 20 of the first accounts have got a token, and 5 more were not looked at\n-> look at all: --all\n", "")
+	wantLines(t, d.lookAtTokens(t.Context()), "note: accounts that have got a token: 20; 5 more were not looked at\n-> look at all: --all\n", "")
 	before := wechat.Tokens("")
 	d.All = true
 	wantLines(t, d.lookAtTokens(t.Context()), "ok: WeChat issues tokens, accounts: 25\n", "ok: 微信给 25 个帐号都发了 token\n")
@@ -135,6 +136,9 @@ func TestTokens(t *testing.T) {
 	if want := "fault: no token for shop0, shop1, shop2, shop3, shop4, 20 more: errcode 40125, "; !strings.HasPrefix(got, want) || strings.Count(got, "fault") != 1 {
 		t.Errorf("got %q, want one finding of all: %q", got, want)
 	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantLines(t, d.lookAtTokens(ended), "warning: accounts that have got a token: 0; there was no time for 25 more\n-> see the check of the network, and repeat it\n", "")
 	d.network.Store(&networkState{})
 	wantLines(t, d.lookAtTokens(t.Context()), "skipped: not fetched: WeChat cannot be reached, see network\n", "skipped: 没有去取：连不上微信，见 network\n")
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -19,9 +18,6 @@ import (
 	"wxproxy/doctor"
 	"wxproxy/internal/words"
 )
-
-// doctorTimeout bounds all checks together.
-const doctorTimeout = 28 * time.Second
 
 // foundError is how doctor ends when it has found something. What that is is printed already.
 type foundError struct {
@@ -53,9 +49,7 @@ func doctorCommand(l words.Language) *cobra.Command {
 				return err
 			}
 			redis.SetLogger(redisLog{zap.NewNop()})
-			ctx, cancel := context.WithTimeout(cmd.Context(), doctorTimeout)
-			defer cancel()
-			return examine(ctx, cmd.OutOrStdout(), l, o, asJSON)
+			return examine(cmd.Context(), cmd.OutOrStdout(), l, o, asJSON)
 		},
 	}
 	addAccess(cmd, l)
@@ -153,7 +147,7 @@ func newExamination() *examination { return &examination{Version: version, Time:
 func (e *examination) add(r doctor.Result) {
 	c := checkResult{Name: r.Name, Subject: words.English.Text(r.Subject), Worst: r.Worst(), Seconds: r.Took.Round(time.Millisecond).Seconds()}
 	for _, f := range r.Findings {
-		one := finding{Level: f.Level, Kind: kind(f.Seen.Message.Key), Seen: f.Seen.Error()}
+		one := finding{Level: f.Level, Kind: f.Kind(), Seen: f.Seen.Error()}
 		if f.Mend != nil {
 			one.Mend = f.Mend.Error()
 		}
@@ -168,21 +162,6 @@ func (e *examination) add(r doctor.Result) {
 	}
 	e.Worst = max(e.Worst, c.Worst)
 	e.Checks = append(e.Checks, c)
-}
-
-// kind is the key of a message as JSON has it: DoctorNoAOF is no-aof.
-func kind(key string) string {
-	var b strings.Builder
-	letters := []rune(strings.TrimPrefix(key, "Doctor"))
-	for i, r := range letters {
-		starts := i > 0 && unicode.IsUpper(r) &&
-			(unicode.IsLower(letters[i-1]) || i+1 < len(letters) && unicode.IsLower(letters[i+1]))
-		if starts {
-			b.WriteByte('-')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }
 
 // printer prints results for people.

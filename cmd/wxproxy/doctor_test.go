@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"wxproxy/doctor"
 	"wxproxy/internal/redistest"
@@ -189,7 +192,7 @@ func TestDoctorJSON(t *testing.T) {
 	if f := kinds["policy"]; f.Level != doctor.Warning || !strings.Contains(f.Seen, "maxmemory-policy is volatile-lru") || !strings.HasPrefix(f.Mend, "run CONFIG SET maxmemory-policy noeviction") {
 		t.Errorf("the policy is found as %+v", f)
 	}
-	if f := kinds["token-rejected"]; f.Level != doctor.Fault || !strings.HasPrefix(f.Seen, "no token for shop: errcode 40125") {
+	if f := kinds["wrong-secret"]; f.Level != doctor.Fault || !strings.HasPrefix(f.Seen, "no token for shop: errcode 40125") {
 		t.Errorf("the AppSecret is found as %+v", f)
 	}
 }
@@ -224,10 +227,42 @@ func TestDoctorColours(t *testing.T) {
 	}
 }
 
-func TestKind(t *testing.T) {
-	for key, want := range map[string]string{"DoctorNoAOF": "no-aof", "DoctorDNSSlow": "dns-slow", "DoctorAOFFails": "aof-fails", "DoctorPolicy": "policy", "DoctorWrongAppID": "wrong-app-id", "DoctorNoTLS": "no-tls"} {
-		if got := kind(key); got != want {
-			t.Errorf("kind(%s) = %s, want %s", key, got, want)
+// fragments are messages of doctor that are no finding: names, parts of findings, what is fine.
+var fragments = regexp.MustCompile(`^Doctor(Short|Long|Found|Level.*|.*Flag|.*Mend|.*Fine|Configuration|Gateway|Store|Network|Tokens|Address|Log|Machine|Exposure|` +
+	`Run|Want|ConfigSet|More|Ahead|Behind|Defaults|Server|NoSuchHost|DNSSilent|NetworkSecure|Certificate|OfGateway|OfThisShell|TokenRejected|` +
+	`NotEnded|FileAbsent|FileOfGateway|GatewayFetched|LogAbsent)$`)
+
+// The manual has each finding with its text, in both languages, and no other; and the same code in both.
+func TestDoctorManual(t *testing.T) {
+	row := regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\| [^|]+ \\| (.+) \\| (.+) \\|$")
+	manuals := map[words.Language]string{words.English: readFile(t, "../../docs/doctor.md"), words.Chinese: readFile(t, "../../docs/doctor.zh-CN.md")}
+	for l, manual := range manuals {
+		texts := l.Dictionary()
+		mends := map[string]bool{"-": true}
+		want := make(map[string]string)
+		for key, text := range texts {
+			switch {
+			case !strings.HasPrefix(key, "Doctor"):
+			case fragments.MatchString(key):
+				mends[text] = true
+			default:
+				m := doctor.Finding{Seen: words.New(words.Message{Key: key})}
+				want[m.Kind()] = text
+			}
 		}
+		got := make(map[string]string)
+		for _, m := range row.FindAllStringSubmatch(manual, -1) {
+			got[m[1]] = m[2]
+			if !mends[m[3]] {
+				t.Errorf("%s: %s: no mend reads %q", l, m[1], m[3])
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the manual's findings (-program +manual):\n%s", l, diff)
+		}
+	}
+	block := regexp.MustCompile("(?s)\n```[a-z]*\n.*?\n```\n")
+	if diff := cmp.Diff(block.FindAllString(manuals[words.English], -1), block.FindAllString(manuals[words.Chinese], -1)); diff != "" {
+		t.Errorf("code (-English +Chinese):\n%s", diff)
 	}
 }
