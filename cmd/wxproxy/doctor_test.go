@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +116,57 @@ func TestDoctorAsksTheGateway(t *testing.T) {
 	stdout, _, code = runDoctor(t, config)
 	if code == exitFaults || !strings.Contains(stdout, "note     gateway        no gateway is running at ") || !strings.Contains(stdout, "wxproxy.db, ") || !strings.Contains(stdout, "can be opened") {
 		t.Errorf("exit code %d without a gateway:\n%s", code, stdout)
+	}
+}
+
+// Mistakes in the base URLs of services are found in what the gateway has logged of their calls.
+func TestDoctorReadsTheLog(t *testing.T) {
+	wechat := sandbox.NewServer(sandbox.Options{})
+	defer wechat.Close()
+	config := doctorConfig(t, wechat.URL, "file:wxproxy.db")
+	p := start(t, config, wechat, "SHOP_SECRET="+sandbox.DefaultSecret)
+	app := "/" + sandbox.DefaultAppID
+	calls := 0
+	call := func(path string, header ...string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range header {
+			r.Header.Set(name, "x")
+		}
+		send(t, r)
+		calls++
+	}
+	for _, path := range []string{"/cgi-bin/gettoken?corpid=x", "/cgi-bin/cgi-bin/menu/get", app + app + "/cgi-bin/menu/get", "/menu", "/cgi-bin/menu/get"} {
+		call(path)
+	}
+	for range 20 {
+		call("/cgi-bin/menu/get", "Sec-Fetch-Mode")
+	}
+	log := filepath.Join(filepath.Dir(config), "access.log")
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if text, err := os.ReadFile(log); err == nil && bytes.Count(text, []byte("\n")) == calls {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%v: want %d lines in the access log:\n%s", err, calls, text)
+		}
+	}
+	stdout, _, code := runDoctor(t, config)
+	if code != exitWarnings {
+		t.Errorf("exit code %d, want %d", code, exitWarnings)
+	}
+	for _, want := range []string{
+		"calls of a path of WeCom: 1, lately /cgi-bin/gettoken from 127.0.0.1 at ",
+		"calls with a doubled prefix: 1, lately /cgi-bin/cgi-bin/menu/get from ",
+		"calls with an appid twice in front of the path: 1, lately " + app + "/cgi-bin/menu/get from ",
+		"calls of a path without its prefix: 1, lately /menu from ",
+		"127.0.0.1 was refused 20 times for browser, lately at ",
+	} {
+		if strings.Count(stdout, "warning  log            "+want) != 1 {
+			t.Errorf("no %q in:\n%s", want, stdout)
+		}
 	}
 }
 
