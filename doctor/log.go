@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -169,6 +168,3 @@ func readLog(ctx context.Context, f *os.File, since time.Time) (read int, found 
 
 // mostTold is how many clients with many refusals are told of.
 const mostTold = 10
-
-// Reasons returns the reasons of refusals that are told of, sorted.
-func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
