@@ -20,8 +20,9 @@ import (
 var mayImport = map[string][]string{
 	"wxproxy":                    {},
 	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/alert":              {"wxproxy/internal/reason"},
 	"wxproxy/bench":              {},
-	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/config", "wxproxy/doctor", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/report", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/alert", "wxproxy/config", "wxproxy/doctor", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/report", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/config":             {"wxproxy/limits"},
 	"wxproxy/doctor":             {"wxproxy/config", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/drift":              {"wxproxy/limits", "wxproxy/wechat"},
@@ -45,6 +46,7 @@ var mayImport = map[string][]string{
 // mustNotImport holds what a package stays free of, so that what it does can be read, and changed,
 // without it. A name ends at a slash: net/http stands for net/http/httptest too.
 var mustNotImport = map[string][]string{
+	"wxproxy/alert":   {"gopkg.in/yaml.v3", "go.uber.org/zap", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 	"wxproxy/drift":   {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http", "github.com/redis/go-redis", "go.etcd.io/bbolt"},
 	"wxproxy/history": {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
 	"wxproxy/limits":  {"gopkg.in/yaml.v3", "go.uber.org/zap", "net/http"},
@@ -66,6 +68,7 @@ var modules = []string{
 	"github.com/redis/go-redis/v9",        // counters and tokens of several gateways
 	"github.com/spf13/cobra",              // commands, their help and completion
 	"github.com/spf13/pflag",              // the flags that cobra uses: what is wrong with one
+	"github.com/wneessen/go-mail",         // alerts by mail
 	"go.etcd.io/bbolt",                    // counters and tokens of one gateway
 	"go.uber.org/zap",                     // logs
 	"golang.org/x/sync",                   // errgroup, singleflight
