@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"wxproxy/alert":              {"wxproxy/internal/reason"},
 	"wxproxy/bench":              {},
 	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/alert", "wxproxy/config", "wxproxy/doctor", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/report", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
-	"wxproxy/config":             {"wxproxy/limits"},
+	"wxproxy/config":             {"wxproxy/alert", "wxproxy/limits"},
 	"wxproxy/doctor":             {"wxproxy/config", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/store", "wxproxy/token", "wxproxy/wechat"},
 	"wxproxy/drift":              {"wxproxy/limits", "wxproxy/wechat"},
 	"wxproxy/history":            {},

@@ -215,6 +215,12 @@ func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, event
 			continue
 		}
 		d.id = messageID(text)
+		for s.avoids(time.Now()) && ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
 		err := a.attempt(ctx, conf, d)
 		a.report(s.Name, err)
 		result := Sent

@@ -24,6 +24,7 @@ func (l *loader) check(o LoadOptions) (Faults, error) {
 	auto, autoFaults := l.readAuto()
 	envFaults := l.checkApps(table, len(limitFaults) > 0, auto)
 	l.checkCallers()
+	l.checkAlerts()
 	l.checkStore()
 	l.checkTLS()
 	l.checkOpen()

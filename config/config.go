@@ -64,6 +64,8 @@ type Config struct {
 	Learn Tri `yaml:"learn" read:"tri"`
 	// Shadow has every rule send what its budget would refuse, and count it. Default false.
 	Shadow bool `yaml:"shadow,omitempty" read:"flag"`
+	// Alerts says what is told to whom. Default nothing.
+	Alerts Alerts `yaml:"alerts"`
 	// AccessLog is where the access log goes. Default stdout.
 	AccessLog AccessLog `yaml:"access_log" word:"stdout or {file: access.log}"`
 	// MaxBody bounds a request body, in bytes. Default 32 MiB.

@@ -112,6 +112,14 @@ apps: []
 callers: []
 anonymous: auto
 learn: auto
+alerts:
+    language: zh
+    thresholds: [50, 80, 95, 100]
+    drift: 5
+    remind: 4h0m0s
+    digest: "off"
+    page: ""
+    sinks: []
 access_log: stdout
 max_body: 33554432
 max_in_flight: 2000

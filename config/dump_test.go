@@ -107,6 +107,19 @@ func field(tb testing.TB, v reflect.Value, i int, key, options string) *yaml.Nod
 		case "key_file":
 			return nil
 		}
+	case AlertSink:
+		switch {
+		case key == "url" && len(x.URL) > 0:
+			return text("https://masked.example/" + mask)
+		case key == "url", key == "url_file", key == "secret" && len(x.Secret) == 0:
+			return nil
+		case key == "secret" && x.Type == "webhook":
+			return text("whsec_" + strings.Repeat("MASK", 8))
+		}
+	case AlertRule:
+		if key == "app" && x.App == "" || key == "rule" && x.Rule == "" {
+			return nil
+		}
 	case Admin:
 		if key == "token" && x.Token != "" {
 			return text(mask)

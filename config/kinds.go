@@ -104,6 +104,21 @@ func parse(kind, text string) (any, error) {
 			return d, nil
 		}
 		return parseDuration(text, time.Minute, 24*time.Hour, want)
+	case "reminder": // 0 is never
+		if d, err := time.ParseDuration(text); err == nil && d == 0 {
+			return d, nil
+		}
+		return parseDuration(text, 5*time.Minute, 7*24*time.Hour, "0s, or a duration from 5m to 168h, as in 4h")
+	case "hour":
+		return parseHour(text)
+	case "event":
+		return parseEvent(text)
+	case "page":
+		return parsePage(text)
+	case "mail server":
+		return parseMailServer(text)
+	case "mail address":
+		return parseMailAddress(text)
 	case "date":
 		if _, err := time.Parse(time.DateOnly, text); err != nil {
 			return "", errWant("a date, as in 2026-11-23")
