@@ -110,6 +110,10 @@ type Options struct {
 	// Forget erases everything that the store and the gateway hold of an app that is not configured.
 	// It returns ErrConfigured for one that is.
 	Forget func(ctx context.Context, appid string) error
+
+	// TestAlerts sends a test message to the sink of a name, or with "" to all, and returns what each answered. With
+	// ErrUnknownSink it returns the sinks that there are.
+	TestAlerts func(ctx context.Context, sink string) ([]AlertTest, error)
 }
 
 // Admin answers operators. It is safe for concurrent use.

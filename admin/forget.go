@@ -27,7 +27,9 @@ type Forgotten struct {
 }
 
 // held is what a store can hold of an app.
-var held = []string{"counters", "access tokens", "learned tokens", "tickets", "readings of WeChat's counts", "history"}
+var held = []string{
+	"counters", "access tokens", "learned tokens", "tickets", "readings of WeChat's counts", "history", "thresholds that were told",
+}
 
 // anAppID is what an appid looks like. One that is not configured is known by nothing else.
 var anAppID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{5,63}$`)

@@ -43,6 +43,7 @@ type Metrics struct {
 	shadows   counters
 	loops     counters
 	saved     counters
+	alerts    counters
 	durations map[string]prometheus.Observer    // of duration, by decision
 	upstreams map[string]prometheus.Observer    // of upstreamSeconds, by rule
 	stores    map[[2]string]prometheus.Observer // of storeSeconds, by op and result
@@ -143,6 +144,7 @@ func NewMetrics(b Build) *Metrics {
 		shadows:   newCounters("wxproxy_shadow_refusals_total", "Calls that were sent although a quota or pace would have refused them, because of shadow.", "app", "rule"),
 		loops:     newCounters("wxproxy_fuse_trips_total", "Loops of failing calls that were found, whether their calls are refused or not.", "app", "rule"),
 		saved:     newCounters("wxproxy_fuse_saved_total", "Calls that were refused because they went on with a loop: each would have counted against the quota.", "app", "rule"),
+		alerts:    newCounters("wxproxy_alerts_total", "Alerts by what became of them at each sink.", "event", "result", "sink"),
 		codes:     make(map[int]string),
 		durations: make(map[string]prometheus.Observer),
 		upstreams: make(map[string]prometheus.Observer),
@@ -297,6 +299,11 @@ func (m *Metrics) Saved(app string) map[string]uint64 {
 	return saved
 }
 
+// Alert counts one event at one sink. result is sent, refused, failed or dropped.
+func (m *Metrics) Alert(event, sink, result string) {
+	m.counter(&m.alerts, event, result, sink).Add(1)
+}
+
 // Reloaded records whether a reload of the configuration succeeded.
 func (m *Metrics) Reloaded(ok bool) {
 	if !ok {
@@ -368,7 +375,7 @@ func (m *Metrics) Panic() { m.panics.Inc() }
 func (m *Metrics) families() []*dto.MetricFamily {
 	labels := make(labelPairs)
 	var families []*dto.MetricFamily
-	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.near, &m.shadows, &m.loops, &m.saved} {
+	for _, c := range []*counters{&m.calls, &m.upstream, &m.errcodes, &m.tokens, &m.near, &m.shadows, &m.loops, &m.saved, &m.alerts} {
 		f := newFamily(c.name, c.help, dto.MetricType_COUNTER)
 		series, values := m.copy(c)
 		slices.SortFunc(series, func(a, b oneSeries) int { return slices.Compare(a.key[:], b.key[:]) })

@@ -127,6 +127,10 @@ func (a *Admin) routes() []route {
 			},
 			gives: Grants{}, serve: a.setGrant,
 		},
+		{
+			method: "POST", path: "/api/v1/alerts/test", about: "Sends a message to each sink of alerts, or to one.",
+			takes: []parameter{{name: "sink", about: "the name of one sink", kind: "string"}}, gives: AlertTests{}, serve: a.testAlerts,
+		},
 		{method: "GET", path: "/api/v1/forget", about: "What would be erased of an account that is not configured.", takes: []parameter{theApp}, gives: Forgotten{}, serve: a.planForget},
 		{method: "POST", path: "/api/v1/forget", about: "Erases everything that the store holds of an account that is not configured.", takes: []parameter{theApp}, gives: Forgotten{}, serve: a.forget},
 	}

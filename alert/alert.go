@@ -43,6 +43,9 @@ type Options struct {
 	// called once for each such event. May be nil.
 	Detail func(ctx context.Context, e *Event)
 
+	// Serves reports whether an app is one that the fleet serves. A condition of another one is dropped. May be nil.
+	Serves func(appid string) bool
+
 	// Count is called with each event that was sent to a sink or not: the counter of metrics. May be nil.
 	Count func(kind Kind, sink string, r Result)
 	// Observe is called for what belongs into the log. May be nil.
@@ -114,7 +117,8 @@ type Alerts struct {
 	local    []pending // noticed here and not in the store yet, oldest first
 	numbered uint64    // of the last pending
 	failing  map[string]bool
-	unstored bool // the last attempt to leave local in the store failed
+	last     *record // as this gateway has seen it last; nil: not yet
+	unstored bool    // the last attempt to leave local in the store failed
 
 	directing bool // a goroutine sends without the store
 	directAt  time.Time
@@ -169,6 +173,9 @@ func newAlerts(o Options, t timing) *Alerts {
 	if o.Observe == nil {
 		o.Observe = func(Report) {}
 	}
+	if o.Serves == nil {
+		o.Serves = func(string) bool { return true }
+	}
 	if o.Transport == nil {
 		own := http.DefaultTransport.(*http.Transport).Clone()
 		own.MaxIdleConnsPerHost, own.IdleConnTimeout = 1, 15*time.Second
@@ -210,8 +217,8 @@ func (a *Alerts) settings() (Config, []sink) {
 }
 
 // Notify takes an event. It never blocks. Each gateway of a fleet may notice the same condition: it is sent
-// once. An event that is over ends the condition of its kind, app and counter. When too many events wait, the
-// oldest is dropped.
+// once. An event that is over ends the condition of its kind, app and counter, and costs next to nothing where that
+// does not hold. When too many events wait, the oldest is dropped.
 func (a *Alerts) Notify(e Event) {
 	now := time.Now()
 	if e.At.IsZero() {
@@ -222,14 +229,15 @@ func (a *Alerts) Notify(e Event) {
 	}
 	p := pending{event: e, at: now}
 	a.mu.Lock()
-	if len(a.sinks) == 0 {
+	i := a.findLocked(e.condition())
+	if len(a.sinks) == 0 || e.Over && i < 0 && a.last != nil && a.last.Holding[e.condition()] == nil {
 		a.mu.Unlock()
 		return
 	}
 	a.numbered++
 	p.number = a.numbered
 	var dropped []pending
-	switch i := a.findLocked(e.condition()); {
+	switch {
 	case e.Kind == StoreDown && !e.Over:
 		if i < 0 {
 			p.at = now.Add(a.t.settle)
@@ -277,7 +285,7 @@ func (a *Alerts) Run(ctx context.Context) {
 	defer a.work.Wait()
 	tick := time.NewTicker(a.t.tick)
 	defer tick.Stop()
-	leads := false
+	leads, ticks := false, 0
 	defer func() {
 		if leads {
 			released, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -301,8 +309,25 @@ func (a *Alerts) Run(ctx context.Context) {
 		held, err := a.o.Store.Lease(ctx, fleet, senderKey, a.o.Holder, a.t.lease)
 		if leads = held && err == nil; leads {
 			a.lead(ctx)
+		} else if ticks++; err == nil && ticks%lookEvery == 0 {
+			a.look(ctx)
 		}
 	}
+}
+
+// lookEvery is how many ticks a gateway that does not send lets pass before it looks which conditions hold.
+const lookEvery = 15
+
+// look reads the record of the fleet.
+func (a *Alerts) look(ctx context.Context) {
+	raw, err := a.o.Store.Get(ctx, fleet, recordKey)
+	if err != nil {
+		return
+	}
+	r := parseRecord(raw)
+	a.mu.Lock()
+	a.last = r
+	a.mu.Unlock()
 }
 
 // lead is one tick of the sender.

@@ -21,9 +21,10 @@ func (a *Alerts) update(ctx context.Context, do func(r *record, c *change)) erro
 		return err
 	}
 	var c *change
+	var r *record
 	err = a.o.Store.Update(ctx, fleet, recordKey, was, func(present []byte) ([]byte, time.Duration, error) {
 		c = &change{now: time.Now(), sinks: sinks}
-		r := parseRecord(present)
+		r = parseRecord(present)
 		do(r, c)
 		r.tidy(c)
 		next, err := json.Marshal(r)
@@ -32,6 +33,9 @@ func (a *Alerts) update(ctx context.Context, do func(r *record, c *change)) erro
 	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.last = r
+	a.mu.Unlock()
 	for _, o := range c.outcomes {
 		a.o.Count(o.kind, o.sink, o.result)
 	}
@@ -48,6 +52,7 @@ func (a *Alerts) send(ctx context.Context, found []crossing) error {
 		for _, x := range found {
 			r.enqueue(c, x.event.id(x.claim.Generation), x.event)
 		}
+		r.retain(a.o.Serves)
 		r.remind(c, a.t.calm, conf.Remind)
 		if day := conf.digestDay(c.now); day != "" && day != r.Day {
 			r.Day = day

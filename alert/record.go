@@ -257,6 +257,11 @@ func (r *record) remind(c *change, calm, remind time.Duration) {
 	}
 }
 
+// retain drops the conditions of apps that are not served any more: nothing would end them.
+func (r *record) retain(serves func(appid string) bool) {
+	maps.DeleteFunc(r.Holding, func(_ string, h *holding) bool { return h.Event.AppID != "" && !serves(h.Event.AppID) })
+}
+
 // tidy removes what is too old to be of use, and sinks that are not configured any more.
 func (r *record) tidy(c *change) {
 	now := c.now.UnixMilli()

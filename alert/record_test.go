@@ -138,6 +138,18 @@ func TestReminders(t *testing.T) {
 	l.wantQueue("store_down", "latched", "again store_down", "again store_down")
 }
 
+// Nothing ends a condition of an app that is not served any more.
+func TestRetain(t *testing.T) {
+	l := newLedger(t, "a")
+	for _, app := range []string{"wx1", "wx2", ""} {
+		l.notice(Event{Kind: TokenRefused, AppID: app})
+	}
+	l.change(func(*change) { l.r.retain(func(appid string) bool { return appid == "wx2" }) })
+	if _, has := l.r.Holding[Event{Kind: TokenRefused, AppID: "wx1"}.condition()]; has || len(l.r.Holding) != 2 {
+		t.Errorf("holding %v, want those of wx2 and of no app", l.r.Holding)
+	}
+}
+
 // One message per ten seconds and sink, 15 a minute, with all that waits.
 func TestMerging(t *testing.T) {
 	l := newLedger(t, "a")

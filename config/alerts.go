@@ -79,6 +79,15 @@ func (a Alerts) DigestHour() int {
 	return hour
 }
 
+// MailServer returns the host and the port of Server.
+func (s AlertSink) MailServer() (host string, port int) {
+	host, text, err := net.SplitHostPort(s.Server)
+	if err == nil {
+		port, _ = strconv.Atoi(text) // checked
+	}
+	return host, port
+}
+
 // defaultThresholds are those of a file that names none.
 func defaultThresholds() []int { return []int{50, 80, 95, 100} }
 

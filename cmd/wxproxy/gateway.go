@@ -50,6 +50,7 @@ type gateway struct {
 	tail     tail.Stream // of what access has
 	auditor  *drift.Auditor
 	history  *history.Recorder
+	alerts   *alerts
 	shipped  *limits.Table // the table in the binary
 
 	reloading   sync.Mutex                   // one reading of the files at a time; covers seen; taken before mu
@@ -93,6 +94,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		log.Warn(w)
 	}
 
+	g.alerts = newAlerts(g)
 	var counters limits.Counters
 	if db := g.store.Bolt(); db != nil {
 		bolt := limits.NewBolt(db, g.store.Prefix(), nil)
@@ -147,6 +149,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		return nil, errors.Join(err, g.close(ctx))
 	}
 	g.metrics.Reloaded(true)
+	g.alerts.begin()
 	g.admin = admin.New(admin.Options{
 		Token:     adminToken,
 		TokenName: adminTokenName(c),
@@ -177,7 +180,8 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		GrantReasons: g.grantReasons,
 		Shadow:       g.limiter.Shadow,
 
-		Forget: g.forget,
+		Forget:     g.forget,
+		TestAlerts: g.alerts.test,
 	})
 	return g, nil
 }
@@ -201,6 +205,7 @@ func (g *gateway) configure(ctx context.Context, c *config.Config) error {
 	}
 	g.tokens.Configure(apps)
 	g.history.SetZone(c.Table.Zone)
+	g.alerts.Configure(alertConfig(c))
 	g.directory.Store(newDirectory(c))
 	g.config.Store(c)
 	return nil
@@ -355,6 +360,7 @@ func outcome(r *proxy.Record) string {
 }
 
 func (g *gateway) observeLimits(e limits.Event) {
+	g.alerts.limits(e)
 	switch e.Kind {
 	case limits.StoreDown:
 		what := "store unavailable"
@@ -383,6 +389,7 @@ func (g *gateway) observeLimits(e limits.Event) {
 }
 
 func (g *gateway) observeToken(e token.Event) {
+	g.alerts.token(e)
 	app := g.name(e.AppID)
 	fields := []zap.Field{zap.String("app", app)}
 	if e.ErrCode != 0 {
@@ -448,6 +455,7 @@ func (g *gateway) close(ctx context.Context) error {
 
 // accessLogChanged logs when lines of the access log cannot be written, and when they can again.
 func (g *gateway) accessLogChanged(reason error, dropped int64) {
+	g.alerts.accessLog(reason, dropped)
 	if reason != nil {
 		g.log.Error("access log: write failed; calls continue, and lines that do not fit into the queue are dropped", zap.Error(reason))
 		return

@@ -121,6 +121,7 @@ func (g *gateway) reload(ctx context.Context) error {
 	}
 	err := errors.Join(fault, pairFault)
 	g.metrics.Reloaded(err == nil)
+	g.alerts.reloaded(err)
 	g.reloaded.Store(&reloaded{time.Now(), err})
 	return err
 }

@@ -190,6 +190,7 @@ func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	group.Go(func() error { g.watch(work); return nil })
 	group.Go(func() error { g.auditor.Run(work); return nil })
 	group.Go(func() error { g.history.Run(work); return nil })
+	group.Go(func() error { g.alerts.Run(work); return nil })
 	group.Go(func() error { g.reloadOnSignal(work); return nil })
 	log.Info("listening", zap.String("version", version), zap.Stringer("address", mainListener.Addr()), zap.Stringer("admin", adminListener.Addr()),
 		zap.String("upstream", c.Upstream.URL.String()), zap.Int("apps", len(c.Apps)), zap.Strings("files", c.Paths))

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wxproxy/internal/redistest"
+	"wxproxy/sandbox"
+)
+
+// canaryRobot is the key in the URL of a robot, which is all that it takes to send by it.
+const canaryRobot = "CANARY-r0b0t-key-97a0"
+
+// weComRobot is a stand-in of a robot of 企业微信.
+type weComRobot struct {
+	url string
+
+	mu    sync.Mutex
+	texts []string
+	gone  bool
+}
+
+func newWeComRobot(t *testing.T) *weComRobot {
+	t.Helper()
+	robot := new(weComRobot)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var message struct {
+			Text struct{ Content string }
+		}
+		robot.mu.Lock()
+		defer robot.mu.Unlock()
+		switch body, err := io.ReadAll(r.Body); {
+		case err != nil || json.Unmarshal(body, &message) != nil || len(message.Text.Content) > 2048:
+			_, _ = io.WriteString(w, `{"errcode":40058,"errmsg":"text.content exceed max length 2048"}`)
+		case robot.gone || r.URL.Query().Get("key") != canaryRobot:
+			_, _ = io.WriteString(w, `{"errcode":93000,"errmsg":"invalid webhook url"}`)
+		default:
+			robot.texts = append(robot.texts, message.Text.Content)
+			_, _ = io.WriteString(w, `{"errcode":0,"errmsg":"ok"}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	robot.url = server.URL + "/cgi-bin/webhook/send?key=" + canaryRobot
+	return robot
+}
+
+func (r *weComRobot) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.texts)
+}
+
+// await waits for a message with a part.
+func (r *weComRobot) await(t *testing.T, part string) {
+	t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if strings.Contains(strings.Join(r.all(), "\n"), part) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q in %q", part, r.all())
+		}
+	}
+}
+
+// alertsTo is an alerts section with one robot.
+func alertsTo() string {
+	return "alerts: {page: 'https://gateway.example.com/', sinks: [{name: oncall, type: wecom, url: \"${ROBOT_URL}\"}]}\n"
+}
+
+// wantNoRobot looks for the robot's key in what a gateway wrote.
+func wantNoRobot(t *testing.T, p *process) {
+	t.Helper()
+	if text := p.stdout.String() + p.stderr.String(); strings.Contains(text, canaryRobot) {
+		t.Errorf("a log holds the robot's key:\n%s", text)
+	}
+}
+
+// A rule that two gateways drive to 80 % is told once, as is each threshold after it, whichever gateway sends.
+func TestAlertOnceByTwoGateways(t *testing.T) {
+	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
+	redis := redistest.Start(t).URL()
+	var gateways []*process
+	for range 2 {
+		gateways = append(gateways, start(t, write(t, wechat, redis, table("100/day", "5000/day"), alertsTo()), wechat, "ROBOT_URL="+robot.url))
+	}
+	calls := 0
+	drive := func(to int) {
+		t.Helper()
+		for ; calls < to; calls++ {
+			if got := do(t, "POST", gateways[calls%2].url+"/"+appA+"/cgi-bin/menu/create", strings.NewReader(menu)); got.decision != "pass" {
+				t.Fatalf("call %d: %+v", calls, got)
+			}
+		}
+	}
+	drive(80)
+	robot.await(t, "80 / 100")
+	drive(96)
+	robot.await(t, "96 / 100")
+	text := strings.Join(robot.all(), "\n\n")
+	for _, part := range []string{"【已用 80%】a 自定义菜单创建 (menu.create)：80 / 100", "【已用 96%】a 自定义菜单创建 (menu.create)：96 / 100"} {
+		if n := strings.Count(text, part); n != 1 {
+			t.Errorf("%q %d times, want once, in:\n%s", part, n, text)
+		}
+	}
+	if n := strings.Count(text, "【已用 "); n != 2 || !strings.Contains(text, "wxproxy usage a") || !strings.Contains(text, "https://gateway.example.com/") {
+		t.Errorf("%d messages about thresholds, want 2, with what to do and the link:\n%s", n, text)
+	}
+	sent := 0
+	for _, p := range gateways {
+		page := do(t, "GET", p.admin+"/metrics", nil).body
+		for line := range strings.Lines(page) {
+			if n, ok := strings.CutPrefix(strings.TrimSpace(line), `wxproxy_alerts_total{event="used",result="sent",sink="oncall"} `); ok {
+				count, err := strconv.Atoi(n)
+				if err != nil {
+					t.Error(err)
+				}
+				sent += count
+			}
+		}
+		wantNoRobot(t, p)
+	}
+	if sent != 2 {
+		t.Errorf("wxproxy_alerts_total of both gateways: %d sent, want 2", sent)
+	}
+}
+
+// What happens to a gateway is told, and that it is over: a token that WeChat refuses, a reload that fails. alert test asks
+// each sink.
+func TestAlertsOfOneGateway(t *testing.T) {
+	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
+	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", alertsTo())
+	p := start(t, config, wechat, "ROBOT_URL="+robot.url)
+	command := func(args ...string) (string, error) {
+		token := filepath.Join(t.TempDir(), "token")
+		writeFile(t, token, canaryAdmin)
+		cmd := exec.CommandContext(t.Context(), program, append(args, "--admin", p.admin, "--token-file", token, "--lang", "en")...)
+		cmd.Env = append(os.Environ(), "NO_PROXY=*")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := command("alert", "test"); err != nil || out != "oncall (wecom): sent\n" {
+		t.Errorf("alert test: %v, %q", err, out)
+	}
+	robot.await(t, "【测试消息】")
+	if out, err := command("alert", "test", "oncal"); err == nil || !strings.Contains(out, "did you mean oncall?") {
+		t.Errorf("alert test of no sink: %v, %q", err, out)
+	}
+
+	good := readFile(t, config)
+	writeFile(t, config, strings.Replace(good, "alerts:", "alert:", 1))
+	robot.await(t, "【配置没有重新加载】")
+	writeFile(t, config, good)
+	robot.await(t, "【已恢复】配置已重新加载")
+
+	robot.mu.Lock()
+	robot.gone = true
+	robot.mu.Unlock()
+	out, err := command("alert", "test", "oncall")
+	if err == nil || !strings.Contains(out, "oncall (wecom): not sent: 93000: the robot is gone or its URL is wrong") {
+		t.Errorf("alert test of a robot that is gone: %v, %q", err, out)
+	}
+	if strings.Contains(out, canaryRobot) {
+		t.Errorf("the command shows the robot's key: %s", out)
+	}
+	if strings.Count(strings.Join(robot.all(), ""), "【") != 3 {
+		t.Errorf("messages %q, want three", robot.all())
+	}
+	wantNoRobot(t, p)
+}
