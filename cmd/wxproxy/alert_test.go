@@ -164,6 +164,11 @@ func TestAlertsOfOneGateway(t *testing.T) {
 	writeFile(t, config, good)
 	robot.await(t, "【已恢复】配置已重新加载")
 
+	wechat.Order(sandbox.Fault{AppID: appB, Path: "/cgi-bin/stable_token", ErrCode: 40164, ErrMsg: "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist"})
+	do(t, "POST", p.url+"/"+appB+"/cgi-bin/menu/create", strings.NewReader(menu))
+	robot.await(t, "【取不到 access_token】b：203.0.113.9 不在 IP 白名单（40164）")
+	robot.await(t, "IP白名单”加上 203.0.113.9")
+
 	robot.mu.Lock()
 	robot.gone = true
 	robot.mu.Unlock()
@@ -174,8 +179,8 @@ func TestAlertsOfOneGateway(t *testing.T) {
 	if strings.Contains(out, canaryRobot) {
 		t.Errorf("the command shows the robot's key: %s", out)
 	}
-	if strings.Count(strings.Join(robot.all(), ""), "【") != 3 {
-		t.Errorf("messages %q, want three", robot.all())
+	if strings.Count(strings.Join(robot.all(), ""), "【") != 4 {
+		t.Errorf("messages %q, want four", robot.all())
 	}
 	wantNoRobot(t, p)
 }
