@@ -150,6 +150,9 @@ func (d *dayFleet) outage(length time.Duration) {
 // A whole day of a fleet with some thousand events: no robot's limit is met, no threshold is sent twice, and none is
 // left out.
 func TestDay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulated day takes half a minute")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		robots := inProcess{"wecom": {kind: WeCom}, "dingtalk": {kind: DingTalk}, "lark": {kind: Lark}}
 		var sinks []Sink

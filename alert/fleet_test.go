@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func fastTiming() timing {
 	return timing{
 		tick: 20 * time.Millisecond, lease: time.Second, poll: 50 * time.Millisecond, hold: 60 * time.Millisecond,
-		merge: 100 * time.Millisecond, attempt: 2 * time.Second, settle: 50 * time.Millisecond, calm: 5 * time.Minute,
+		merge: 100 * time.Millisecond, attempt: 2 * time.Second, settle: 2 * time.Second, calm: 5 * time.Minute,
 		direct: 200 * time.Millisecond, directEvery: 5 * time.Minute,
 	}
 }
@@ -174,7 +174,7 @@ func (g *gateways) morePolls(t *testing.T) {
 	await(t, "ten readings of the usage", func() bool { return g.polls.Load() >= n })
 }
 
-// lines are those of all texts that have a part.
+// matching is how often a part stands in texts.
 func matching(texts []string, part string) (n int) {
 	for _, text := range texts {
 		n += strings.Count(text, part)
@@ -226,6 +226,9 @@ func TestOnce(t *testing.T) {
 			robots := []*robot{{kind: WeCom}, {kind: Webhook}}
 			c := testConfig(serve(t, robots[0]), serve(t, robots[1]))
 			g := newGateways(t, fastTiming(), c, f.open(t, 3)...)
+			for _, a := range g.alerts {
+				a.o.Detail = func(_ context.Context, e *Event) { e.Callers = []Caller{{"crm", e.Used}} }
+			}
 			g.setUsed(400, 1000)
 			g.run(t)
 			g.morePolls(t)
@@ -253,6 +256,7 @@ func TestOnce(t *testing.T) {
 			g.morePolls(t)
 			for _, r := range robots {
 				wantCount(t, r, "【已用 97%】", 1)
+				wantCount(t, r, "调用最多：crm 970。", 1)
 				wantCount(t, r, "【已用 ", 2)
 				wantCount(t, r, "【取不到 access_token】", 1)
 				wantCount(t, r, "【已恢复】", 1)
