@@ -110,7 +110,7 @@ func (d *dayFleet) lines(context.Context) ([]Line, error) {
 
 // misfortunes has conditions begin and end on random gateways at random times, and takes the store away now and then.
 func (d *dayFleet) misfortunes(ctx context.Context) {
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same at each run
+	rng := rand.New(rand.NewPCG(1, 2)) // the same at each run
 	holds := make(map[string]bool)
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(rng.IntN(60_000)) * time.Millisecond)

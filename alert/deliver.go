@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -209,17 +210,17 @@ func (a *Alerts) direct(ctx context.Context, ready []pending, now time.Time) {
 func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, events []Event) (told bool) {
 	for _, s := range sinks {
 		d := delivery{sink: s}
-		text := s.Name
+		ids := []string{s.Name}
 		for _, e := range events {
 			if s.takes(e.Kind) {
 				d.events = append(d.events, e)
-				text += "|" + e.id(0)
+				ids = append(ids, e.id(0))
 			}
 		}
 		if len(d.events) == 0 {
 			continue
 		}
-		d.id = messageID(text)
+		d.id = messageID(strings.Join(ids, "|"))
 		for s.avoids(time.Now()) && ctx.Err() == nil {
 			select {
 			case <-ctx.Done():

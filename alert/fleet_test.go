@@ -438,6 +438,7 @@ func (s stuck) Lease(context.Context, string, string, string, time.Duration) (bo
 	<-s.until
 	return false, errDead
 }
+
 func (s stuck) Release(context.Context, string, string, string) error { return errDead }
 
 // Notify returns whatever the store does, and what waits is bounded.

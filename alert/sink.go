@@ -156,10 +156,10 @@ func post(ctx context.Context, client *http.Client, url string, body []byte, hea
 // httpError is the error of a status that is no success.
 func httpError(status int, header http.Header) *SendError {
 	e := &SendError{Code: fmt.Sprintf("HTTP %d", status), Text: strings.ToLower(http.StatusText(status))}
-	switch {
-	case status == http.StatusGone:
+	switch status {
+	case http.StatusGone:
 		e.Silence = true
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		e.Wait = retryAfterOf(header)
 		if e.Wait == 0 && status == http.StatusTooManyRequests {
 			e.Wait = time.Minute
