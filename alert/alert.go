@@ -39,7 +39,7 @@ type Options struct {
 
 	// Usage returns the counters of some accounts, or of all. The sender calls it every ten seconds. May be nil.
 	Usage func(ctx context.Context) ([]Line, error)
-	// Detail adds what is known of an event of [Used] or [Drift] before it is sent: Forecast and Callers. It is
+	// Detail adds what is known of an event about a counter before it is sent: its Callers. It is
 	// called once for each such event. May be nil.
 	Detail func(ctx context.Context, e *Event)
 

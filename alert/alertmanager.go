@@ -59,7 +59,7 @@ func amAlertOf(e Event) amAlert {
 			a.Labels[name] = value
 		}
 	}
-	if e.Threshold > 0 {
+	if e.Threshold > 0 && e.Kind != Forecast {
 		a.Labels["threshold"] = fmt.Sprint(e.Threshold)
 	}
 	if !e.Since.IsZero() {

@@ -429,6 +429,7 @@ func TestSilencedSink(t *testing.T) {
 type stuck struct{ until chan struct{} }
 
 func (s stuck) Get(context.Context, string, string) ([]byte, error) { <-s.until; return nil, errDead }
+
 func (s stuck) Update(context.Context, string, string, []byte, func([]byte) ([]byte, time.Duration, error)) error {
 	<-s.until
 	return errDead

@@ -352,6 +352,9 @@ func TestCrossings(t *testing.T) {
 		{"none", func(l *Line) { l.Rule, l.Used = "quiet", 1000 }, "[]"},
 		{"clears", func(l *Line) { l.Clears, l.Limit, l.Used = true, 10, 7 }, "[]"},
 		{"clears, nearly", func(l *Line) { l.Clears, l.Limit, l.Used = true, 10, 9 }, "[clears_used 80]"},
+		{"a forecast", func(l *Line) { l.Used, l.Forecast = 400, now.Add(30*time.Minute) }, "[forecast 1]"},
+		{"a forecast after the window", func(l *Line) { l.Used, l.Forecast = 400, now.Add(2*time.Hour) }, "[]"},
+		{"a forecast of what is used up", func(l *Line) { l.Used, l.Forecast = 1000, now.Add(30*time.Minute) }, "[used 100]"},
 		{"drift", func(l *Line) { l.Used, l.Counted, l.Wechat = 100, 100, 149 }, "[]"},
 		{"drift at the bound", func(l *Line) { l.Used, l.Counted, l.Wechat = 100, 100, 150 }, "[drift 5]"},
 	} {

@@ -19,10 +19,15 @@ type Line struct {
 	Clears      bool  // the counter of WeChat's own clears
 	Wechat      int64 // WeChat's own count; 0: not known
 	Counted     int64 // ours when Wechat was read
+
+	Forecast time.Time // when the limit will be reached; zero: not known, or not before Reset
 }
 
 // clearThresholds are those of the counter of clears: of ten a month, the eighth and the last.
 var clearThresholds = []int{80, 100}
+
+// forecastThreshold stands for a forecast in a claim: it is told once in a window.
+const forecastThreshold = 1
 
 // claim is the highest threshold of a counter that was sent, for one window, clear and limit. A change of any of
 // these arms the thresholds anew.
@@ -101,15 +106,15 @@ type crossing struct {
 	event Event
 }
 
-// crossings returns what is to be sent about a line if it was not sent before: its highest threshold passed, and
-// calls that WeChat has counted and no gateway.
+// crossings returns what is to be sent about a line if it was not sent before: its highest threshold passed, that it
+// will be used up before its window ends, and calls that WeChat has counted and no gateway.
 func (c Config) crossings(l Line, now time.Time) []crossing {
 	if l.Limit <= 0 || !l.Reset.After(now) {
 		return nil
 	}
 	e := Event{
 		Kind: Used, At: now, AppID: l.AppID, App: l.App, Rule: l.Rule, Title: l.Title, Path: l.Path,
-		Period: l.Period, Used: l.Used, Limit: l.Limit, Reset: l.Reset,
+		Period: l.Period, Used: l.Used, Limit: l.Limit, Reset: l.Reset, Forecast: l.Forecast,
 	}
 	if l.Clears {
 		e.Kind = ClearsUsed
@@ -125,8 +130,13 @@ func (c Config) crossings(l Line, now time.Time) []crossing {
 	if e.Threshold = passed(c.thresholds(l), l.Used, l.Limit); e.Threshold > 0 {
 		add(e)
 	}
+	if l.Forecast.Before(l.Reset) && l.Forecast.After(now) && l.Used < l.Limit {
+		early := e
+		early.Kind, early.Threshold = Forecast, forecastThreshold
+		add(early)
+	}
 	if drift := l.Wechat - l.Counted; c.DriftBound > 0 && l.Wechat > 0 && drift > 0 && drift*100 >= int64(c.DriftBound)*l.Limit {
-		e.Kind, e.Threshold, e.Wechat, e.Used = Drift, c.DriftBound, l.Wechat, l.Counted
+		e.Kind, e.Threshold, e.Wechat, e.Used, e.Forecast = Drift, c.DriftBound, l.Wechat, l.Counted, time.Time{}
 		add(e)
 	}
 	return found
