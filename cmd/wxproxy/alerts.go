@@ -205,8 +205,8 @@ const maxFault = 400
 // reloaded takes how a reload ended.
 func (a *alerts) reloaded(fault error) {
 	e := alert.Event{Kind: alert.ReloadFailed, Over: fault == nil}
-	if fault != nil {
-		e.Reason = words.Language(a.g.config.Load().Alerts.Language).Error(fault)
+	if c := a.g.config.Load().Alerts; fault != nil && len(c.Sinks) > 0 {
+		e.Reason = words.Language(c.Language).Error(fault) // the first translation takes a while
 		if runes := []rune(e.Reason); len(runes) > maxFault {
 			e.Reason = string(runes[:maxFault]) + "…"
 		}

@@ -121,8 +121,8 @@ func (g *gateway) reload(ctx context.Context) error {
 	}
 	err := errors.Join(fault, pairFault)
 	g.metrics.Reloaded(err == nil)
-	g.alerts.reloaded(err)
 	g.reloaded.Store(&reloaded{time.Now(), err})
+	g.alerts.reloaded(err)
 	return err
 }
 
