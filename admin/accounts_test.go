@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -75,10 +76,7 @@ func TestAccountsArePagedWhileFiguresMove(t *testing.T) {
 	f := newFleetOf(used)
 	a := f.admin(apps)
 	seen, last, target := make(map[string]bool), 101.0, fmt.Sprintf("/api/v1/accounts?limit=%d", limit)
-	before := make(map[string]int64)
-	for appid, n := range used {
-		before[appid] = n
-	}
+	before := maps.Clone(used)
 	for pages := 0; target != ""; pages++ {
 		f.asked = 0
 		var page Accounts

@@ -124,8 +124,7 @@ func (s schemas) of(t reflect.Type) map[string]any {
 
 func (s schemas) object(t reflect.Type) map[string]any {
 	properties, required := make(map[string]any), []string{}
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "" || name == "-" || !field.IsExported() {
 			continue

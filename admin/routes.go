@@ -61,7 +61,8 @@ func (a *Admin) routes() []route {
 			takes: []parameter{
 				limitParameter, cursorParameter,
 				{name: "sort", about: "nearest, the default: by the part of a quota that is used; or by name", kind: "string", oneOf: []string{"nearest", "name"}},
-				{name: "q", about: "only accounts whose name or appid has this in it", kind: "string"}, formatParameter,
+				{name: "q", about: "only accounts whose name or appid has this in it", kind: "string"},
+				formatParameter,
 			},
 			gives: Accounts{}, csv: true, serve: a.accounts,
 		},
@@ -101,8 +102,10 @@ func (a *Admin) routes() []route {
 		{
 			method: "GET", path: "/api/v1/explain", about: "What a call would meet now.",
 			takes: []parameter{
-				theApp, {name: "path", about: "a path with or without a query, or a whole URL", kind: "string", must: true},
-				{name: "method", about: "GET by default", kind: "string"}, {name: "caller", about: "the name of the caller", kind: "string"},
+				theApp,
+				{name: "path", about: "a path with or without a query, or a whole URL", kind: "string", must: true},
+				{name: "method", about: "GET by default", kind: "string"},
+				{name: "caller", about: "the name of the caller", kind: "string"},
 			},
 			gives: Explanation{}, serve: a.explain,
 		},

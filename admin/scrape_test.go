@@ -280,6 +280,7 @@ func BenchmarkCall(b *testing.B) {
 }
 
 func benchmarkCall(b *testing.B, used int64) {
+	b.Helper()
 	m := NewMetrics(Build{Version: "test"})
 	c := Call{Quota: 1000, Used: used, App: "shop", Rule: "menu.create", Decision: "pass", Outcome: "ok", Sent: 1, Duration: time.Millisecond, Upstream: time.Millisecond}
 	b.ReportAllocs()

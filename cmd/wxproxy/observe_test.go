@@ -217,7 +217,7 @@ func checkExpression(t *testing.T, series map[string]*metricSeries, where, expr 
 		}
 	}
 	for _, group := range grouping.FindAllStringSubmatch(expr, -1) {
-		for _, label := range strings.Split(group[1], ",") {
+		for label := range strings.SplitSeq(group[1], ",") {
 			if label = strings.TrimSpace(label); label != "" && !known[label] {
 				t.Errorf("%s groups by %s, which none of its metrics has", where, label)
 			}
