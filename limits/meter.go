@@ -135,7 +135,7 @@ func (m *meter) group(rule *Rule, caller string, cal *calendar) *group {
 	}
 	g.asked = g.counters
 	for _, r := range g.reserves {
-		g.asked = append(g.asked[:len(g.asked):len(g.asked)], r.counter)
+		g.asked = append(slices.Clip(g.asked), r.counter)
 	}
 	if i < 0 {
 		m.groups = append(m.groups, g)
