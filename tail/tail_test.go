@@ -122,7 +122,7 @@ func TestDroppedStandsWhereItWas(t *testing.T) {
 			t.Errorf("%q with %d dropped, want %q with %d", l.Text, l.Dropped, want.Text, want.Dropped)
 		}
 	}
-	s.Publish(&Call{}, nil)
+	s.Publish(&Call{}, []byte("end\n"))
 	if <-w.Lines(); w.Dropped() != 0 || s.Dropped() != 3 {
 		t.Errorf("%d dropped in all, want 3", s.Dropped())
 	}
