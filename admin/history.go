@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -107,19 +108,10 @@ func (a *Admin) historyQuery(w http.ResponseWriter, r *http.Request) (q historyR
 
 // historySteps reads ?step= and ?by=.
 func (a *Admin) historySteps(r *http.Request, q *history.Query) error {
-	step := r.URL.Query().Get("step")
-	q.Step = history.Step(step)
-	switch q.Step {
-	case "":
-		q.Step = history.Total
-	case history.Total, history.ByDay:
-	case history.ByHour:
-		if since := a.o.History.HoursSince(); q.From.Before(since) {
-			return errors.New("from " + q.From.Format(time.DateOnly) + " with step hour: want from " + since.Format(time.DateOnly) +
-				" on, for hours are kept " + strconv.Itoa(history.HoursKept) + " days, or step day")
-		}
-	default:
-		return errors.New("step " + strings.ToValidUTF8(step, "?") + ": want total, day or hour")
+	q.Step = history.Step(cmp.Or(r.URL.Query().Get("step"), string(history.Total)))
+	if since := a.o.History.HoursSince(); q.Step == history.ByHour && q.From.Before(since) {
+		return errors.New("from " + q.From.Format(time.DateOnly) + " with step hour: want from " + since.Format(time.DateOnly) +
+			" on, for hours are kept " + strconv.Itoa(history.HoursKept) + " days, or step day")
 	}
 	if since := a.o.History.DaysSince(); q.From.Before(since) {
 		q.From = since

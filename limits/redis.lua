@@ -136,7 +136,7 @@ end
 -- find_grant looks up the grant of a counter, and puts the one that was said in its place if that is later.
 local function find_grant(x, said)
   local key, field, w = KEYS[x.window], '|+' .. x.name, windows[x.window]
-  local text = call('HGET', key, field)
+  local text = call('HMGET', key, field)[1]
   local calls, till, set = match(text or '', PART)
   if calls and calls + 0 < HUGE and till + 0 <= w.last and set + 0 <= w.last then
     calls, till, set = calls + 0, till + 0, set + 0

@@ -259,7 +259,6 @@ func TestTranslations(t *testing.T) {
 		"from 3x: want a time as 2026-11-23T15:04, a day as 2026-11-23, today, yesterday, or how long ago as 7d or 36h",
 		"from 2026-11-23T15:04:00+08:00, to 2026-11-22T15:04:00+08:00: want from before to",
 		"from 2026-11-01 with step hour: want from 2026-11-15 on, for hours are kept 8 days, or step day",
-		"step week: want total, day or hour",
 		"by color: want some of rule, caller and outcome with commas between them, or none",
 	} {
 		wantNoEnglish(t, "admin/history.go", fault)
