@@ -73,7 +73,8 @@ func (a *Admin) routes() []route {
 				{name: "used", about: "1: only counters that were used, or are latched", kind: "boolean"},
 				{name: "sort", about: "the order of the rows: that of the table by default; the largest part of a quota first; the most calls first; by the rule's name", kind: "string", oneOf: []string{"percent", "used", "rule"}},
 				{name: "callers", about: "1: with who has used it today; with app it always is", kind: "boolean"},
-				{name: "top", about: "only so many rows of all accounts, the first by sort, which is percent then", kind: "integer"}, formatParameter,
+				{name: "top", about: "only so many rows of all accounts, the first by sort, which is percent then", kind: "integer"},
+				formatParameter,
 			},
 			gives: Usage{}, csv: true, serve: a.usage,
 		},
@@ -82,7 +83,8 @@ func (a *Admin) routes() []route {
 			takes: []parameter{
 				appParameter, fromParameter, toParameter,
 				{name: "step", about: "total, the default: the whole range; or each day or hour of it", kind: "string", oneOf: []string{"total", "day", "hour"}},
-				{name: "by", about: "what is kept apart, with commas: rule, caller, outcome, which is the default; or none", kind: "string"}, formatParameter,
+				{name: "by", about: "what is kept apart, with commas: rule, caller, outcome, which is the default; or none", kind: "string"},
+				formatParameter,
 			},
 			gives: History{}, csv: true, serve: a.history,
 		},
@@ -93,9 +95,13 @@ func (a *Admin) routes() []route {
 		{
 			method: "GET", path: "/api/v1/tail", about: "The lines of the access log as calls of this gateway end, one JSON object each, until the client goes. {\"dropped\":N} stands for lines that it was too slow for; an empty line comes every 15 s without any.",
 			takes: []parameter{
-				appParameter, {name: "rule", about: "only of this rule", kind: "string"}, {name: "caller", about: "only of this caller", kind: "string"},
-				{name: "decision", about: "only with this decision", kind: "string"}, {name: "reason", about: "only with this reason", kind: "string"},
-				{name: "refused", about: "1: only refused calls", kind: "boolean"}, {name: "errcode", about: "only with this errcode of WeChat's", kind: "integer"},
+				appParameter,
+				{name: "rule", about: "only of this rule", kind: "string"},
+				{name: "caller", about: "only of this caller", kind: "string"},
+				{name: "decision", about: "only with this decision", kind: "string"},
+				{name: "reason", about: "only with this reason", kind: "string"},
+				{name: "refused", about: "1: only refused calls", kind: "boolean"},
+				{name: "errcode", about: "only with this errcode of WeChat's", kind: "integer"},
 			},
 			streams: true, serve: a.tail,
 		},
@@ -122,7 +128,8 @@ func (a *Admin) routes() []route {
 		{
 			method: "POST", path: "/api/v1/grant", about: "Adds calls to the quotas of a rule in place of the grant before, on every gateway, until a time.",
 			takes: []parameter{
-				theApp, {name: "rule", about: "the rule", kind: "string", must: true},
+				theApp,
+				{name: "rule", about: "the rule", kind: "string", must: true},
 				{name: "calls", about: "how many calls are added in all; 0 ends the grant", kind: "integer", must: true},
 				{name: "until", about: "a time of today as in 18:00, or one as in 2026-11-23T18:00:00+08:00; left out: to the end of the window", kind: "string"},
 				{name: "reason", about: "why, for those who look at the figure later", kind: "string"},

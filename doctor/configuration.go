@@ -24,7 +24,7 @@ func (d *doctor) lookAtConfiguration(context.Context) []Finding {
 		findings = configFaults(d.Start)
 	}
 	for _, text := range d.Config.Warnings {
-		seen, want := split(text)
+		want, seen := split(text)
 		findings = append(findings, warning(words.New(words.DoctorConfigWarning, "text", seen), mendBy(want)))
 	}
 	if len(d.Config.Apps) == 0 && !d.Learns {
@@ -52,18 +52,18 @@ func configFaults(err error) []Finding {
 	}
 	var findings []Finding
 	for _, text := range texts {
-		seen, want := split(text)
+		want, seen := split(text)
 		findings = append(findings, fault(words.New(words.DoctorConfigFault, "text", seen), mendBy(want)))
 	}
 	return findings
 }
 
 // split cuts a text of another package in two: what was seen, and what was wanted, "" if it does not say that.
-func split(text string) (seen error, want string) {
+func split(text string) (want string, seen error) {
 	if i := strings.LastIndex(text, ": want "); i >= 0 {
-		return errors.New(text[:i]), text[i+len(": "):]
+		return text[i+len(": "):], errors.New(text[:i])
 	}
-	return errors.New(text), ""
+	return "", errors.New(text)
 }
 
 // mendBy is what a text of another package wants, as a mend. nil if it wants nothing.

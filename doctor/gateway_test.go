@@ -47,7 +47,8 @@ func TestGateway(t *testing.T) {
 	}{
 		{"good", good("/metrics", metrics), "ok: running at ADDR, version 1.2.3\n", "ok: 运行于 ADDR，版本 1.2.3\n"},
 		{
-			"another program", map[string]string{"/-/healthy": "hello"},
+			"another program",
+			map[string]string{"/-/healthy": "hello"},
 			"fault: what listens at ADDR is no gateway: HTTP 200\n-> give admin.listen a port of its own\n", "fault: 监听 ADDR 的不是网关：HTTP 200\n-> 给 admin.listen 换一个单独的端口\n",
 		},
 		{

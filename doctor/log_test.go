@@ -34,21 +34,33 @@ func TestLog(t *testing.T) {
 		return strings.Repeat(logLine(now, "10.0.0.9", "/cgi-bin/menu/get", reason, 200, 48001), n)
 	}
 	for _, tt := range []struct{ name, log, en, zh string }{
-		{name: "WeCom", log: logLine(now, "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066) + logLine(now, "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066),
+		{
+			name: "WeCom", log: logLine(now, "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066) + logLine(now, "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066),
 			en: "warning: calls of a path of WeCom: 2, lately /cgi-bin/gettoken from 10.0.0.5 at " + at + "\n-> that service uses an SDK of WeCom (qyapi.weixin.qq.com), which is not served here: set its base URL back\n",
-			zh: "warning: 2 次调用了企业微信的路径，最近是 " + at + " 来自 10.0.0.5 的 /cgi-bin/gettoken\n-> 那个服务用的是企业微信（qyapi.weixin.qq.com）的 SDK，这里不支持：把它的基地址改回去\n"},
-		{name: "doubled", log: logLine(now, "10.0.0.5", "/cgi-bin/cgi-bin/menu/get", "", 200, 40066),
+			zh: "warning: 2 次调用了企业微信的路径，最近是 " + at + " 来自 10.0.0.5 的 /cgi-bin/gettoken\n-> 那个服务用的是企业微信（qyapi.weixin.qq.com）的 SDK，这里不支持：把它的基地址改回去\n",
+		},
+		{
+			name: "doubled", log: logLine(now, "10.0.0.5", "/cgi-bin/cgi-bin/menu/get", "", 200, 40066),
 			en: "warning: calls with a doubled prefix: 1, lately /cgi-bin/cgi-bin/menu/get from 10.0.0.5 at " + at + "\n-> that SDK adds the prefix itself: its base URL is to end before it, as in http://HOST:8080\n",
-			zh: "warning: 1 次调用的路径前缀重复，最近是 " + at + " 来自 10.0.0.5 的 /cgi-bin/cgi-bin/menu/get\n-> 那个 SDK 自己会加前缀：基地址要写到它之前为止，如 http://HOST:8080\n"},
-		{name: "appid twice", log: logLine(now, "10.0.0.5", "/wx0123456789abcdef/cgi-bin/menu/get", "", 200, 40066),
-			en: "warning: calls with an appid twice in front of the path: 1, lately /wx0123456789abcdef/cgi-bin/menu/get from 10.0.0.5 at " + at + "\n-> write the appid once: in the base URL, or in the path\n"},
-		{name: "one segment", log: logLine(now, "10.0.0.5", "/token", "path", 404, 40066) + logLine(now, "10.0.0.6", "/favicon.ico", "path", 404, 40066) + logLine(now, "10.0.0.6", "/", "path", 404, 40066),
-			en: "warning: calls of a path without its prefix: 1, lately /token from 10.0.0.5 at " + at + "\n-> that service calls what WeChat does not have; where an SDK wants the prefix in its base URL, add it: http://HOST:8080/cgi-bin\n"},
-		{name: "refused", log: refused(20, "nothing-shown") + refused(19, "browser"),
+			zh: "warning: 1 次调用的路径前缀重复，最近是 " + at + " 来自 10.0.0.5 的 /cgi-bin/cgi-bin/menu/get\n-> 那个 SDK 自己会加前缀：基地址要写到它之前为止，如 http://HOST:8080\n",
+		},
+		{
+			name: "appid twice", log: logLine(now, "10.0.0.5", "/wx0123456789abcdef/cgi-bin/menu/get", "", 200, 40066),
+			en: "warning: calls with an appid twice in front of the path: 1, lately /wx0123456789abcdef/cgi-bin/menu/get from 10.0.0.5 at " + at + "\n-> write the appid once: in the base URL, or in the path\n",
+		},
+		{
+			name: "one segment", log: logLine(now, "10.0.0.5", "/token", "path", 404, 40066) + logLine(now, "10.0.0.6", "/favicon.ico", "path", 404, 40066) + logLine(now, "10.0.0.6", "/", "path", 404, 40066),
+			en: "warning: calls of a path without its prefix: 1, lately /token from 10.0.0.5 at " + at + "\n-> that service calls what WeChat does not have; where an SDK wants the prefix in its base URL, add it: http://HOST:8080/cgi-bin\n",
+		},
+		{
+			name: "refused", log: refused(20, "nothing-shown") + refused(19, "browser"),
 			en: "warning: 10.0.0.9 was refused 20 times for nothing-shown, lately at " + at + "\n-> give that service a key of its own under callers, and set it in place of its AppSecret\n",
-			zh: "warning: 10.0.0.9 因 nothing-shown 被拒绝 20 次，最近是 " + at + "\n-> 在 callers 下给那个服务一个密钥，让它用密钥代替 AppSecret\n"},
-		{name: "good", log: logLine(now, "10.0.0.5", "/cgi-bin/menu/get", "", 200, 0) + logLine(now, "10.0.0.5", "/cgi-bin/message/custom/send", "", 200, 0) + "no JSON\n",
-			en: "ok: LOG: no mistake in 2 lines of the last day\n"},
+			zh: "warning: 10.0.0.9 因 nothing-shown 被拒绝 20 次，最近是 " + at + "\n-> 在 callers 下给那个服务一个密钥，让它用密钥代替 AppSecret\n",
+		},
+		{
+			name: "good", log: logLine(now, "10.0.0.5", "/cgi-bin/menu/get", "", 200, 0) + logLine(now, "10.0.0.5", "/cgi-bin/message/custom/send", "", 200, 0) + "no JSON\n",
+			en: "ok: LOG: no mistake in 2 lines of the last day\n",
+		},
 		{name: "of yesterday", log: logLine(now.Add(-25*time.Hour), "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066), en: "ok: LOG: no mistake in 0 lines of the last day\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

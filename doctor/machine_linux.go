@@ -21,8 +21,8 @@ func diskOf(folder string) (disk, error) {
 	if err := syscall.Statfs(folder, &s); err != nil {
 		return disk{}, err
 	}
-	kind := int64(uint32(s.Type)) // its width depends on the processor
-	return disk{free: int64(s.Bavail) * int64(s.Bsize), network: networkDisks[kind], memory: kind == tmpfsDisk}, nil
+	kind := int64(uint32(s.Type))                                                                                    // its width depends on the processor
+	return disk{free: int64(s.Bavail) * int64(s.Bsize), network: networkDisks[kind], memory: kind == tmpfsDisk}, nil //nolint:unconvert // on other processors Bsize has another width
 }
 
 // locked reports whether another process has the lock of a store file.
@@ -42,5 +42,5 @@ func descriptorLimit() int64 {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 0
 	}
-	return int64(min(limit.Max, 1<<62)) //nolint:gosec // bounded
+	return int64(min(limit.Max, 1<<62))
 }

@@ -25,7 +25,7 @@ func (d *doctor) lookAtRedis(ctx context.Context) []Finding {
 	var findings []Finding
 	for _, text := range s.Warnings() {
 		if !strings.Contains(text, "maxmemory-policy") { // looked at below, with what INFO says
-			seen, want := split(text)
+			want, seen := split(text)
 			findings = append(findings, warning(words.New(words.DoctorStoreWarning, "text", seen), mendBy(want)))
 		}
 	}

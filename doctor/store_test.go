@@ -38,7 +38,8 @@ func TestRedis(t *testing.T) {
 		en, zh string
 	}{
 		{
-			"policy", []string{"--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"},
+			"policy",
+			[]string{"--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"},
 			"warning: ADDR: maxmemory-policy is allkeys-lru, which throws counts and tokens away when memory is short\n-> run CONFIG SET maxmemory-policy noeviction, and write maxmemory-policy noeviction into redis.conf\n",
 			"warning: ADDR：maxmemory-policy 是 allkeys-lru，内存不足时会丢掉计数和 token\n-> 执行 CONFIG SET maxmemory-policy noeviction，并在 redis.conf 里写 maxmemory-policy noeviction\n",
 		},
@@ -48,7 +49,8 @@ func TestRedis(t *testing.T) {
 			"warning: ADDR：appendonly 没有打开，Redis 重启会丢掉上次快照之后的计数和 token\n-> 执行 CONFIG SET appendonly yes，并在 redis.conf 里写 appendonly yes\n",
 		},
 		{
-			"no fsync", []string{"--appendonly", "yes", "--appendfsync", "no"},
+			"no fsync",
+			[]string{"--appendonly", "yes", "--appendfsync", "no"},
 			"note: ADDR: appendfsync is no, so a crash of its machine may lose half a minute\n-> run CONFIG SET appendfsync everysec, and write appendfsync everysec into redis.conf\n", "",
 		},
 	} {

@@ -84,7 +84,7 @@ func doctorOptions(cmd *cobra.Command) (doctor.Options, error) {
 	o.Admin.Err = err
 	if o.Config, o.ConfigErr = loadConfig(cmd); o.ConfigErr != nil {
 		o.Config = nil
-		return o, nil
+		return o, nil //nolint:nilerr // it is a finding
 	}
 	o.Start, o.Learns, o.Store = checkStart(o.Config), learns(o.Config), storeOptions(o.Config)
 	user := redisUser(o.Config.Store)
