@@ -49,7 +49,7 @@ func historyCommand(l words.Language) *cobra.Command {
 			out := cmd.OutOrStdout()
 			if asCSV {
 				query.Set("format", "csv")
-				return operate(cmd, http.MethodGet, historyPath(refused), query, out)
+				return copyAnswer(cmd, historyPath(refused), query)
 			}
 			if refused {
 				var r admin.Refusals

@@ -201,7 +201,7 @@ func TestQuestionsOfStatus(t *testing.T) {
 			return len(page.Accounts) > 0 && page.Accounts[0].RefusedToday != nil && *page.Accounts[0].RefusedToday == 20
 		})
 	}
-	if out := run("usage", "--top", "2"); !regexp.MustCompile(`(?s)^b .*100/100 +100% +used up +menu.create.*\na .*93/100 +93% +open +menu.create`).MatchString(out) {
+	if out := run("usage", "--top", "2"); !regexp.MustCompile(`(?s)^b .*100/100 +100% +used up +menu.create.*\na .*93/100 +93% +open +7 left +menu.create`).MatchString(out) {
 		t.Errorf("usage --top 2:\n%s", out)
 	}
 	table, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(run("usage", "--top", "2", "--csv"), "\uFEFF"))).ReadAll()
