@@ -19,7 +19,8 @@ import (
 // tests. cmd/wxproxy knows everything.
 var mayImport = map[string][]string{
 	"wxproxy":                    {},
-	"wxproxy/admin":              {"wxproxy/history", "wxproxy/limits", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/admin":              {"wxproxy/admin/ui", "wxproxy/history", "wxproxy/limits", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
+	"wxproxy/admin/ui":           {"wxproxy/internal/words"},
 	"wxproxy/alert":              {"wxproxy/internal/reason"},
 	"wxproxy/bench":              {},
 	"wxproxy/cmd/wxproxy":        {"wxproxy", "wxproxy/admin", "wxproxy/alert", "wxproxy/config", "wxproxy/doctor", "wxproxy/drift", "wxproxy/history", "wxproxy/internal/reason", "wxproxy/internal/words", "wxproxy/limits", "wxproxy/proxy", "wxproxy/report", "wxproxy/sandbox", "wxproxy/store", "wxproxy/tail", "wxproxy/token", "wxproxy/wechat"},
@@ -76,6 +77,8 @@ var modules = []string{
 	"golang.org/x/time",                   // pace in the embedded store
 	"gopkg.in/natefinch/lumberjack.v2",    // access log in a file that rotates
 	"gopkg.in/yaml.v3",                    // configuration, with the place of each value
+	"github.com/chromedp/cdproto",         // tests: what the browser reports
+	"github.com/chromedp/chromedp",        // tests: the pages in a real browser
 	"github.com/google/go-cmp",            // tests: differences of structs
 	"github.com/rogpeppe/go-internal",     // tests: testscript
 	"go.uber.org/goleak",                  // tests: goroutines left behind

@@ -18,6 +18,7 @@ const (
 	WrongHost       = "wrong-host"        // 421: by a name that is not ours, as after DNS rebinding
 	CrossOrigin     = "cross-origin"      // 403: by a page of another site that does more than link to us
 	WrongToken      = "wrong-token"       // 401
+	WrongCode       = "wrong-code"        // 403: a one-time code that was used, or is too old
 	TooManyAttempts = "too-many-attempts" // 429: wrong tokens of this client wait for their answers
 )
 
@@ -30,7 +31,7 @@ type Refusal struct {
 
 // Action is a change that an operator has asked for with the token.
 type Action struct {
-	Name    string // reload, clear, forget or grant
+	Name    string // sign-in, reload, clear, forget or grant
 	App     string // its alias or appid; "" for all
 	Rule    string // of a clear; "" is the whole app. Of a grant its counter
 	Outcome string // "done", or why not; a reload reports its faults itself

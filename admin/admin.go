@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"wxproxy/admin/ui"
 	"wxproxy/limits"
 	"wxproxy/tail"
 	"wxproxy/token"
@@ -122,6 +123,7 @@ type Admin struct {
 	token    [sha256.Size]byte
 	origins  *http.CrossOriginProtection
 	attempts attempts
+	codes    codes
 	mux      *http.ServeMux
 	metrics  http.Handler
 	listings listings
@@ -137,6 +139,9 @@ func New(o Options) *Admin {
 	for _, r := range a.routes() {
 		a.mux.Handle(r.method+" "+r.path, a.handler(r))
 	}
+	pages := ui.New()
+	a.mux.Handle("GET /{$}", pages)
+	a.mux.Handle("GET /ui/", pages)
 	return a
 }
 

@@ -178,7 +178,7 @@ func TestWhoMayAsk(t *testing.T) {
 		{"how the last reload ended", "GET", "/-/reload", token, 200},
 		{"reload by PUT", "PUT", "/-/reload", token, 405},
 		{"reload", "POST", "/-/reload", token, 200},
-		{"elsewhere", "GET", "/", token, 404},
+		{"elsewhere", "GET", "/elsewhere", token, 404},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,6 +51,8 @@ func (a *Admin) routes() []route {
 		{method: "GET", path: "/-/reload", about: "How the last reload of the configuration ended.", gives: reloadAnswer{}, serve: a.lastReload},
 		{method: "POST", path: "/-/reload", about: "Reads the configuration again.", gives: reloadAnswer{}, serve: a.reload},
 		{method: "GET", path: "/metrics", about: "The metrics, for Prometheus. No token is asked for from this machine.", open: true, serve: a.scrape},
+		{method: "POST", path: "/api/v1/session/code", about: "A one-time code that signs a page in, good for 30 s.", gives: SessionCode{}, serve: a.sessionCode},
+		{method: "POST", path: "/api/v1/session", about: "The admin token, for the one-time code in the body: {\"code\": \"...\"}.", open: true, gives: Session{}, serve: a.session},
 		{method: "GET", path: "/api/v1/openapi.json", about: "This document.", gives: document{}, serve: a.openapi},
 		{
 			method: "GET", path: "/api/v1/status", about: "What runs and what is wrong: tokens, store, gateways, latches, clears, reload, version, configuration.",

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Provides what the tests need beyond Go: redis-server, libfaketime, on Linux a C compiler for the
-# race detector, node with the WeChat SDKs that are driven through the gateway, Chromium, and promtool for
-# the metrics and alerts. It says what it will install before it begins, and nothing when all is there.
+# race detector, node with the WeChat SDKs that are driven through the gateway, Chromium and axe-core for
+# the pages, and promtool for the metrics and alerts. It says what it will install before it begins, and
+# nothing when all is there.
 #
 # On Debian and its kin it installs packages as root. Without root it unpacks redis-server and
 # libfaketime into .cache/deps, where the Makefile's PATH finds them. Elsewhere it only says what
-# to install. The SDKs go into .cache/sdk. promtool is unpacked into .cache/deps also as root: its package
-# would start a Prometheus. The SDKs, Chromium and promtool may be missing: their tests are then
-# skipped, or fail where CI is set.
+# to install. The SDKs go into .cache/sdk, axe-core into .cache/ui. promtool is unpacked into .cache/deps
+# also as root: its package would start a Prometheus. The SDKs, Chromium, axe-core and promtool may be
+# missing: their tests are then skipped, or fail where CI is set.
 set -eu
 cd "$(dirname "$0")/.."
 deps=$PWD/.cache/deps
@@ -38,19 +39,17 @@ install_deb() {
         apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2
 }
 
-# sdks brings the SDKs that the lock file names into .cache/sdk. A copy of that file, made last, says
-# that all of them are there.
-from=cmd/wxproxy/testdata/sdk
-to=.cache/sdk
-have_sdks() { have node && cmp -s "$from/package-lock.json" "$to/installed.json"; }
-sdks() {
-    have_sdks && return
-    without="the test of the WeChat SDKs will not run"
+# modules brings what the lock file of a folder names from npm into .cache. A copy of that file, made last, says
+# that all of it is there.
+have_modules() { have node && cmp -s "$1/package-lock.json" ".cache/$2/installed.json"; }
+modules() {
+    from=$1 to=.cache/$2 what=$3 without=$4
+    have_modules "$from" "$2" && return
     if ! have node || ! have npm; then
         say "no node 18 and npm, so $without. On Debian, as root: apt-get install nodejs npm"
         return
     fi
-    say "installing the WeChat SDKs of $from with npm into $to"
+    say "installing $what of $from with npm into $to"
     mkdir -p "$to"
     rm -f "$to/installed.json"
     cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$to"
@@ -59,6 +58,14 @@ sdks() {
     else
         say "npm ci did not succeed, so $without"
     fi
+}
+
+sdk=cmd/wxproxy/testdata/sdk
+ui=admin/ui
+have_npm() { have_modules $sdk sdk && have_modules $ui ui; }
+npm_modules() {
+    modules $sdk sdk "the WeChat SDKs" "the test of the WeChat SDKs will not run"
+    modules $ui ui "axe-core and what the pages are built on" "the pages will not be checked for accessibility"
 }
 
 # apt_lists fetches lists of our own, since those of the system are root's.
@@ -111,7 +118,7 @@ if [ "$(uname -s)" = Linux ]; then
     # It knows the compiler that cgo will use: CC, or gcc.
     have "$(go env CC | cut -d ' ' -f 1)" || missing="$missing gcc libc6-dev"
 fi
-have node && have npm || have_sdks || wanted="$wanted nodejs npm"
+have node && have npm || have_npm || wanted="$wanted nodejs npm"
 have_browser || wanted="$wanted chromium"
 
 root=
@@ -122,7 +129,7 @@ have apt-get && [ "$(id -u)" = 0 ] && root=yes
 plan=
 [ -z "$missing" ] || plan="$plan; Debian packages:$missing"
 [ -z "$root" ] || [ -z "$wanted" ] || plan="$plan; Debian packages for some tests:$wanted (chromium is about 100 MB, npm brings 300 small ones)"
-have_sdks || { [ -z "$root" ] && { ! have node || ! have npm; }; } || plan="$plan; WeChat's SDKs from npm into .cache/sdk (20 MB)"
+have_npm || { [ -z "$root" ] && { ! have node || ! have npm; }; } || plan="$plan; WeChat's SDKs and axe-core from npm into .cache (25 MB)"
 have promtool || ! have apt-get || plan="$plan; promtool from Debian's package prometheus, unpacked into .cache/deps (20 MB)"
 if [ -n "$plan" ]; then
     say "to be installed first:${plan#;}"
@@ -142,7 +149,7 @@ if [ -n "$root" ]; then
 fi
 prometheus
 if [ -z "$missing" ]; then
-    sdks
+    npm_modules
     exit 0
 fi
 
@@ -173,4 +180,4 @@ SCRIPT
 fi
 have redis-server && redis-server --version >/dev/null || die "the unpacked redis-server does not start"
 
-sdks
+npm_modules

@@ -20,22 +20,25 @@ import (
 	"wxproxy/sandbox"
 )
 
+// chromium returns the path of the browser. A test that lacks it is skipped, or fails where CI is set.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("no chromium on PATH: make deps installs it")
+	}
+	t.Skip("SKIPPED: no chromium on PATH, so it is not known what the pages do, and whether a web page can use the admin listener: make deps installs it")
+	return ""
+}
+
 // visit opens a page in a browser that finds every name of example on this machine. It is closed with the test.
 func visit(t *testing.T, address string) {
 	t.Helper()
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil && browser == "" {
-			browser = path
-		}
-	}
-	if browser == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("no chromium on PATH: make deps installs it")
-		}
-		t.Skip("SKIPPED: no chromium on PATH, so it is not known whether a web page can use the admin listener: make deps installs it")
-	}
-	cmd := exec.CommandContext(t.Context(), browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	cmd := exec.CommandContext(t.Context(), chromium(t), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP *.example 127.0.0.1",
 		"--user-data-dir="+t.TempDir(), address)
 	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
@@ -65,6 +68,8 @@ const adminPage = `<!doctype html><meta charset="utf-8"><title>page</title>
   const token = { Authorization: "Bearer %[2]s" };
   await ask("metrics", "/metrics");
   await ask("usage", "/api/v1/usage", { headers: token });
+  await ask("pages", "/");
+  await ask("session", "/api/v1/session", { method: "POST", body: '{"code":"X"}' });
   await ask("reload", "/-/reload?from=fetch", { method: "POST", headers: token });
   await ask("reload, simple", "/-/reload?from=simple", { method: "POST", mode: "no-cors", body: "{}" });
   document.getElementById("form").submit();
@@ -94,11 +99,11 @@ func TestAPageAndTheAdminListener(t *testing.T) {
 	}{
 		{"ours", "ours.example", "", map[string]string{
 			"metrics": "401", // not by a loopback name, and without the token
-			"usage":   "200", "reload": "200", "reload, simple": "401",
+			"usage":   "200", "pages": "200", "session": "403", "reload": "200", "reload, simple": "401",
 		}},
-		{"rebound", "rebound.example", "", map[string]string{"metrics": "421", "usage": "421", "reload": "421", "reload, simple": "421"}},
-		{"another site", "elsewhere.example", "http://127.0.0.1", map[string]string{"metrics": "blocked", "usage": "blocked", "reload": "blocked", "reload, simple": "opaque"}},
-		{"another port", "127.0.0.1", "http://127.0.0.1", map[string]string{"metrics": "blocked", "usage": "blocked", "reload": "blocked", "reload, simple": "opaque"}},
+		{"rebound", "rebound.example", "", map[string]string{"metrics": "421", "usage": "421", "pages": "421", "session": "421", "reload": "421", "reload, simple": "421"}},
+		{"another site", "elsewhere.example", "http://127.0.0.1", map[string]string{"metrics": "blocked", "usage": "blocked", "pages": "blocked", "session": "blocked", "reload": "blocked", "reload, simple": "opaque"}},
+		{"another port", "127.0.0.1", "http://127.0.0.1", map[string]string{"metrics": "blocked", "usage": "blocked", "pages": "blocked", "session": "blocked", "reload": "blocked", "reload, simple": "opaque"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := strings.Count(p.stderr.String(), `"admin: reload"`)

@@ -110,7 +110,7 @@ func rootCommand(l words.Language) *cobra.Command {
 	root.AddCommand(
 		serve, validateCommand(l), explainCommand(l), usageCommand(l), statusCommand(l), historyCommand(l), tailCommand(l), reportCommand(l),
 		limitsCommand(l), clearCommand(l), grantCommand(l), forgetCommand(l), alertCommand(l), doctorCommand(l),
-		sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
+		uiCommand(l), sandboxCommand(l), demoCommand(l), healthcheckCommand(l), versionCommand(l), completionCommand(l),
 	)
 	return root
 }

@@ -59,6 +59,8 @@ var foreign = [][2]string{
 	{"wrong token", "token 不对"},
 	{"too many wrong tokens from this address", "这个地址给出的错误 token 太多"},
 	{"want one request at a time with the admin token", "请带着管理 token 逐个请求"},
+	{`no code: want {"code": "..."} with the code that wxproxy ui has printed`, `没有代码：应为 {"code": "..."}，值为 wxproxy ui 打印的代码`},
+	{"the code is not good any more: it can be used once, within 30 s: run wxproxy ui again", "登录代码失效了：只能用一次，30 秒内有效，请再运行 wxproxy ui"},
 	{"the files of the configuration change while they are read", "读取配置时文件还在变化"},
 	{"reload again when they are complete", "写完之后请再重新加载"},
 	{"the Host is no name of this listener", "Host 不是管理端口的名字"},

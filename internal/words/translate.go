@@ -48,6 +48,15 @@ func (l Language) longest(line string, start int, ends [][]int) (translated stri
 	return line[start:ends[0][0]], 1
 }
 
+// Patterns are the texts of other packages with their translations, for a page that translates by itself what the
+// admin API answers. {name} in them stands for what differs. They are none in English.
+func (l Language) Patterns() [][2]string {
+	if l == English {
+		return nil
+	}
+	return slices.Clone(foreign)
+}
+
 // pattern is a text of another package with its translation.
 type pattern struct {
 	zh    string

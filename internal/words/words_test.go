@@ -145,12 +145,63 @@ func TestUses(t *testing.T) {
 			return true
 		})
 	})
+	inScripts(t, func(at, key string, parameters []string) {
+		message, ok := messages[key]
+		if !ok {
+			t.Errorf("%s: no message %s", at, key)
+			return
+		}
+		used[key] = true
+		if want := slices.Compact(parametersOf(message)); !slices.Equal(parameters, want) {
+			t.Errorf("%s: %s has the parameters %v, want %v", at, key, parameters, want)
+		}
+	})
 	for key := range messages {
 		if !defined[key] {
 			t.Errorf("%s: no variable has this name", key)
 		}
 		if !used[key] {
 			t.Errorf("%s: nothing uses it", key)
+		}
+	}
+}
+
+// parametersOf are the parameters of a message as a script names them, sorted.
+func parametersOf(m Message) []string {
+	names := parameters(m.en)
+	for i, name := range names {
+		names[i] = strings.Trim(name, "{}")
+	}
+	return names
+}
+
+var (
+	scriptUse       = regexp.MustCompile(`\bt\("(\w+)"(?:, \{([^{}]*)\})?\)`)
+	scriptParameter = regexp.MustCompile(`^\s*([a-z]+)\s*(?::|$)`)
+)
+
+// inScripts finds each use of a message in the scripts of the pages: t("Key", { name: value }).
+func inScripts(t *testing.T, do func(at, key string, parameters []string)) {
+	t.Helper()
+	scripts, err := filepath.Glob("../../admin/ui/*.js")
+	views, errViews := filepath.Glob("../../admin/ui/views/*.js")
+	if err := errors.Join(err, errViews); err != nil || len(scripts) == 0 || len(views) == 0 {
+		t.Fatalf("%v: no scripts of the pages", err)
+	}
+	for _, script := range append(scripts, views...) {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, use := range scriptUse.FindAllStringSubmatch(string(text), -1) {
+			var names []string
+			for one := range strings.SplitSeq(use[2], ",") {
+				if name := scriptParameter.FindStringSubmatch(one); name != nil {
+					names = append(names, name[1])
+				}
+			}
+			slices.Sort(names)
+			do(script, use[1], names)
 		}
 	}
 }
