@@ -151,10 +151,10 @@ func (c *counter) apply(r *Request, a *Answer, i int, block int64, now moment) {
 		granted, ahead, block = 0, 0, 0
 	}
 	switch {
+	case state.Generation > c.generation: // cleared through another gateway, and nothing was granted
+		c.adopt(state.Generation, state.Generation, now)
 	case c.generation != asked.Generation: // cleared since: what was granted runs after the clear
 		c.own.local += granted
-	case state.Generation > asked.Generation:
-		c.adopt(state.Generation, state.Generation, now)
 	case state.Generation == asked.Generation:
 		c.acked = asked.Local + granted + ahead
 		c.own.local += granted + block

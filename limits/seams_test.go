@@ -101,10 +101,16 @@ func (s *seam) pass(gateway, n int) (sent int) {
 // clear is a clear that WeChat grants, through a gateway.
 func (s *seam) clear(gateway int) {
 	s.t.Helper()
+	s.clearOf(gateway, "")
+}
+
+// clearOf is a clear of one path; "": of the whole app.
+func (s *seam) clearOf(gateway int, path string) {
+	s.t.Helper()
 	d := take(s.t, s.limiters[gateway], "wx1", "/cgi-bin/clear_quota")
 	time.Sleep(50 * time.Millisecond)
 	d.Done(0)
-	s.limiters[gateway].Clear("wx1", d.Counted, "")
+	s.limiters[gateway].Clear("wx1", d.Counted, path)
 }
 
 // stored is the count of the day in the store.
@@ -205,6 +211,41 @@ func TestLatchedGatewayLearnsOfAClear(t *testing.T) {
 			}
 		}
 	})
+}
+
+// After clears of the app and of one path, in either order, a gateway that knows of none of them learns all
+// generations with one answer, and its call is granted by the next.
+func TestClearsAreLearnedTogether(t *testing.T) {
+	reserved := func(t *testing.T) *Ruleset {
+		t.Helper()
+		r := rule("a", "/cgi-bin/a", "100/day")
+		r.Reserve = map[string]int64{"oncall": 5, "night": 5}
+		return rules(t, r, rule("other", "/cgi-bin/*", "unknown"))
+	}
+	for _, set := range []func(*testing.T) *Ruleset{oneRule("100/day"), reserved} {
+		for _, paths := range [][]string{{"", "/cgi-bin/a"}, {"/cgi-bin/a", ""}, {"", "/cgi-bin/a", "", "/cgi-bin/a"}} {
+			atSeam(t, 2, set, func(s *seam) {
+				s.pass(0, 5)
+				s.pass(1, 5)
+				for _, path := range paths {
+					time.Sleep(2 * time.Second)
+					s.clearOf(0, path)
+				}
+				time.Sleep(2 * time.Second)
+				before := s.ways[1].sent.Load()
+				if sent := s.pass(1, 1); sent != 1 {
+					s.t.Errorf("clears of %q: the first call of the other gateway is refused", paths)
+				}
+				if n := s.ways[1].sent.Load() - before; n != 2 {
+					s.t.Errorf("clears of %q: %d requests until the first call is granted, want 2", paths, n)
+				}
+				time.Sleep(2 * time.Second)
+				if got := s.stored(); got != 1 {
+					s.t.Errorf("clears of %q: the store has %d calls, want 1", paths, got)
+				}
+			})
+		}
+	}
 }
 
 // A latched or full counter asks the store once a second, however often it is called; one that is not
