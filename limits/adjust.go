@@ -38,7 +38,7 @@ func (l *Limiter) ClearTo(ctx context.Context, app string, match Match, began ti
 	now := l.now()
 	day := l.calendar(now).of[Day]
 	m := l.meterOf(app, &match)
-	if generation, c := l.link.at(began), m.today(match, l.calendar(now)); c.generation < generation && generation >= day.Start.UnixMilli() {
+	if generation, c := l.link.at(began), m.clearable(match, l.calendar(now)); c.generation < generation && generation >= day.Start.UnixMilli() {
 		m.clearDay(day, generation, generation, false, now)
 		c.raise = used
 	}

@@ -56,7 +56,7 @@ func (l *Limiter) Clear(app string, at int64, path string) {
 		if rules := l.Rules(app); rules != nil {
 			if match := rules.Match(path); match.Rule != nil {
 				m := l.meterOf(app, &match)
-				m.today(match, l.calendar(now)) // there must be a counter that carries the generation to the store
+				m.clearable(match, l.calendar(now))
 				m.clearDay(day, m.nextGeneration(day.Name, at, now), at, false, now)
 				l.unlock(m, now)
 			}
@@ -92,6 +92,20 @@ func (m *meter) nextGeneration(window string, at int64, now moment) int64 {
 		return last + 1
 	}
 	return at
+}
+
+// clearable makes the counters of the day that a clear of one path starts over, and returns the rule's: only
+// what has a counter carries the generation to the store. Shares and reserves may be used by calls of other
+// gateways alone.
+func (m *meter) clearable(match Match, cal *calendar) *counter {
+	for _, caller := range match.Rule.callers() {
+		for _, n := range needsOf(match.Rule, m.name, caller) {
+			if n.period == Day {
+				m.counter(n.name, &cal.of[Day])
+			}
+		}
+	}
+	return m.today(match, cal)
 }
 
 // clearDay moves the meter's counters of a day to a generation, the whole day's or their own, by a clear

@@ -70,6 +70,13 @@ func appendReserves(needs []need, rule *Rule, name, caller string) []need {
 	return needs
 }
 
+// callers returns the callers with a share or a reserve, in alphabetical order.
+func (r *Rule) callers() []string {
+	callers := slices.AppendSeq(slices.Collect(maps.Keys(r.Shares)), maps.Keys(r.Reserve))
+	slices.Sort(callers)
+	return slices.Compact(callers)
+}
+
 // shareOf returns a caller's share of a quota; noLimit: it has none.
 func (r *Rule) shareOf(caller string, p Period) int64 {
 	for _, q := range r.Shares[caller].Quotas {

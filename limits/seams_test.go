@@ -248,6 +248,55 @@ func TestClearsAreLearnedTogether(t *testing.T) {
 	}
 }
 
+// A clear of one path starts shares and reserves over, too, that the gateway which is granted it has never seen.
+func TestClearOfAPathStartsBudgetsOver(t *testing.T) {
+	set := func(t *testing.T) *Ruleset {
+		t.Helper()
+		r := rule("a", "/cgi-bin/a", "40/day", "1000/month")
+		r.Reserve = map[string]int64{"oncall": 10}
+		r.Shares = map[string]Budget{"crm": aDay(5)}
+		return rules(t, r, rule("other", "/cgi-bin/*", "unknown"))
+	}
+	clears := map[string]func(s *seam){
+		"clear": func(s *seam) { s.clearOf(0, "/cgi-bin/a") },
+		"ClearTo": func(s *seam) {
+			l := s.limiters[0]
+			if err := l.ClearTo(s.t.Context(), "wx1", l.Rules("wx1").Match("/cgi-bin/a"), time.Now(), 0); err != nil {
+				s.t.Fatal(err)
+			}
+		},
+	}
+	for name, clears := range clears {
+		atSeam(t, 2, set, func(s *seam) {
+			spend := func(when string) {
+				s.t.Helper()
+				for _, of := range []struct {
+					caller string
+					sent   int
+					then   Verdict
+				}{{"crm", 5, RefusedShare}, {"web", 25, RefusedReserved}, {"oncall", 10, RefusedQuota}} {
+					for i := range of.sent + 1 {
+						want := Pass
+						if i == of.sent {
+							want = of.then
+						}
+						d := takeAs(s.t, s.limiters[1], "wx1", of.caller, "/cgi-bin/a")
+						if d.Done(0); d.Verdict != want {
+							s.t.Errorf("%s, %s: call %d of %s: %s, want %s", name, when, i+1, of.caller, d.Verdict, want)
+							return
+						}
+					}
+				}
+			}
+			spend("at first")
+			time.Sleep(5 * time.Second)
+			clears(s)
+			time.Sleep(2 * time.Second)
+			spend("after it")
+		})
+	}
+}
+
 // A latched or full counter asks the store once a second, however often it is called; one that is not
 // called never does.
 func TestRequestsOfClosedCounters(t *testing.T) {

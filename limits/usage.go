@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -206,9 +205,7 @@ func (u *usageReader) counter(rule *Rule, counter string) {
 			u.line(rule, counter, n.period, n.limit)
 		}
 	}
-	callers := slices.AppendSeq(slices.Collect(maps.Keys(rule.Shares)), maps.Keys(rule.Reserve))
-	slices.Sort(callers)
-	for _, caller := range slices.Compact(callers) {
+	for _, caller := range rule.callers() {
 		for _, n := range needsOf(rule, counter, caller) {
 			if n.reserve == 0 && n.name != counter {
 				u.line(rule, n.name, n.period, n.limit)
