@@ -3,6 +3,7 @@ package limits
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -293,7 +294,11 @@ func (w *world) reserveHolds(c *modelCall, d Decision, day string, since time.Ti
 	}
 	for _, g := range slices.Concat(w.gateways, w.dead) {
 		for _, t := range g.tables {
-			if t.set == nil || t.set.Rule(c.rule.Name).Budget.String() != c.rule.Budget.String() || t.set.Rule(c.rule.Name).Reserve[c.caller] != n {
+			if t.set == nil {
+				return
+			}
+			rule := t.set.Rule(c.rule.Name)
+			if rule.Budget.String() != c.rule.Budget.String() || !maps.Equal(rule.Reserve, c.rule.Reserve) { // a reserve of others that grew takes what was room
 				return
 			}
 		}
