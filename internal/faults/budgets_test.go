@@ -10,12 +10,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wxproxy/sandbox"
 )
 
-// budgetCallers are callers with keys of their own; oncall has a reserve.
+// The keys of callers. oncall has a reserve.
+const oncall, web = "6f6e63616c6c6f6e63616c6c31323334", "7765627765627765623132333435363a"
+
+// budgetCallers are callers with keys of their own.
 const budgetCallers = `callers:
-  - {name: oncall, apps: [a0], key: 6f6e63616c6c6f6e63616c6c31323334}
-  - {name: web, apps: [a0], key: 7765627765627765623132333435363a}
+  - {name: oncall, apps: [a0], key: ` + oncall + `}
+  - {name: web, apps: [a0], key: ` + web + `}
 `
 
 // as makes calls of a caller, shared among threads and the gateways of a fleet, and returns what became of them
@@ -72,7 +77,6 @@ func (f *fleet) grantOf(t *testing.T, method, query string) (calls, version int6
 // Three gateways and 64 threads keep a reserve and a grant to the call, over a clear and a reload. WeChat is the
 // judge.
 func TestReserveAndGrant(t *testing.T) {
-	const oncall, web = "6f6e63616c6c6f6e63616c6c31323334", "7765627765627765623132333435363a"
 	f := newFleet(t, setup{rules: []rule{{"send", sendPath, "100/day", "reserve: {oncall: 20}"}, {"clear", "/cgi-bin/clear_quota", "10/month", ""}}, more: budgetCallers})
 	executed := func(what string, want int64) {
 		t.Helper()
@@ -144,4 +148,78 @@ func TestReserveAndGrant(t *testing.T) {
 	settle()
 	f.as(t, oncall, 64, 64)
 	executed("after the end of the grant", before+160)
+}
+
+// A latch of WeChat's in the middle of a burst, and then a midnight, leave a reserve and a grant exact: a latched
+// rule is closed to the caller with a reserve too, what it has counted goes on when the latch ends, and the new day
+// has its reserve and no grant.
+func TestReserveAndGrantOverLatchAndMidnight(t *testing.T) {
+	t.Parallel()                                                                      // it waits for most of its time
+	lifted := time.Now().Add(15 * time.Second).Truncate(time.Minute).Add(time.Minute) // the first latch lasts to the end of the clock minute
+	midnight := lifted.Add(40 * time.Second)
+	east, env := zoneWithMidnight(t, midnight)
+	f := newFleet(t, setup{
+		zone: "Asia/Shanghai", env: env, more: budgetCallers,
+		wechat: sandbox.Options{Zone: time.FixedZone("test", east), Quotas: map[string]int64{sendPath: 1000}},
+		rules:  []rule{{"send", sendPath, "100/day", "reserve: {oncall: 20}"}},
+	})
+	refused := f.wechat.Order(sandbox.Fault{Path: sendPath, ErrCode: 45009, After: 50})
+	reached := func(what string, want int64) {
+		t.Helper()
+		if got := f.executed(0, sendPath) + int64(refused.Fired()); got != want { // what WeChat refused is counted too
+			t.Fatalf("%s: WeChat executed %d calls and refused %d, want %d", what, f.executed(0, sendPath), refused.Fired(), want)
+		}
+	}
+	before := func(limit time.Time) {
+		t.Helper()
+		if !time.Now().Before(limit) {
+			t.Fatal("the machine is too slow: the time of the next step has come already")
+		}
+	}
+	query := "&calls=30&version=0&reason=" + url.QueryEscape("the launch")
+	f.grantOf(t, http.MethodPost, query)
+	f.as(t, web, 64, 100)
+	if refused.Fired() != 1 {
+		t.Fatalf("WeChat refused %d calls, want 1", refused.Fired())
+	}
+	for i, p := range f.gateways {
+		within(t, time.Second, fmt.Sprint("gateway ", i, " is closed"), func() bool {
+			return strings.HasPrefix(f.explains(t, p, 0, sendPath), "refused-latched")
+		})
+	}
+	sent := f.executed(0, sendPath)
+	if found := f.as(t, oncall, 64, 64); found["refused-latched"] != 64 || f.executed(0, sendPath) != sent {
+		t.Errorf("calls of oncall while it is latched: %v, want refused-latched", found)
+	}
+	before(lifted)
+
+	time.Sleep(time.Until(lifted.Add(2 * time.Second))) // what is latched is asked for once a second
+	found := f.as(t, web, 64, 200)
+	reached("web after the latch, with a grant", 110)
+	if found["refused-reserved"] == 0 || found["pass"]+found["refused-reserved"] != 200 {
+		t.Errorf("calls of web after the latch: %v, want pass and refused-reserved", found)
+	}
+	if found := f.as(t, oncall, 64, 64); found["pass"] != 20 || found["pass"]+found["refused-quota"] != 64 {
+		t.Errorf("calls of oncall after the latch: %v, want 20 to pass and refused-quota", found)
+	}
+	reached("with the reserve", 130)
+	before(midnight)
+
+	for time.Now().Before(midnight.Add(1500 * time.Millisecond)) {
+		f.as(t, web, 64, 64)
+	}
+	f.as(t, web, 64, 200)
+	reached("web after midnight", 130+80)
+	if found := f.as(t, oncall, 64, 64); found["pass"] != 20 {
+		t.Errorf("calls of oncall after midnight: %v, want 20 to pass", found)
+	}
+	reached("with the reserve after midnight", 130+100)
+	if calls, _ := f.grantOf(t, http.MethodGet, ""); calls != 0 {
+		t.Errorf("after midnight %d calls are granted, want none", calls)
+	}
+	f.grantOf(t, http.MethodPost, query)
+	time.Sleep(1200 * time.Millisecond)
+	f.as(t, web, 64, 200)
+	reached("with a grant of the new day", 130+130)
+	waitFor(t, "260 calls counted", func() bool { return f.counted(t, 0, "send", "d") == 130+130 })
 }

@@ -152,25 +152,17 @@ func TestF10(t *testing.T) {
 func TestF10Zones(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	const quota = 200
-	zones := t.TempDir()
-	if err := os.Mkdir(filepath.Join(zones, "Asia"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	midnight := time.Now().Add(8 * time.Second).Truncate(time.Second)
-	east := (86400 - int(midnight.Unix()%86400)) % 86400
-	if east > 12*3600 {
-		east -= 86400
-	}
-	writeFile(t, filepath.Join(zones, "Asia", "Shanghai"), zoneFile(east))
+	east, env := zoneWithMidnight(t, midnight)
 	f := newFleet(t, setup{
 		gateways: -1,
 		zone:     "Asia/Shanghai",
-		env:      []string{"ZONEINFO=" + zones},
+		env:      env,
 		wechat:   sandbox.Options{Zone: time.FixedZone("test", east), Quotas: map[string]int64{sendPath: quota}},
 		rules:    []rule{{"send", sendPath, fmt.Sprint(quota, "/day"), ""}},
 	})
 	for _, zone := range []string{"UTC", "America/New_York", "Pacific/Kiritimati"} {
-		f.env = []string{"ZONEINFO=" + zones, "TZ=" + zone}
+		f.env = append(env[:1:1], "TZ="+zone)
 		f.start(t)
 	}
 	stop := make(chan struct{})
@@ -188,6 +180,22 @@ func TestF10Zones(t *testing.T) {
 		t.Errorf("callers heard %v, want only %s and %s", got, passed, full)
 	}
 	f.atRest(t, 0, "send", sendPath)
+}
+
+// zoneWithMidnight makes Asia/Shanghai a zone in which a day ends at a time, in whole seconds. It returns how far
+// that is east, and what a process needs in its environment to use it.
+func zoneWithMidnight(t *testing.T, midnight time.Time) (east int, env []string) {
+	t.Helper()
+	zones := t.TempDir()
+	if err := os.Mkdir(filepath.Join(zones, "Asia"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	east = (86400 - int(midnight.Unix()%86400)) % 86400
+	if east > 12*3600 {
+		east -= 86400
+	}
+	writeFile(t, filepath.Join(zones, "Asia", "Shanghai"), zoneFile(east))
+	return east, []string{"ZONEINFO=" + zones}
 }
 
 // zoneFile is a TZif file (RFC 8536) of a zone that is always so many seconds east.
