@@ -248,6 +248,47 @@ func TestClearsAreLearnedTogether(t *testing.T) {
 	}
 }
 
+// Clears that come between a request and its answer: the newest generation holds, whoever has begun it, and what was
+// granted in an older one is counted in it.
+func TestClearBetweenRequestAndAnswer(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, shanghai(t))
+	now := moment{at: at, since: 4 * time.Hour, store: at.UnixMilli()}
+	cal := newCalendar(at, shanghai(t))
+	ago := func(minutes int64) int64 { return now.store - minutes*time.Minute.Milliseconds() }
+	for name, tt := range map[string]struct {
+		own        int64 // generation of a clear through this gateway, after the request
+		day, state int64 // what the answer says
+		granted    int64
+
+		generation, local int64
+	}{
+		"none":                         {0, 0, 0, 2, 0, 5},
+		"another's, of the app":        {0, ago(9), ago(9), 0, ago(9), 1},
+		"another's, of the path":       {0, 0, ago(9), 0, ago(9), 1},
+		"of the app and then the path": {0, ago(9), ago(8), 0, ago(8), 1},
+		"our own, and a grant":         {ago(9), 0, 0, 2, ago(9), 3},
+		"our own after another's":      {ago(8), ago(9), ago(9), 0, ago(8), 1},
+		"our own before another's":     {ago(9), 0, ago(8), 0, ago(8), 1},
+		"our own between two others":   {ago(8), ago(9), ago(7), 0, ago(7), 1},
+		"our own, which is known":      {ago(9), 0, ago(9), 0, ago(9), 1},
+	} {
+		m := &meter{account: &account{appid: "wx1"}, name: "a"}
+		c := m.counter("a", &cal.of[Day])
+		c.limit, c.own = 10, ownCalls{local: 3, inFlight: 1}
+		r := m.request([]*counter{c}, 2, 0, nil)
+		if tt.own > 0 {
+			m.clearDay(cal.of[Day], tt.own, tt.own, false, now)
+		}
+		a := &Answer{Granted: tt.granted, Now: now.store, Generations: []int64{tt.day}, Counters: []CounterState{{Generation: tt.state, Used: 3 + tt.granted, Version: 1}}}
+		if tt.granted == 0 {
+			a.Status = Again
+		}
+		if m.apply([]*counter{c}, r, a, now); c.generation != tt.generation || c.own.local != tt.local {
+			t.Errorf("%s: generation %d with %d calls, want %d with %d", name, c.generation, c.own.local, tt.generation, tt.local)
+		}
+	}
+}
+
 // A clear of one path starts shares and reserves over, too, that the gateway which is granted it has never seen.
 func TestClearOfAPathStartsBudgetsOver(t *testing.T) {
 	set := func(t *testing.T) *Ruleset {
