@@ -21,7 +21,7 @@ type counter struct {
 
 	unacked  bool // a request had no answer, and may be applied until a later one is
 	restate  bool // the store may have lost what it confirmed
-	announce bool // the store may not know of the generation
+	announce bool // it is reported though nothing was counted: the store may not know of the generation
 	urgent   bool // what has to be reported is reported at once
 
 	repeatAt      time.Duration // when to report once more, for requests that a frozen store applies late

@@ -87,7 +87,7 @@ func (l *Limiter) learnClock(ctx context.Context, app string, match Match) error
 	now := l.now()
 	m := l.meterOf(app, &match)
 	c := m.group(match.Rule, "", l.calendar(now)).counters[0]
-	c.restate, c.urgent = true, true
+	c.announce, c.urgent = true, true // not restate: a loss that it shows is news to the other meters
 	l.unlock(m, now)
 	return l.flush(ctx, m)
 }

@@ -626,6 +626,31 @@ func TestLossIsNoticedByItsPart(t *testing.T) {
 	})
 }
 
+// A grant that finds the store empty has the other counters restored, too.
+func TestLossIsNoticedByAGrant(t *testing.T) {
+	set := func(t *testing.T) *Ruleset {
+		t.Helper()
+		return rules(t, rule("a", "/cgi-bin/a", "100/day"), rule("b", "/cgi-bin/b", "100/day"))
+	}
+	atSeam(t, 1, set, func(s *seam) {
+		l := s.limiters[0]
+		s.pass(0, 3)
+		for range 4 {
+			take(s.t, l, "wx1", "/cgi-bin/b").Done(0)
+		}
+		time.Sleep(5 * time.Second)
+		s.store.flush()
+		if _, err := l.SetGrant(s.t.Context(), "wx1", l.Rules("wx1").Match("/cgi-bin/a"), 5, time.Time{}, 0); err != nil {
+			s.t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		day := windowAt(Day, time.Now(), shanghai(s.t)).Name
+		if a, b := s.stored(), s.store.used("wx1", day, "b"); a != 3 || b != 4 {
+			s.t.Errorf("restored %d and %d calls, want 3 and 4", a, b)
+		}
+	})
+}
+
 // What WeChat said of yesterday after a lost clear does not start today's count over.
 func TestLostClearOfYesterday(t *testing.T) {
 	atSeam(t, 1, oneRule("100/day"), func(s *seam) {
