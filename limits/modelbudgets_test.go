@@ -306,6 +306,15 @@ func (w *world) reserveHolds(c *modelCall, d Decision, day string, since time.Ti
 	if len(w.issued[c.app]) > 0 { // what runs over a clear is counted in both
 		return
 	}
+	// A gateway without its store knows only what it heard last, and a forgotten one takes no late grant back.
+	if slices.ContainsFunc(w.calls[c.app+" "+c.base], func(o *modelCall) bool { return o.verdict == Degraded && o.in(Day, day) }) {
+		return
+	}
+	for _, g := range slices.Concat(w.gateways, w.dead) {
+		if len(w.forgot[g.name+c.app]) > 0 {
+			return
+		}
+	}
 	if used := w.store.most(modelKey{c.app, day, c.base + "@" + c.caller}, since); used < n {
 		w.broke("%s: %s of %s for %s, whose reserve of %d has %d left", c.g.name, d.Verdict, c.base, c.caller, n, n-used)
 	}
