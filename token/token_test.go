@@ -209,6 +209,13 @@ func newStand(t *testing.T, o token.Options) *stand {
 	return s
 }
 
+// storeFailed reports whether the source has gone on without its store.
+func (s *stand) storeFailed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.events, func(e token.Event) bool { return e.Kind == token.StoreFailed })
+}
+
 // server serves WeChat on a port of its own.
 func server(t *testing.T, w *wechat) string {
 	t.Helper()
