@@ -226,7 +226,7 @@ func latched(lines []limits.Usage) []string {
 func accountsTable(answer *Accounts) [][]string {
 	rows := [][]string{{
 		"app", "appid", "profile", "rule", "title", "path", "period", "limit", "used", "remaining", "percent", "reset", "state",
-		"used_today", "refused_today", "latched", "token", "token_expires", "error",
+		"used_today", "refused_today", "latched", "token", "token_expires", "runs_out", "left", "error",
 	}}
 	for _, a := range answer.Accounts {
 		var n Nearest
@@ -238,6 +238,7 @@ func accountsTable(answer *Accounts) [][]string {
 			token = *a.Token
 		}
 		limit, used, left, refused := "", "", "", ""
+		runsOut, callsLeft := n.Forecast.cells()
 		if a.RefusedToday != nil {
 			refused = figure(*a.RefusedToday)
 		}
@@ -246,7 +247,7 @@ func accountsTable(answer *Accounts) [][]string {
 		}
 		rows = append(rows, []string{
 			a.App, a.AppID, a.Profile, n.Rule, n.Title, n.Path, n.Period, limit, used, left, percentage(n.Percent, n.Limit), moment(n.Reset), n.State,
-			figure(a.UsedToday), refused, strings.Join(a.Latched, " "), token.State, moment(token.Expires), a.Error,
+			figure(a.UsedToday), refused, strings.Join(a.Latched, " "), token.State, moment(token.Expires), runsOut, callsLeft, a.Error,
 		})
 	}
 	return rows

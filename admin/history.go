@@ -40,9 +40,9 @@ type HistoryRow struct {
 	AppID   string    `json:"appid"`
 	Rule    string    `json:"rule,omitempty"`
 	Caller  string    `json:"caller,omitempty"`
-	Outcome string    `json:"outcome,omitempty"` // passed, shadow, refused:REASON, errcode:N, transport-error, http-error or local
+	Outcome string    `json:"outcome,omitempty"` // passed, shadow, refused:REASON, errcode:N, transport-error, http-error, local or token-died
 	Calls   int64     `json:"calls"`
-	Sent    int64     `json:"sent"`    // to WeChat
+	Sent    int64     `json:"sent"`    // requests to WeChat: of a call whose token had died two
 	Refused int64     `json:"refused"` // by the gateway
 	Shadow  int64     `json:"shadow"`  // sent, and would have been refused
 }

@@ -31,6 +31,10 @@ type AppUsage struct {
 	// each would have been counted.
 	Saved map[string]uint64 `json:"fuse_saved,omitempty"`
 
+	// Callers has who used today what of a rule whose paths are counted one by one, by rule. Of the other rules it is in
+	// their rows.
+	Callers map[string][]CallerUse `json:"callers,omitempty"`
+
 	ReadingError string `json:"reading_error,omitempty"` // why WeChat was not read, or not to the end
 }
 
@@ -209,45 +213,15 @@ func (a *Admin) appUsage(ctx context.Context, app App, f figures, i int, q usage
 		row.read(f.readings[i], u)
 		row.GrantReason = reasons[u.Counter]
 		row.recall(past, app.AppID, u)
+		if callers := past.callers[app.AppID][row.Rule]; row.Path != "" && len(callers) > 0 {
+			if one.Callers == nil {
+				one.Callers = make(map[string][]CallerUse)
+			}
+			one.Callers[row.Rule] = callers
+		}
 		one.Rows = append(one.Rows, row)
 	}
 	return one
-}
-
-// usageTable is the answer as rows of cells.
-func usageTable(answer *Usage) [][]string {
-	rows := [][]string{{
-		"app", "appid", "profile", "category", "title", "rule", "path", "caller", "period", "quota", "limit", "used", "remaining", "percent", "reset", "state",
-		"wechat_used", "wechat_limit", "drift", "read_at", "error",
-	}}
-	for _, app := range answer.Apps {
-		if app.Error != "" {
-			row := make([]string, len(rows[0]))
-			row[0], row[1], row[2], row[len(row)-1] = app.App, app.AppID, app.Profile, app.Error
-			rows = append(rows, row)
-		}
-		for _, r := range app.Rows {
-			limit, left, part := "", "", 0.0
-			if r.Limit > 0 {
-				limit, left, part = figure(r.Limit), figure(r.Remaining), 100*float64(r.Used)/float64(r.Limit)
-			}
-			var wechat, wechatLimit, drift string
-			if r.WechatUsed != nil {
-				wechat = figure(*r.WechatUsed)
-			}
-			if r.WechatLimit > 0 {
-				wechatLimit = figure(r.WechatLimit)
-			}
-			if r.Drift != nil {
-				drift = figure(*r.Drift)
-			}
-			rows = append(rows, []string{
-				app.App, app.AppID, app.Profile, r.Category, r.Title, r.Rule, r.Path, r.Caller, r.Period, r.Quota, limit, figure(r.Used), left,
-				percentage(part, r.Limit), moment(r.Reset), r.State, wechat, wechatLimit, drift, moment(r.ReadAt), app.ReadingError,
-			})
-		}
-	}
-	return rows
 }
 
 // storeProblem returns what of an error of the store an operator may see: what the store answered,

@@ -8,7 +8,8 @@ import (
 // Kind says what became of a call.
 type Kind uint8
 
-// The kinds. All but Refused and Local were sent to WeChat.
+// The kinds. All but Refused and Local were sent to WeChat. TokenDied is no call: it is the first sending of one, which
+// WeChat rejected because the access_token had died. What then became of the call is an outcome beside it.
 const (
 	Passed         Kind = iota + 1 // WeChat answered without an errcode, or with 0
 	Shadow                         // sent although it would have been refused
@@ -17,10 +18,11 @@ const (
 	TransportError                 // no whole answer of WeChat's
 	HTTPError                      // WeChat answered with a status of 400 or more
 	Local                          // answered by the gateway itself, as a token request is
+	TokenDied                      // a sending that WeChat rejected for its token; the call is counted beside it
 )
 
 // kinds are the texts of the kinds.
-var kinds = [...]string{Passed: "passed", Shadow: "shadow", Refused: "refused", Rejected: "errcode", TransportError: "transport-error", HTTPError: "http-error", Local: "local"}
+var kinds = [...]string{Passed: "passed", Shadow: "shadow", Refused: "refused", Rejected: "errcode", TransportError: "transport-error", HTTPError: "http-error", Local: "local", TokenDied: "token-died"}
 
 // Outcome is what became of a call. The zero value is none.
 type Outcome struct {
@@ -49,7 +51,7 @@ func (o Outcome) String() string {
 	return kinds[o.Kind]
 }
 
-// Sent reports whether the call went to WeChat, so that it counts against a quota.
+// Sent reports whether a request went to WeChat, so that it counts against a quota.
 func (o Outcome) Sent() bool { return o.Kind != Refused && o.Kind != Local && o.Kind != 0 }
 
 // parseOutcome reads what String wrote. A text that it did not write is the zero value.

@@ -35,13 +35,15 @@ type Line struct {
 	Series Series
 
 	Calls   int64 // all of them
-	Sent    int64 // that went to WeChat, so that they count against a quota
+	Sent    int64 // requests to WeChat, which count against a quota; a call whose token had died is two
 	Refused int64 // by the gateway
 	Shadow  int64 // sent, and would have been refused
 }
 
 func (l *Line) add(s sum) {
-	l.Calls += s.count
+	if s.Outcome.Kind != TokenDied {
+		l.Calls += s.count
+	}
 	switch {
 	case s.Outcome.Sent():
 		l.Sent += s.count
@@ -143,7 +145,7 @@ func (r *Recorder) Refusals(ctx context.Context, q Query) ([]Refusal, error) {
 	return refusals, err
 }
 
-// Callers returns how many calls of each rule each caller has sent today.
+// Callers returns how many requests of each rule went to WeChat for each caller today.
 func (r *Recorder) Callers(ctx context.Context, apps []string) (map[string]map[string]map[string]int64, error) {
 	now := r.o.Now()
 	callers := make(map[string]map[string]map[string]int64)

@@ -51,7 +51,7 @@ var passed = Outcome{Kind: Passed}
 
 func TestOutcomes(t *testing.T) {
 	for text, o := range map[string]Outcome{
-		"passed": passed, "shadow": {Kind: Shadow}, "local": {Kind: Local}, "transport-error": {Kind: TransportError}, "http-error": {Kind: HTTPError},
+		"passed": passed, "shadow": {Kind: Shadow}, "local": {Kind: Local}, "transport-error": {Kind: TransportError}, "http-error": {Kind: HTTPError}, "token-died": {Kind: TokenDied},
 		"refused:no-token-40164": {Kind: Refused, Reason: "no-token-40164"}, "errcode:40003": {Kind: Rejected, Errcode: 40003},
 		"errcode:-1": {Kind: Rejected, Errcode: -1}, "errcode:other": {Kind: Rejected},
 	} {

@@ -321,7 +321,7 @@ func (g *gateway) adminActed(a admin.Action) {
 // record logs and counts a call that has ended.
 func (g *gateway) record(r *proxy.Record) {
 	g.access.Write(r)
-	g.history.Add(eventOf(r))
+	g.remember(r)
 	g.metrics.Call(admin.Call{
 		App:      r.App,
 		Rule:     r.Rule,

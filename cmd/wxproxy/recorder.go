@@ -37,6 +37,20 @@ func newRecorder(g *gateway, c *config.Config) *history.Recorder {
 	})
 }
 
+// remember adds a call to the history: what became of it, and the sendings before, which are those that met a dead token.
+func (g *gateway) remember(r *proxy.Record) {
+	e := eventOf(r)
+	g.history.Add(e)
+	before := r.Attempts
+	if e.Outcome.Sent() {
+		before--
+	}
+	e.Outcome = history.Outcome{Kind: history.TokenDied}
+	for range before {
+		g.history.Add(e)
+	}
+}
+
 // eventOf returns what the history counts of a call, at the time of its end. An account is in it only if its
 // name is known, so that made-up appids are those of none.
 func eventOf(r *proxy.Record) history.Event {
