@@ -81,7 +81,7 @@ func (a *Admin) accounts(w http.ResponseWriter, r *http.Request) {
 		page, answer.Total, answer.Next = p.apps, p.total, p.next
 	}
 	states, refused := a.tokenStates(r.Context(), page), a.refusedToday(r.Context(), page)
-	rates := a.rates(r.Context(), page, f.lines)
+	rates := Rates(r.Context(), a.o.History, page, f.lines)
 	for i, app := range page {
 		row := a.account(app, f, i, rates[app.AppID])
 		row.Token, row.RefusedToday = states[i], refused[app.AppID]
@@ -205,7 +205,7 @@ func (a *Admin) account(app App, f figures, i int, rates *history.Rates) Account
 		r := rowOf(u)
 		row.Nearest = &Nearest{
 			Rule: r.Rule, Title: r.Title, Path: r.Path, Period: r.Period, Limit: r.Limit, Used: r.Used, Remaining: r.Remaining,
-			Percent: percent(u), Reset: r.Reset, State: r.State, Forecast: forecastOf(time.Now(), u, rates),
+			Percent: percent(u), Reset: r.Reset, State: r.State, Forecast: ForecastOf(time.Now(), u, rates),
 		}
 	}
 	return row

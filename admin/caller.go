@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"wxproxy/history"
 	"wxproxy/limits"
 )
 
@@ -38,14 +39,15 @@ type CallerQuestion struct {
 // safe for concurrent use.
 type CallerUsages struct {
 	limiter Limiter
+	history Recorder // nil: there are no forecasts with a time
 
 	mu    sync.Mutex
 	reads map[string]*callerRead // by caller, of which there are as many as were ever configured
 }
 
-// NewCallerUsages returns CallerUsages of a limiter's counters.
-func NewCallerUsages(limiter Limiter) *CallerUsages {
-	return &CallerUsages{limiter: limiter, reads: make(map[string]*callerRead)}
+// NewCallerUsages returns CallerUsages of a limiter's counters, with forecasts from the history; history may be nil.
+func NewCallerUsages(limiter Limiter, history Recorder) *CallerUsages {
+	return &CallerUsages{limiter: limiter, history: history, reads: make(map[string]*callerRead)}
 }
 
 // callerRead is what was last read for one caller.
@@ -53,6 +55,7 @@ type callerRead struct {
 	turn  chan struct{} // holds one; covers what follows
 	at    time.Time
 	lines map[string][]limits.Usage // by appid; nil for one that was not read
+	rates map[string]*history.Rates // by appid
 	err   error
 }
 
@@ -68,21 +71,21 @@ func (u *CallerUsages) Answer(ctx context.Context, q CallerQuestion) ([]byte, er
 	if len(apps) > maxCallerApps {
 		apps, more = apps[:maxCallerApps], len(apps)-maxCallerApps
 	}
-	lines, at, err := u.read(ctx, q, apps)
+	r, err := u.read(ctx, q, apps)
 	if err != nil {
 		return nil, err
 	}
-	answer := CallerUsage{Time: at, Caller: q.Caller, Apps: make([]AppUsage, 0, len(apps)), More: more}
+	answer := CallerUsage{Time: r.at, Caller: q.Caller, Apps: make([]AppUsage, 0, len(apps)), More: more}
 	for _, app := range apps {
 		one := AppUsage{App: app.Name, AppID: app.AppID, Rows: []Row{}}
 		rules := u.limiter.Rules(app.AppID)
 		switch {
 		case rules == nil: // between two reloads
 			one.Error = "not configured"
-		case lines[app.AppID] == nil:
+		case r.lines[app.AppID] == nil:
 			one.Profile, one.Error = rules.Profile, "the store does not answer"
 		default:
-			one.Profile, one.Rows = rules.Profile, q.rows(lines[app.AppID])
+			one.Profile, one.Rows = rules.Profile, q.rows(r.at, r.lines[app.AppID], r.rates[app.AppID])
 		}
 		answer.Apps = append(answer.Apps, one)
 	}
@@ -97,7 +100,7 @@ func (u *CallerUsages) Answer(ctx context.Context, q CallerQuestion) ([]byte, er
 
 // rows returns the rows that the caller may see: of rules that it may call, and of shares only its own. A path inside a
 // /* that has no figure is not used up by anybody, so it is for All alone.
-func (q *CallerQuestion) rows(lines []limits.Usage) []Row {
+func (q *CallerQuestion) rows(now time.Time, lines []limits.Usage, rates *history.Rates) []Row {
 	rows := []Row{}
 	shown := make(map[string]bool) // counters
 	for _, line := range lines {
@@ -108,14 +111,16 @@ func (q *CallerQuestion) rows(lines []limits.Usage) []Row {
 		used := line.Used > 0 && (line.Limit > 0 || counter == line.Rule.Name)
 		if share || q.All || used || line.Latched {
 			shown[counter] = true
-			rows = append(rows, rowOf(line))
+			row := rowOf(line)
+			row.Forecast = ForecastOf(now, line, rates)
+			rows = append(rows, row)
 		}
 	}
 	return rows
 }
 
-// read returns the usage of apps, as it was within the last second.
-func (u *CallerUsages) read(ctx context.Context, q CallerQuestion, apps []App) (map[string][]limits.Usage, time.Time, error) {
+// read returns what was read for the caller within the last second, with apps in it.
+func (u *CallerUsages) read(ctx context.Context, q CallerQuestion, apps []App) (callerRead, error) {
 	u.mu.Lock()
 	r := u.reads[q.Caller]
 	if r == nil {
@@ -127,38 +132,36 @@ func (u *CallerUsages) read(ctx context.Context, q CallerQuestion, apps []App) (
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return nil, time.Time{}, ctx.Err()
+		return callerRead{}, ctx.Err()
 	}
 	if wait := callerReads - time.Since(r.at); wait > 0 {
 		if r.has(apps) {
-			return r.lines, r.at, r.err
+			return *r, r.err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, time.Time{}, ctx.Err()
+			return callerRead{}, ctx.Err()
 		}
 	}
 	if len(q.Apps) <= maxCallerApps {
 		apps = q.Apps // so that any of them may be asked about next
 	}
-	appids := make([]string, len(apps))
-	for i, app := range apps {
-		appids[i] = app.AppID
-	}
+	ids := appids(apps)
 	reading, cancel := context.WithTimeout(ctx, callerBudget)
 	defer cancel()
-	lines, err := u.limiter.UsageAll(reading, appids, false)
+	lines, err := u.limiter.UsageAll(reading, ids, false)
+	rates := Rates(reading, u.history, apps, lines)
 	if ctx.Err() != nil { // the client is gone, which says nothing of the store
-		return nil, time.Time{}, ctx.Err()
+		return callerRead{}, ctx.Err()
 	}
-	r.at, r.lines, r.err = time.Now(), make(map[string][]limits.Usage, len(apps)), err
-	for i, appid := range appids {
+	r.at, r.lines, r.rates, r.err = time.Now(), make(map[string][]limits.Usage, len(apps)), rates, err
+	for i, appid := range ids {
 		if r.lines[appid] = lines[i]; lines[i] != nil {
 			r.err = nil // of some other account
 		}
 	}
-	return r.lines, r.at, r.err
+	return *r, r.err
 }
 
 // has reports whether apps are among those that were asked for.

@@ -72,7 +72,7 @@ func TestCallerUsage(t *testing.T) {
 		{Rule: other, Counter: "other:/cgi-bin/b", Latched: true},
 	}}
 	shop, mall := App{Name: "shop", AppID: "wx1"}, App{Name: "mall", AppID: "wx2"}
-	u := NewCallerUsages(limiter)
+	u := NewCallerUsages(limiter, nil)
 	for name, tt := range map[string]struct {
 		q    CallerQuestion
 		want []string
@@ -93,7 +93,7 @@ func TestCallerUsage(t *testing.T) {
 // However many requests come, the store is read once a second for a caller.
 func TestCallerUsageReadsSeldom(t *testing.T) {
 	limiter := &countedLimiter{fakeLimiter: newFakeLimiter(t)}
-	u := NewCallerUsages(limiter)
+	u := NewCallerUsages(limiter, nil)
 	apps := make([]App, 150)
 	for i := range apps {
 		apps[i] = App{Name: fmt.Sprint(i), AppID: fmt.Sprint("wx", i)}
@@ -145,7 +145,7 @@ func TestCallerUsageReadsSeldom(t *testing.T) {
 func TestCallerUsageWithoutStore(t *testing.T) {
 	limiter := &countedLimiter{fakeLimiter: newFakeLimiter(t)}
 	limiter.err = errors.New("dial tcp 10.1.2.3:6379: connection refused")
-	u := NewCallerUsages(limiter)
+	u := NewCallerUsages(limiter, nil)
 	shop, mall := App{Name: "shop", AppID: "wx1"}, App{Name: "mall", AppID: "wx2"}
 	for range 3 {
 		if body, err := u.Answer(t.Context(), CallerQuestion{Caller: "crm", Apps: []App{shop}, May: everyRule}); err == nil {

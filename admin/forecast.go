@@ -24,10 +24,10 @@ type CallerUse struct {
 	Sent   int64  `json:"sent"`
 }
 
-// rates returns how fast the accounts are called, by appid: of those with a counter that can run out. Without
-// them there is no forecast.
-func (a *Admin) rates(ctx context.Context, apps []App, lines [][]limits.Usage) map[string]*history.Rates {
-	if a.o.History == nil {
+// Rates returns how fast accounts are called, by appid: of those with a counter that can run out. lines are the
+// counters of each. Without rates, as after an error, forecasts have no time. h may be nil.
+func Rates(ctx context.Context, h Recorder, apps []App, lines [][]limits.Usage) map[string]*history.Rates {
+	if h == nil {
 		return nil
 	}
 	var ids []string
@@ -36,7 +36,7 @@ func (a *Admin) rates(ctx context.Context, apps []App, lines [][]limits.Usage) m
 			ids = append(ids, app.AppID)
 		}
 	}
-	read, err := a.o.History.Rates(ctx, ids)
+	read, err := h.Rates(ctx, ids)
 	if err != nil {
 		return nil
 	}
@@ -71,9 +71,9 @@ type past struct {
 
 // past reads it. What cannot be read is left out.
 func (a *Admin) past(ctx context.Context, apps []App, f figures, callers bool) past {
-	p := past{now: time.Now(), rates: a.rates(ctx, apps, f.lines)}
+	p := past{now: time.Now(), rates: Rates(ctx, a.o.History, apps, f.lines)}
 	if callers {
-		p.callers = a.callers(ctx, apps)
+		p.callers = Callers(ctx, a.o.History, apps)
 	}
 	return p
 }
@@ -83,11 +83,11 @@ func (r *Row) recall(p past, appid string, u limits.Usage) {
 	if u.Period == limits.Day && u.Counter == u.Rule.Name {
 		r.Callers = p.callers[appid][u.Rule.Name]
 	}
-	r.Forecast = forecastOf(p.now, u, p.rates[appid])
+	r.Forecast = ForecastOf(p.now, u, p.rates[appid])
 }
 
-// forecastOf is what an answer says of it; nil: nothing.
-func forecastOf(now time.Time, u limits.Usage, rates *history.Rates) *Forecast {
+// ForecastOf returns what is said of a counter at now, with the rates of its account; nil is nothing.
+func ForecastOf(now time.Time, u limits.Usage, rates *history.Rates) *Forecast {
 	f := forecast(now, u, rates)
 	if f == (history.Forecast{}) {
 		return nil
@@ -99,16 +99,13 @@ func forecastOf(now time.Time, u limits.Usage, rates *history.Rates) *Forecast {
 	return answer
 }
 
-// callers returns what each caller has sent of each rule today, by appid and rule.
-func (a *Admin) callers(ctx context.Context, apps []App) map[string]map[string][]CallerUse {
-	if a.o.History == nil {
+// Callers returns what each caller has sent of each rule today, by appid and rule, the largest first; nil if it cannot be
+// read. h may be nil.
+func Callers(ctx context.Context, h Recorder, apps []App) map[string]map[string][]CallerUse {
+	if h == nil {
 		return nil
 	}
-	ids := make([]string, len(apps))
-	for i, app := range apps {
-		ids[i] = app.AppID
-	}
-	read, err := a.o.History.Callers(ctx, ids)
+	read, err := h.Callers(ctx, appids(apps))
 	if err != nil {
 		return nil
 	}

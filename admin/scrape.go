@@ -46,7 +46,7 @@ func (s *scraper) quotas() []*dto.MetricFamily {
 	defer cancel()
 	apps := slices.DeleteFunc(s.admin.o.Apps(), func(app App) bool { return app.Learned }) // strangers must not multiply the series
 	f := s.admin.figures(ctx, apps, len(apps) > manyApps)
-	rates := s.admin.rates(ctx, apps, f.lines)
+	rates := Rates(ctx, s.admin.o.History, apps, f.lines)
 	q := newQuotas()
 	for i, app := range apps {
 		q.addUsage(app.Name, f.lines[i], rates[app.AppID])

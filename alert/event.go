@@ -17,7 +17,7 @@ const (
 	ClearsUsed   Kind = "clears_used"   // most of the month's clears are used
 	Forecast     Kind = "forecast"      // a counter will be used up before its window ends
 	Latched      Kind = "latched"       // condition: WeChat answers 45009 until the window ends
-	Fuse         Kind = "fuse"          // condition: a caller's calls of a rule are stopped
+	Fuse         Kind = "fuse"          // condition: a caller's calls of a rule fail in a loop
 	TokenRefused Kind = "token_refused" // condition: WeChat issues no access_token
 	TokenEnding  Kind = "token_ending"  // condition: an access_token is about to end and was not renewed
 	StoreDown    Kind = "store_down"    // condition: the store is unavailable to a gateway
@@ -68,7 +68,7 @@ type Event struct {
 	Callers   []Caller  `json:"callers,omitempty"`   // those with the most calls, largest first
 	Wechat    int64     `json:"wechat_used,omitempty"`
 
-	Until   time.Time `json:"until,omitzero"` // Latched, Fuse: when it ends by itself. TokenRefused: the next attempt
+	Until   time.Time `json:"until,omitzero"` // Latched: when it ends by itself. Fuse: until when it is known, if no gateway ends it. TokenRefused: the next attempt
 	Expires time.Time `json:"expires,omitzero"`
 	ErrCode int       `json:"errcode,omitempty"`
 	IP      string    `json:"ip,omitempty"`      // TokenRefused: the address that WeChat saw

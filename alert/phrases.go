@@ -9,7 +9,7 @@ var heads = map[Kind]phrase{
 	ClearsUsed:   {"Clears nearly used up: {app}: {used} of {limit} this month", "【清零次数将尽】{app}：本月已用 {used} / {limit} 次"},
 	Forecast:     {"Used up at about {forecast}: {app}, {api}: {used} of {limit} calls", "【预计 {forecast} 用完】{app} {api}：{used} / {limit}"},
 	Latched:      {"WeChat refuses: {app}, {api}: 45009", "【微信已拒绝】{app} {api}：45009"},
-	Fuse:         {"Stopped: calls of {caller} to {app}, {api}", "【已熔断】{caller} 对 {app} {api} 的调用"},
+	Fuse:         {"Failing in a loop: calls of {caller} to {app}, {api}: {errcode}", "【反复失败】{caller} 对 {app} {api} 的调用：{errcode}"},
 	TokenRefused: {"No access_token: {app}: WeChat answers {errcode}", "【取不到 access_token】{app}：微信应答 {errcode}"},
 	TokenEnding:  {"The access_token is not renewed: {app}", "【access_token 没有续上】{app}"},
 	StoreDown:    {"The store is unavailable to gateway {host}", "【存储不可用】网关 {host}"},
@@ -23,7 +23,7 @@ var heads = map[Kind]phrase{
 // overHeads are those of events that end a condition.
 var overHeads = map[Kind]phrase{
 	Latched:      {"Over: WeChat accepts calls again: {app}, {api}", "【已恢复】微信重新接受 {app} {api} 的调用"},
-	Fuse:         {"Over: calls of {caller} to {app}, {api} are sent again", "【已恢复】{caller} 对 {app} {api} 的调用重新放行"},
+	Fuse:         {"Over: calls of {caller} to {app}, {api} no longer fail in a loop", "【已恢复】{caller} 对 {app} {api} 的调用不再反复失败"},
 	TokenRefused: {"Over: {app} has an access_token again", "【已恢复】{app} 重新取到 access_token"},
 	TokenEnding:  {"Over: the access_token of {app} is renewed", "【已恢复】{app} 的 access_token 已续上"},
 	StoreDown:    {"Over: the store is available again", "【已恢复】存储重新可用"},
@@ -37,7 +37,7 @@ var advices = map[Kind]phrase{
 	ClearsUsed:   {"What to do: keep the rest for an emergency. The count of clears begins anew next month.", "怎么办：剩下的留着应急；清零次数下月 1 日重新计算。"},
 	Forecast:     {"What to do: find the caller that grew, slow it down or put off what can wait, or apply for a higher limit.", "怎么办：找出增长的调用方，限速或推迟不急的任务，或申请提高上限。"},
 	Latched:      {"What to do: compare the limits with `wxproxy limits {app}`: either calls go around the gateway, or the table has too high a figure. After a clear the gateway finds out by itself.", "怎么办：用 wxproxy limits {app} 对照限额：要么有调用绕过了网关，要么限额表的数字偏大。清零之后网关会自动恢复。"},
-	Fuse:         {"What to do: look why {caller} repeats a call that fails, and mend it. The gateway tries it again by itself.", "怎么办：查 {caller} 为什么反复调用失败的接口，修好后网关会自动放行。"},
+	Fuse:         {"What to do: look why {caller} repeats a call that fails, and mend it. Until then `fuse: on` keeps it from using up the quota.", "怎么办：查 {caller} 为什么反复调用失败的接口。修好之前，配置 fuse: on 可以避免用光限额。"},
 	TokenRefused: {"What to do: look the errcode up, and check the account's appid, secret and state at mp.weixin.qq.com (基本配置).", "怎么办：按错误码检查公众平台“基本配置”里的 appid、AppSecret 和帐号状态。"},
 	TokenEnding:  {"What to do: check that the gateway reaches api.weixin.qq.com. When the token has ended, calls of this account are refused.", "怎么办：检查网关到 api.weixin.qq.com 的网络；token 到期后这个帐号的调用会被拒绝。"},
 	StoreDown:    {"What to do: check the Redis of store.url and the network to it. Until it is back, rules with small quotas refuse calls, and large ones continue within this gateway's share.", "怎么办：检查 store.url 的 Redis 和到它的网络。恢复之前，小限额的接口拒绝调用，大限额的按本网关的份额继续。"},
@@ -74,5 +74,6 @@ var (
 	phraseHolding  = phrase{"Not over yet:", "尚未恢复："}
 	phraseMany     = phrase{"{count} alerts", "【{count} 条提醒】"}
 	phraseMore     = phrase{"… and {count} more lines", "……还有 {count} 行"}
+	phraseNoKey    = phrase{"callers without a key", "无密钥的调用方"}
 	phraseComma    = phrase{", ", "、"}
 )

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -131,7 +132,7 @@ func (c Config) body(e Event, now time.Time) []string {
 	add(phraseWechat, e.Wechat > 0)
 	add(phraseForecast, !e.Forecast.IsZero())
 	add(phraseCallers, len(e.Callers) > 0)
-	add(phraseUntil, !e.Until.IsZero() && e.Kind != TokenRefused)
+	add(phraseUntil, !e.Until.IsZero() && e.Kind == Latched)
 	add(phraseNext, !e.Until.IsZero() && e.Kind == TokenRefused)
 	add(phraseExpires, !e.Expires.IsZero())
 	add(phraseReason, e.Reason != "")
@@ -175,13 +176,13 @@ func (c Config) values(e Event, now time.Time) []string {
 	}
 	callers := make([]string, len(e.Callers))
 	for i, caller := range e.Callers {
-		callers[i] = fmt.Sprintf("%s %d", caller.Name, caller.Calls)
+		callers[i] = fmt.Sprintf("%s %d", cmp.Or(caller.Name, c.say(phraseNoKey)), caller.Calls)
 	}
 	return []string{
 		"app", e.App, "api", api, "rule", e.Rule, "used", fmt.Sprint(e.Used), "limit", fmt.Sprint(e.Limit), "percent", fmt.Sprint(e.percent()),
 		"threshold", fmt.Sprint(e.Threshold), "reset", c.clock(e.Reset, now), "forecast", c.clock(e.Forecast, now), "until", c.clock(e.Until, now),
 		"expires", c.clock(e.Expires, now), "since", c.clock(e.Since, now), "callers", strings.Join(callers, c.say(phraseComma)),
-		"errcode", fmt.Sprint(e.ErrCode), "ip", e.IP, "host", e.Host, "caller", e.Caller, "dropped", fmt.Sprint(e.Dropped), "reason", e.Reason,
+		"errcode", fmt.Sprint(e.ErrCode), "ip", e.IP, "host", e.Host, "caller", cmp.Or(e.Caller, c.say(phraseNoKey)), "dropped", fmt.Sprint(e.Dropped), "reason", e.Reason,
 		"wechat", fmt.Sprint(e.Wechat), "drift", fmt.Sprint(e.Wechat - e.Used), "day", now.In(c.Zone).Format(time.DateOnly),
 	}
 }

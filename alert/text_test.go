@@ -53,7 +53,9 @@ func goldenEvents(now time.Time) []Event {
 		with(func(e *Event) { e.Kind, e.Used, e.Forecast = Forecast, 612, now.Add(90*time.Minute) }),
 		with(func(e *Event) { e.Kind, e.Until, e.Period = Latched, midnight, "" }),
 		with(func(e *Event) { e.Kind, e.Over, e.Since, e.At = Latched, true, now.Add(-time.Hour), now }),
-		with(func(e *Event) { e.Kind, e.Caller, e.Until, e.Period = Fuse, "crm", now.Add(5*time.Minute), "" }),
+		with(func(e *Event) {
+			e.Kind, e.Caller, e.ErrCode, e.Until, e.Period = Fuse, "crm", 40003, now.Add(24*time.Hour), ""
+		}),
 		{Kind: TokenRefused, At: now, App: "shop", AppID: base.AppID, ErrCode: 40164, IP: "203.0.113.9", Until: now.Add(time.Minute)},
 		{Kind: TokenRefused, At: now, App: "shop", AppID: base.AppID, ErrCode: 40125, Until: now.Add(time.Minute)},
 		{Kind: TokenRefused, At: now, App: "shop", AppID: base.AppID, Over: true, Since: now.Add(-10 * time.Minute)},

@@ -15,6 +15,7 @@ import (
 // Loop is a caller whose calls begin to fail in a loop, or whose loop has ended.
 type Loop struct {
 	App     string // its name
+	AppID   string
 	Rule    string
 	Caller  string // "" for calls that name none
 	Errcode int    // of the loop
@@ -100,7 +101,7 @@ func (c *call) learnLoop() {
 	}
 	if change != fuse.Unchanged && c.h.looping != nil {
 		c.h.looping(Loop{
-			App: c.app.Name, Rule: c.match.Rule.Name, Caller: c.caller, Errcode: int(code),
+			App: c.app.Name, AppID: c.app.AppID, Rule: c.match.Rule.Name, Caller: c.caller, Errcode: int(code),
 			Ended: change == fuse.Closed, Refuses: c.fuse() == limits.FuseOn,
 		})
 	}

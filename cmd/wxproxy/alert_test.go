@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,4 +184,44 @@ func TestAlertsOfOneGateway(t *testing.T) {
 		t.Errorf("messages %q, want four", robot.all())
 	}
 	wantNoRobot(t, p)
+}
+
+// A counter that will run out is told with the time, and who calls most with it and with a threshold.
+func TestAlertsOfForecastAndCallers(t *testing.T) {
+	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{Keep: -1})
+	name, _ := noon()
+	limits := strings.Replace(table("1000/day", "150/day"), "Asia/Shanghai", name, 1)
+	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), limits, historyCallers, alertsTo()), wechat, "ROBOT_URL="+robot.url)
+	call := func(key string, times int) {
+		t.Helper()
+		for range times {
+			askUser(t, p.url, key, "oSomebody")
+		}
+	}
+	call(keyOncall, 5)
+	call(keyCRM, 20)
+	robot.await(t, " 用完】a 获取用户基本信息 (user.info)：")
+	call(keyCRM, 100)
+	robot.await(t, "【已用 80%】a 获取用户基本信息 (user.info)：")
+	for _, part := range []string{`【预计 \d\d:\d\d 用完】a 获取用户基本信息 \(user.info\)：\d+ / 150`, `【已用 80%】[^【]*调用最多：crm \d+、oncall 5。`, `按现在的速度，\d\d:\d\d 用完。`} {
+		if text := strings.Join(robot.all(), "\n\n"); !regexp.MustCompile(part).MatchString(text) {
+			t.Errorf("no %s in:\n%s", part, text)
+		}
+	}
+}
+
+// A caller that fails in a loop is told, also where its calls are not refused, and that it has ended.
+func TestAlertsOfALoop(t *testing.T) {
+	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{Keep: -1})
+	t.Setenv("ROBOT_URL", robot.url)
+	g := serveHere(t, write(t, wechat, "file:"+t.TempDir()+"/wxproxy.db", table("100/day", "100000/day"), twoCallers, alertsTo()), serving{loopTime: time.Second})
+	callUntil := func(openid, message string) {
+		t.Helper()
+		waitFor(t, message, func() bool {
+			askUser(t, "http://"+g.main, canaryCRMNew, openid)
+			return strings.Contains(strings.Join(robot.all(), "\n"), message)
+		})
+	}
+	callUntil("undefined", "【反复失败】crm 对 a 获取用户基本信息 (user.info) 的调用：40003")
+	callUntil("oSomebody", "【已恢复】crm 对 a 获取用户基本信息 (user.info) 的调用不再反复失败")
 }

@@ -16,6 +16,7 @@ import (
 	"wxproxy/config"
 	"wxproxy/internal/words"
 	"wxproxy/limits"
+	"wxproxy/proxy"
 	"wxproxy/token"
 	"wxproxy/wechat"
 )
@@ -38,7 +39,7 @@ func newAlerts(g *gateway) *alerts {
 		host = g.id
 	}
 	a.Alerts = alert.New(alert.Options{
-		Store: g.store, Holder: g.id, Host: host, Usage: a.usage,
+		Store: g.store, Holder: g.id, Host: host, Usage: a.usage, Detail: a.detail,
 		Serves:  func(appid string) bool { return g.configured(appid) != nil || learns(g.config.Load()) },
 		Count:   func(kind alert.Kind, sink string, r alert.Result) { g.metrics.Alert(string(kind), sink, string(r)) },
 		Observe: a.observe,
@@ -112,6 +113,7 @@ func (a *alerts) usage(ctx context.Context) ([]alert.Line, error) {
 		return nil, err
 	}
 	readings, unread := a.g.readings(ctx, ids, lines)
+	rates, now := admin.Rates(ctx, a.g.history, apps, lines), time.Now()
 	var all []alert.Line
 	for i, app := range apps {
 		for _, u := range lines[i] {
@@ -119,6 +121,9 @@ func (a *alerts) usage(ctx context.Context) ([]alert.Line, error) {
 				continue
 			}
 			l := alertLine(app, u)
+			if f := admin.ForecastOf(now, u, rates[app.AppID]); f != nil && f.Left == 0 { // of a small quota the calls left say more
+				l.Forecast = f.RunsOut
+			}
 			if r, ok := readingOf(readings, i, u); ok {
 				l.Wechat, l.Counted = r.Used, r.Used-r.Drift
 			}
@@ -143,6 +148,35 @@ func alertLine(app admin.App, u limits.Usage) alert.Line {
 		Used: u.Used, Limit: u.Limit, Generation: u.Generation, Reset: u.Reset,
 		Clears: u.Period == limits.Month && slices.Contains(u.Rule.Paths, wechat.ClearPath),
 	}
+}
+
+// maxAlertCallers is how many callers an event names.
+const maxAlertCallers = 3
+
+// detail adds who has called most today to an event about a day's counter. Of a path inside a /* that is not known.
+func (a *alerts) detail(ctx context.Context, e *alert.Event) {
+	if e.Kind != alert.Used && e.Kind != alert.Forecast || e.Path != "" || e.Period != limits.Day.String() {
+		return
+	}
+	callers := admin.Callers(ctx, a.g.history, []admin.App{{AppID: e.AppID}})[e.AppID][e.Rule]
+	for _, c := range callers[:min(len(callers), maxAlertCallers)] {
+		e.Callers = append(e.Callers, alert.Caller{Name: c.Caller, Calls: c.Sent})
+	}
+}
+
+// loopKnown is how long a loop is known that no gateway ends: one that stops forgets it.
+const loopKnown = 24 * time.Hour
+
+// loop takes a caller whose calls fail in a loop, and that it has ended.
+func (a *alerts) loop(l proxy.Loop) {
+	e := alert.Event{Kind: alert.Fuse, Over: l.Ended, AppID: l.AppID, App: l.App, Rule: l.Rule, Caller: l.Caller, ErrCode: l.Errcode}
+	if !l.Ended {
+		e.Until = time.Now().Add(loopKnown)
+	}
+	if rules := a.g.limiter.Rules(l.AppID); rules != nil && rules.Rule(l.Rule) != nil {
+		e.Title = rules.Rule(l.Rule).Title
+	}
+	a.Notify(e)
 }
 
 // limits takes what the counters observe.

@@ -134,7 +134,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 			g.log.Warn("a clear was sent and its answer was lost: WeChat's own counts will show whether it was granted", zap.String("app", g.name(appid)))
 			g.auditor.LostClear(appid, at, path)
 		},
-		Usage:    callerUsage(g.limiter),
+		Usage:    callerUsage(g.limiter, g.history),
 		Looping:  g.loopChanged,
 		LoopTime: loopTime,
 		Own:      ownListener(listeners...),

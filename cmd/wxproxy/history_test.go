@@ -282,6 +282,17 @@ func wantForecast(t *testing.T, p *process) {
 	if text := p.operator(t, "usage", "a"); !strings.Contains(text, "runs out") {
 		t.Errorf("want a forecast in:\n%s", text)
 	}
+	if text := p.operator(t, "usage", "a", "--callers"); !strings.Contains(text, "user.info  crm     40    75%\n") || !strings.Contains(text, "other      oncall  2 ") {
+		t.Errorf("want who has used how much in:\n%s", text)
+	}
+	var all admin.Usage
+	p.operatorJSON(t, &all, "usage", "--callers", "--top", "1", "--sort", "used")
+	if len(all.Apps) != 1 || len(all.Apps[0].Rows) != 1 || len(all.Apps[0].Rows[0].Callers) != 2 {
+		t.Errorf("the callers of the rule with the most calls: %+v", all)
+	}
+	if text := p.operator(t, "usage", "--callers", "--csv"); !strings.Contains(text, ",crm=40 oncall=13,") {
+		t.Errorf("want a column of callers in:\n%s", text)
+	}
 	metrics := do(t, "GET", p.admin+"/metrics", nil).body
 	if !strings.Contains(metrics, "\nwxproxy_quota_exhaustion_timestamp_seconds{app=\"a\",period=\"day\",rule=\"user.info\"} ") ||
 		strings.Contains(metrics, "exhaustion_timestamp_seconds{app=\"a\",period=\"day\",rule=\"menu.create\"}") {

@@ -6,8 +6,9 @@ import (
 	"wxproxy/proxy"
 )
 
-// loopChanged logs and counts a caller that begins to fail in a loop, and logs when that has ended.
+// loopChanged logs, counts and alerts of a caller that begins to fail in a loop, and logs when that has ended.
 func (g *gateway) loopChanged(l proxy.Loop) {
+	g.alerts.loop(l)
 	fields := []zap.Field{zap.String("app", l.App), zap.String("rule", l.Rule), zap.String("caller", l.Caller)}
 	if l.Ended {
 		g.seldom.Info("fuse: a loop of failing calls has ended", fields...)

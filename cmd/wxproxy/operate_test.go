@@ -212,7 +212,7 @@ used/limit today  %   state  rule
 // Whatever stands in the table, lines without a path keep to 100 columns.
 func TestTablesKeepTheirWidth(t *testing.T) {
 	var out strings.Builder
-	printUsage(&out, words.Chinese, &admin.Usage{Apps: []admin.AppUsage{shopUsage()}}, true)
+	printUsage(&out, words.Chinese, &admin.Usage{Apps: []admin.AppUsage{shopUsage()}}, true, false)
 	l := shopLimits()
 	printLimits(&out, words.Chinese, &l)
 	for line := range strings.Lines(out.String()) {

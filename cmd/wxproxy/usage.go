@@ -43,12 +43,16 @@ func usageCommand(l words.Language) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			callers, err := cmd.Flags().GetBool("callers")
+			if err != nil {
+				return err
+			}
 			return repeat(cmd, l, func() error {
 				u, err := askUsage(cmd, l, args)
 				if err != nil {
 					return err
 				}
-				printUsage(cmd.OutOrStdout(), l, u, all)
+				printUsage(cmd.OutOrStdout(), l, u, all, callers)
 				return notRead(u)
 			})
 		},
@@ -58,6 +62,7 @@ func usageCommand(l words.Language) *cobra.Command {
 	cmd.Flags().Bool("all", false, l.Text(words.UsageAll))
 	cmd.Flags().Bool("used", false, l.Text(words.UsageUsed))
 	cmd.Flags().String("sort", "", l.Text(words.UsageSort))
+	cmd.Flags().Bool("callers", false, l.Text(words.UsageCallers))
 	cmd.Flags().String("top", "", l.Text(words.UsageTop))
 	addWatch(cmd, l)
 	addAccess(cmd, l)
@@ -91,11 +96,16 @@ func usageOptions(cmd *cobra.Command) (url.Values, error) {
 			query.Set(name, value)
 		}
 	}
-	used, err := cmd.Flags().GetBool("used")
-	if used {
-		query.Set("used", "1")
+	for _, name := range []string{"used", "callers"} {
+		asked, err := cmd.Flags().GetBool(name)
+		if err != nil {
+			return nil, err
+		}
+		if asked {
+			query.Set(name, "1")
+		}
 	}
-	return query, err
+	return query, nil
 }
 
 // csvUsage prints usage as the gateway makes a table of it.
@@ -201,7 +211,7 @@ func encode(w io.Writer, value any, err error) error {
 	return e.Encode(value)
 }
 
-func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
+func printUsage(w io.Writer, l words.Language, u *admin.Usage, all, callers bool) {
 	for i, app := range u.Apps {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -222,6 +232,9 @@ func printUsage(w io.Writer, l words.Language, u *admin.Usage, all bool) {
 			}
 		}
 		printConsole(w, l, used)
+		if callers {
+			printCallers(w, l, &app)
+		}
 		if len(read) > 0 {
 			fmt.Fprintln(w)
 			printReadings(w, l, read)

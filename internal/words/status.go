@@ -50,6 +50,7 @@ token 在有调用需要时才更新，所以没有调用的帐号可能已过�
 
 	UsageSort      = text("UsageSort", "`order` of the rules: percent, used or rule; default that of the table", "规则的`顺序`：percent、used 或 rule，默认按限额表")
 	UsageUsed      = text("UsageUsed", "only rules that were used", "只列用过的规则")
+	UsageCallers   = text("UsageCallers", "who used how much of each rule today", "每条规则今天各调用方用了多少")
 	UsageTop       = text("UsageTop", "only the first `N` rules of all apps, by --sort or else the nearest to their limits", "只列所有帐号的前 `N` 条规则，按 --sort，默认最接近限额的在前")
 	UsageWatch     = text("UsageWatch", "show it again every 2 seconds, or every `seconds` with --watch=seconds", "每 2 秒再显示一次，--watch=`秒数` 可指定间隔")
 	UsageCSV       = text("UsageCSV", "print a table for a spreadsheet", "输出电子表格用的 CSV")
