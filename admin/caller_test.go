@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,6 +88,18 @@ func TestCallerUsage(t *testing.T) {
 		if _, got := askCaller(t, u, tt.q); cmp.Diff(tt.want, got) != "" {
 			t.Errorf("%s (-want +got):\n%s", name, cmp.Diff(tt.want, got))
 		}
+	}
+}
+
+// A caller sees when what it draws on runs out, and not who else draws on it.
+func TestCallerUsageForecast(t *testing.T) {
+	f := newFakeLimiter(t)
+	create := f.rules.Rules[0]
+	limiter := &countedLimiter{fakeLimiter: f, lines: []limits.Usage{{Rule: create, Counter: "menu.create", Limit: 9, Used: 2, Remaining: 7, Reset: time.Now().Add(time.Hour)}}}
+	u := NewCallerUsages(limiter, &fakeHistory{zone: time.UTC})
+	body, err := u.Answer(t.Context(), CallerQuestion{Caller: "crm", Apps: []App{{Name: "shop", AppID: "wx1"}}, May: everyRule})
+	if err != nil || !strings.Contains(string(body), `"forecast":{"left":7}`) || strings.Contains(string(body), "callers") || strings.Contains(string(body), "oncall") {
+		t.Errorf("%v, %s: want 7 calls left, and no other callers", err, body)
 	}
 }
 

@@ -55,7 +55,7 @@ func (s *loopStand) loop(t *testing.T) int {
 		s.do(t, "GET", badCall+fmt.Sprint(n), "")
 		select {
 		case l := <-s.loops:
-			if want := (Loop{App: "shop", Rule: "user.info", Errcode: 40003, Refuses: l.Refuses}); l != want {
+			if want := (Loop{App: "shop", AppID: "wx0123456789abcdef", Rule: "user.info", Errcode: 40003, Refuses: l.Refuses}); l != want {
 				t.Fatalf("told of %+v, want %+v", l, want)
 			}
 			return n

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -90,9 +91,15 @@ func TestNumbersAgree(t *testing.T) {
 		}
 	}
 
-	metrics, sentByRule := metricsTally(t, gateways)
+	var metrics tally
+	var sentByRule map[string]int64
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a call is recorded after its answer
+		metrics, sentByRule = metricsTally(t, gateways)
+		if cmp.Equal(by(want.Sent), sentByRule) && cmp.Equal(want.Refused, metrics.Refused) || time.Now().After(deadline) {
+			break
+		}
+	}
 	gateways[1].stop(t) // which writes what it has counted last
-	got := newTally()
 	for what, ask := range map[string]func(any, string, ...string){
 		"request": func(value any, path string, _ ...string) { gateways[0].askAdmin(t, "GET", path, value) },
 		"command": func(value any, _ string, args ...string) { gateways[0].operatorJSON(t, value, args...) },
@@ -101,13 +108,14 @@ func TestNumbersAgree(t *testing.T) {
 		var refused admin.Refusals
 		ask(&sums, "/api/v1/history?by=rule,caller", "history", "--by", "rule,caller")
 		ask(&refused, "/api/v1/refusals", "history", "--refused")
-		if got = historyTally(&sums, &refused); !cmp.Equal(want, got) {
+		if got := historyTally(&sums, &refused); !cmp.Equal(want, got) {
 			t.Errorf("history by %s (-want +got):\n%s", what, cmp.Diff(want, got))
 		}
 	}
 	wantUsage(t, gateways[0], wechat, want)
 	wantDeadTokens(t, gateways[0], wechat)
 	wantMetrics(t, want, again, metrics, sentByRule)
+	wantUnfinished(t, gateways[0], wechat, want)
 	gateways[0].stop(t)
 	if reported := reportTally(t, logs); !cmp.Equal(want, reported) {
 		t.Errorf("report (-want +got):\n%s", cmp.Diff(want, reported))
@@ -316,5 +324,42 @@ func wantDeadTokens(t *testing.T, p *process, wechat *sandbox.Server) {
 	}
 	if executed := wechat.Executed(appA, ""); died == 0 || calls != 0 || sent-died != executed {
 		t.Errorf("%d sent, of these %d with a token that had died, which are %d calls; WeChat executed %d", sent, died, calls, executed)
+	}
+}
+
+// wantUnfinished makes one more call of oncall. While it has no answer it counts in usage alone.
+func wantUnfinished(t *testing.T, p *process, wechat *sandbox.Server, want tally) {
+	t.Helper()
+	sent := by(want.Sent)["user.info"]
+	read := func() (used, ended int64) {
+		r := row(t, p, "user.info", false)
+		for _, c := range r.Callers {
+			ended += c.Sent
+		}
+		return r.Used, ended
+	}
+	held := wechat.Order(sandbox.Fault{AppID: appA, Path: "/cgi-bin/user/info", Hold: true})
+	ended := make(chan answer)
+	go func() { ended <- askUser(t, p.url, keyOncall, canaryOpenID) }()
+	select {
+	case <-held.Begun():
+	case a := <-ended:
+		t.Fatalf("the call has ended: %+v", a)
+	}
+	if used, callers := read(); used != sent+1 || callers != sent {
+		t.Errorf("before the answer %d are used and callers have %d, want %d and %d", used, callers, sent+1, sent)
+	}
+	held.Release()
+	if a := <-ended; a.decision != "pass" {
+		t.Errorf("the held call: %+v", a)
+	}
+	add(want.Sent, 1, "user.info", "oncall")
+	var used, callers int64
+	waitFor(t, "the call to be recorded", func() bool { // after the client has its answer
+		used, callers = read()
+		return callers == sent+1
+	})
+	if used != sent+1 {
+		t.Errorf("after the answer %d are used, want %d", used, sent+1)
 	}
 }

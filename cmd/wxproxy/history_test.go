@@ -282,7 +282,7 @@ func wantForecast(t *testing.T, p *process) {
 	if text := p.operator(t, "usage", "a"); !strings.Contains(text, "runs out") {
 		t.Errorf("want a forecast in:\n%s", text)
 	}
-	if text := p.operator(t, "usage", "a", "--callers"); !strings.Contains(text, "user.info  crm     40    75%\n") || !strings.Contains(text, "other      oncall  2 ") {
+	if text := p.operator(t, "usage", "a", "--callers"); !strings.Contains(text, "user.info    crm       40    75%\n") || !strings.Contains(text, "other        oncall    2 ") {
 		t.Errorf("want who has used how much in:\n%s", text)
 	}
 	var all admin.Usage
