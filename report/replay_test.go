@@ -260,27 +260,33 @@ func TestReplayOfWhatTheLogDoesNotTell(t *testing.T) {
 		check func(r *Replay) bool
 	}{
 		{
-			"no path: the rule of the line", []Line{{Rule: []byte("menu.create")}, {Rule: []byte("menu.create"), Path: []byte("-")}},
+			"no path: the rule of the line",
+			[]Line{{Rule: []byte("menu.create")}, {Rule: []byte("menu.create"), Path: []byte("-")}},
 			func(r *Replay) bool { return r.RefusedNow == 1 && len(r.Untold) == 0 },
 		},
 		{
-			"the rule has another name in the new table", []Line{{Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}, {Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}},
+			"the rule has another name in the new table",
+			[]Line{{Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}, {Rule: []byte("menu"), Path: []byte("/cgi-bin/menu/create")}},
 			func(r *Replay) bool { return r.RefusedNow == 1 && r.Refusals[0].Rule == "menu.create" },
 		},
 		{
-			"no path, and the new table lacks the rule", []Line{{Rule: []byte("gone")}, {Rule: []byte("gone")}},
+			"no path, and the new table lacks the rule",
+			[]Line{{Rule: []byte("gone")}, {Rule: []byte("gone")}},
 			func(r *Replay) bool { return r.RefusedNow == 0 && r.Calls == 0 && r.Untold["gone"] == 2 },
 		},
 		{
-			"a scrubbed path of a rule that counts each path", []Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/*")}, {Rule: []byte("other"), Path: []byte("/cgi-bin/*")}},
+			"a scrubbed path of a rule that counts each path",
+			[]Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/*")}, {Rule: []byte("other"), Path: []byte("/cgi-bin/*")}},
 			func(r *Replay) bool { return r.RefusedNow == 0 && r.Untold["other"] == 2 },
 		},
 		{
-			"a path that was cut", []Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/" + strings.Repeat("a", 191))}},
+			"a path that was cut",
+			[]Line{{Rule: []byte("other"), Path: []byte("/cgi-bin/" + strings.Repeat("a", 191))}},
 			func(r *Replay) bool { return r.Calls == 0 && r.Untold["other"] == 1 },
 		},
 		{
-			"a clear of one path", []Line{{Rule: []byte("x"), Path: []byte("/cgi-bin/openapi/quota/clear")}},
+			"a clear of one path",
+			[]Line{{Rule: []byte("x"), Path: []byte("/cgi-bin/openapi/quota/clear")}},
 			func(r *Replay) bool { return r.PathClears == 1 && r.Clears == 0 },
 		},
 		{
@@ -288,13 +294,17 @@ func TestReplayOfWhatTheLogDoesNotTell(t *testing.T) {
 			func(r *Replay) bool { return r.RefusedNow == 0 && r.PathClears == 0 },
 		},
 		{
-			"after 48006 none is left", []Line{{Path: []byte("/cgi-bin/openapi/quota/clear"), ErrCode: 48006}, {Path: []byte("/cgi-bin/openapi/quota/clear")}},
+			"after 48006 none is left",
+			[]Line{{Path: []byte("/cgi-bin/openapi/quota/clear"), ErrCode: 48006}, {Path: []byte("/cgi-bin/openapi/quota/clear")}},
 			func(r *Replay) bool { return r.RefusedNow == 1 && r.PathClears == 0 },
 		},
-		{"other refusals and calls that never left", []Line{{Decision: []byte("refused-auth")}, {Decision: []byte("refused-latched")}, {Decision: []byte("pass"), Attempts: -1}},
+		{
+			"other refusals and calls that never left",
+			[]Line{{Decision: []byte("refused-auth")}, {Decision: []byte("refused-latched")}, {Decision: []byte("pass"), Attempts: -1}},
 			func(r *Replay) bool {
 				return r.Calls == 0 && r.Skipped["refused-auth"] == 1 && r.Skipped["refused-latched"] == 1 && r.Skipped["pass"] == 1
-			}},
+			},
+		},
 	} {
 		r := New(Options{Zone: table.Zone, WhatIf: &WhatIf{Rules: func(string) *limits.Ruleset { return rules }}})
 		for i, l := range tt.lines {
