@@ -77,11 +77,16 @@ func (r record) merge(o record, now time.Time) record {
 	return r
 }
 
-// keep implements value. A refusal counts for longer than it blocks, because the next one blocks for longer.
+// keep implements value. A refusal is kept for longer than it blocks, because the next one blocks for longer. That
+// of a configured app operators see until there is a token; a learned app may be made up.
 func (r record) keep(now time.Time) time.Duration {
 	keep := time.Second
 	if r.Block != nil {
-		keep = max(keep, time.UnixMilli(r.Block.Until).Sub(now)+maxBackOff)
+		after := longest
+		if r.Block.SecretID == "" {
+			after = maxBackOff
+		}
+		keep = max(keep, time.UnixMilli(r.Block.Until).Sub(now)+after)
 	}
 	if r.Dead != "" {
 		keep = max(keep, longest)

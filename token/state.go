@@ -13,7 +13,7 @@ type State struct {
 	By      string    // the gateway that fetched it; "" when that is not known
 	Dead    bool      // WeChat has called it invalid, and no other is known
 
-	Rejected *Rejected // WeChat refuses to issue one, and is not asked before Rejected.Until; nil: it does not
+	Rejected *Rejected // WeChat has refused to issue one, and is asked again when a call needs it after Rejected.Until; nil: it has not
 	Err      error     // why the last fetch of this gateway failed otherwise; nil: it did not
 	Retry    time.Time // when a call may have it tried again after Err
 }
@@ -60,8 +60,12 @@ func (a *app) state(stored []byte, now time.Time) *State {
 		state.Fetched, state.Expires, state.By = time.UnixMilli(known.Fetched), time.UnixMilli(known.Ends), known.By
 		state.Dead = digest(known.Token) == known.Dead
 	}
-	if now.Before(p.until) && errors.Is(p.err, ErrUnavailable) && state.Rejected == nil {
+	switch b := known.Block; {
+	case state.Rejected != nil:
+	case now.Before(p.until) && errors.Is(p.err, ErrUnavailable):
 		state.Err, state.Retry = p.err, p.until
+	case b != nil && b.SecretID == a.asker.secretID: // it keeps nobody from asking any more, and nobody has
+		state.Rejected = b.rejected(a.asker)
 	}
 	return state
 }

@@ -55,7 +55,12 @@ func TestStates(t *testing.T) {
 			t.Errorf("refused: %+v", s)
 		}
 
-		time.Sleep(time.Minute)
+		time.Sleep(20 * time.Minute) // nobody asks again: it is the last that is known, on both
+		for _, s := range []*token.State{state(a, st), state(b, st)} {
+			if s.Rejected == nil || s.Rejected.ErrCode != 40164 || s.Rejected.Until.After(time.Now()) {
+				t.Errorf("long after the refusal: %+v", s)
+			}
+		}
 		w.set(func(w *wechat) { w.answer = `{"errcode":-1,"errmsg":"system error"}` })
 		if _, err := a.Token(t.Context(), appid); err == nil {
 			t.Fatal("a token from a WeChat that is busy")
