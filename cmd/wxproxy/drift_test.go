@@ -76,8 +76,14 @@ func TestPlacedAtNoon(t *testing.T) {
 				t.Errorf("WeChat executed %d of %d calls, want 20 of 20", executed, calls)
 			}
 			r := row(t, gateways[0], "menu.create", false)
+			if r.Used != 100 || r.Drift == nil || *r.Drift > 80 {
+				t.Fatalf("usage = %+v, want 100 used, and a drift of 80", r)
+			}
+			if *r.Drift < 80 { // a gateway asked while calls ran, and those are no drift
+				r = row(t, gateways[0], "menu.create", true)
+			}
 			if r.Used != 100 || r.Drift == nil || *r.Drift != 80 {
-				t.Errorf("usage = %+v, drift %v, want 100 used, and a drift of 80", r, *r.Drift)
+				t.Errorf("usage = %+v, want 100 used, and a drift of 80 with no call under way", r)
 			}
 		})
 	}
