@@ -68,7 +68,7 @@ func getInto(t *testing.T, a *Admin, target string, value any) int {
 	return w.Code
 }
 
-// While somebody pages through the accounts their figures move: each account is on one page, once, in the order of the
+// The figures of accounts change between two pages: each account is on one page, once, in the order of the
 // first page, and with the figures of its own page. Further pages read only the accounts that they have.
 func TestAccountsArePagedWhileFiguresMove(t *testing.T) {
 	const accounts, limit = 2500, 400
@@ -147,7 +147,7 @@ func TestAccountsAreFound(t *testing.T) {
 	}
 }
 
-// Only so many listings are kept, whoever asks how often.
+// The number of listings that are kept is bounded.
 func TestListingsAreBounded(t *testing.T) {
 	apps, _ := appsOf(3)
 	var l listings

@@ -213,7 +213,7 @@ func (a *Admin) fillGrants(ctx context.Context, g *Grants, match *limits.Match) 
 		}
 		row := &g.Grants[len(g.Grants)-1]
 		if row.Rows = append(row.Rows, rowOf(u)); u.Grant.Calls > 0 {
-			row.Calls, row.Until, row.Version = u.Grant.Calls, time.UnixMilli(u.Grant.Until), u.Grant.At
+			row.Calls, row.Until, row.Version = u.Grant.Calls, time.UnixMilli(u.Grant.Until).In(u.Reset.Location()), u.Grant.At
 			row.Reason = reasons[u.Counter]
 		}
 	}

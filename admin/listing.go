@@ -15,7 +15,7 @@ const (
 )
 
 // listings are orders of accounts that are paged through. The order is that of the first page: figures move while
-// somebody reads, and so each account is on one page, once, with its figures of the moment. The zero value is ready.
+// a client reads the pages, so each account is on one page, once, with its figures of the moment. The zero value is ready.
 type listings struct {
 	mu  sync.Mutex // covers what follows
 	all []*listing // the oldest first

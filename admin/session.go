@@ -70,7 +70,7 @@ func (c *codes) dropLocked(now time.Time) {
 	c.all = slices.DeleteFunc(c.all, func(one sessionCode) bool { return !now.Before(one.expires) })
 }
 
-// sessionCode issues a code to whoever shows the token.
+// sessionCode issues a code to a client that has the token.
 func (a *Admin) sessionCode(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, a.codes.issue(time.Now()))
 }

@@ -79,7 +79,7 @@ func rowOf(u limits.Usage) Row {
 	counter, caller, _ := strings.Cut(u.Counter, "@")
 	r.Path, r.Caller = strings.TrimPrefix(strings.TrimPrefix(counter, u.Rule.Name), ":"), caller
 	if r.Reserve, r.Kept = u.Reserve, u.Kept; u.Grant.Calls > 0 {
-		r.Grant, r.GrantUntil = u.Grant.Calls, time.UnixMilli(u.Grant.Until)
+		r.Grant, r.GrantUntil = u.Grant.Calls, time.UnixMilli(u.Grant.Until).In(u.Reset.Location())
 	}
 	if u.StartUnknown {
 		r.Start = "unknown"

@@ -86,7 +86,7 @@ func TestExposure(t *testing.T) {
 		{
 			"open", "listen: 10.0.0.5:8080\nallow_open: true\nanonymous: true\n",
 			"note: others can reach 10.0.0.5:8080, which has no TLS: keys and data pass in the clear\n-> set tls, or have a load balancer with TLS in front; else let only your own network reach it\n" +
-				"warning: anonymous: true: whoever reaches 10.0.0.5:8080 can call for the account\n-> set it to auto, and give each service a key under callers\n", "",
+				"warning: anonymous: true: any client that reaches 10.0.0.5:8080 can call for the account\n-> set it to auto, and give each service a key under callers\n", "",
 		},
 		{
 			"socket", "listen: unix:/tmp/x\nlisten_mode: 0666\n",

@@ -116,7 +116,7 @@ func printGrants(w io.Writer, l words.Language, g *admin.Grants) {
 			continue
 		}
 		for _, r := range grant.Rows {
-			rows = append(rows, []string{"+" + strconv.FormatInt(grant.Calls, 10), grant.Until.Local().Format("01-02 15:04"), used(l, r), grant.Rule, grant.Reason})
+			rows = append(rows, []string{"+" + strconv.FormatInt(grant.Calls, 10), grant.Until.Format("01-02 15:04"), used(l, r), grant.Rule, grant.Reason})
 		}
 	}
 	if len(rows) == 1 {
@@ -129,7 +129,7 @@ func printGrants(w io.Writer, l words.Language, g *admin.Grants) {
 // granted is a count with what an operator has added and what is kept back of it.
 func granted(l words.Language, r admin.Row, amount string) string {
 	if r.Grant > 0 {
-		amount = l.Text(words.AmountGranted, "amount", amount, "calls", r.Grant, "until", r.GrantUntil.Local().Format("15:04"))
+		amount = l.Text(words.AmountGranted, "amount", amount, "calls", r.Grant, "until", r.GrantUntil.Format("15:04"))
 	}
 	if r.Reserve > 0 {
 		amount = l.Text(words.AmountKept, "amount", amount, "kept", r.Kept, "reserve", r.Reserve)

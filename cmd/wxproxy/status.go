@@ -136,8 +136,10 @@ func tokenCell(l words.Language, now time.Time, t *admin.TokenState) (until, by 
 	switch {
 	case t == nil:
 		return "-", "-"
-	case t.Expires.IsZero():
+	case t.State == "none":
 		return l.Text(words.StatusTokenNone), "-"
+	case t.Expires.IsZero():
+		return "-", "-"
 	case !now.Before(t.Expires):
 		return l.Text(words.StatusTokenOver), t.FetchedBy
 	}

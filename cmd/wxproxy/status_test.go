@@ -62,7 +62,7 @@ accounts     2 configured, 0 learned; 1 with a good token, 1 refused one by WeCh
 
 accounts  token good until  fetched by  clears left  problem
 shop      16:56 (1h52m)     gw2         7/10 49/50
-b         not needed yet    -                        errcode 40164, used up: menu.create
+b         -                 -                        errcode 40164, used up: menu.create
 
 b: errcode 40164: the address 203.0.113.9 is not on the IP whitelist of the account. What to do: add 203.0.113.9 to the IP whitelist in WeChat's console.
 b: WeChat is asked again at 15:05:05, if a call needs it.
@@ -77,7 +77,7 @@ b: WeChat is asked again at 15:05:05, if a call needs it.
 
 帐号  token 有效到   取得者  剩余清零    问题
 shop  16:56 (1h52m)  gw2     7/10 49/50
-b     还没有用到     -                   errcode 40164、已用完：menu.create
+b     -              -                   errcode 40164、已用完：menu.create
 
 b：errcode 40164：地址 203.0.113.9 不在帐号的 IP 白名单里。办法：在微信后台把 203.0.113.9 加进 IP 白名单。
 b：有调用需要时，15:05:05 再问微信。

@@ -258,7 +258,7 @@ doctor 检查配置、运行中的网关、存储、到微信的网络、各帐�
 	DoctorPlainMend          = text("DoctorPlainMend", "set tls, or have a load balancer with TLS in front; else let only your own network reach it", "设置 tls，或在前面放一个带 TLS 的负载均衡；否则只让自己的内网能连到它")
 	DoctorAdminOpen          = text("DoctorAdminOpen", "others can reach admin.listen {address}, which has no TLS: the admin token passes in the clear", "别的机器能连到 admin.listen {address}，而它没有 TLS：管理 token 是明文传输的")
 	DoctorAdminOpenMend      = text("DoctorAdminOpenMend", "set admin.listen to 127.0.0.1:8081, and reach it by ssh -L; or let only your own network reach it", "把 admin.listen 设为 127.0.0.1:8081，用 ssh -L 访问；或只让自己的内网能连到它")
-	DoctorOpen               = text("DoctorOpen", "{setting}: whoever reaches {address} can call for the account", "{setting}：谁能连到 {address}，谁就能替帐号调用")
+	DoctorOpen               = text("DoctorOpen", "{setting}: any client that reaches {address} can call for the account", "{setting}：谁能连到 {address}，谁就能替帐号调用")
 	DoctorOpenMend           = text("DoctorOpenMend", "set it to auto, and give each service a key under callers", "设为 auto，并在 callers 下给每个服务一个密钥")
 	DoctorSocketMode         = text("DoctorSocketMode", "{address} has listen_mode {mode}: every user of this machine can call", "{address} 的 listen_mode 是 {mode}：本机任何用户都能调用")
 	DoctorSocketModeMend     = text("DoctorSocketModeMend", "set listen_mode: 0660, and put the services into the gateway's group", "设置 listen_mode: 0660，并把各服务加入网关的用户组")
