@@ -15,6 +15,16 @@ import (
 	"pgregory.net/rapid"
 )
 
+// drawCases sets how many cases the next rapid.Check draws; with -short, a fifth of them.
+func drawCases(t *testing.T, cases string) {
+	t.Helper()
+	before := flag.Lookup("rapid.checks").Value.String()
+	if err := flag.Set("rapid.checks", cases); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set("rapid.checks", before) })
+}
+
 // TestModel drives one to three real limiters over a store in memory and a WeChat with its own count,
 // with every event that can change a count. Its laws are those of the protocol's section 7: that WeChat
 // never executes more calls than a limit, that at rest the store has counted exactly the calls there
@@ -28,15 +38,9 @@ func TestModel(t *testing.T) {
 	if n := os.Getenv("WXPROXY_MODEL_CASES"); n != "" {
 		cases = n
 	}
-	before := flag.Lookup("rapid.checks").Value.String()
-	if err := flag.Set("rapid.checks", cases); err != nil {
-		t.Fatal(err)
-	}
+	drawCases(t, cases)
 	procs := runtime.GOMAXPROCS(1) // goroutines that wake at one moment run in one order: a failure can be made smaller
-	t.Cleanup(func() {
-		runtime.GOMAXPROCS(procs)
-		_ = flag.Set("rapid.checks", before)
-	})
+	t.Cleanup(func() { runtime.GOMAXPROCS(procs) })
 	occurred := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
 		s := scenario{
