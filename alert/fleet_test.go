@@ -221,6 +221,7 @@ func fleets() []stores {
 
 // Each alert reaches each sink once, whichever gateways notice it, and a changed limit arms the thresholds anew.
 func TestOnce(t *testing.T) {
+	t.Parallel()
 	for _, f := range fleets() {
 		t.Run(f.name, func(t *testing.T) {
 			robots := []*robot{{kind: WeCom}, {kind: Webhook}}
@@ -352,6 +353,7 @@ func (g *gateways) killSender(t *testing.T, killed *atomic.Int64) {
 
 // While the store is down each gateway sends what it cannot leave there, once; when it is back, the fleet says so once.
 func TestStoreDown(t *testing.T) {
+	t.Parallel()
 	r := &robot{kind: WeCom}
 	server := redistest.Start(t)
 	g := newGateways(t, fastTiming(), testConfig(serve(t, r)), openStores(t, server.URL(), 3)...)
@@ -382,6 +384,7 @@ func TestStoreDown(t *testing.T) {
 
 // A sink that refuses for good is logged once, without its URL, and gets nothing more until a test succeeds.
 func TestSilencedSink(t *testing.T) {
+	t.Parallel()
 	r := &robot{kind: WeCom, answer: func(int) (int, string) {
 		return 200, `{"errcode":93000,"errmsg":"invalid webhook url ` + canaryKey + `"}`
 	}}

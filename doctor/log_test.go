@@ -72,6 +72,7 @@ func TestLog(t *testing.T) {
 
 // Of a large log the end is read.
 func TestLogEnd(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	good := logLine(now, "10.0.0.5", "/cgi-bin/menu/get", "", 200, 0)
 	d, _ := reading(t, logLine(now, "10.0.0.5", "/cgi-bin/gettoken", "path", 200, 40066)+strings.Repeat(good, logBytes/len(good)+1))

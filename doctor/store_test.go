@@ -157,6 +157,7 @@ func TestRedisAbsent(t *testing.T) {
 }
 
 func TestRedisCluster(t *testing.T) {
+	t.Parallel()
 	nodes := redistest.StartCluster(t)
 	one := storing(t, nodes[0].URL())
 	if got := lines(words.English, one.lookAtStore(t.Context())); !strings.HasPrefix(got, "fault: ") || !strings.Contains(got, "write redis+cluster://HOST1,HOST2") {

@@ -40,6 +40,7 @@ func old(l *Limiter) *Limiter {
 // Three gateways that count ahead drain a quota to the last call, while callers go on asking for two
 // seconds past the first refusal.
 func TestBlocksDrainAQuotaExactly(t *testing.T) {
+	t.Parallel()
 	const quota = 30_000
 	server := redistest.Start(t)
 	open := patientStand(server)
@@ -85,6 +86,7 @@ func TestBlocksDrainAQuotaExactly(t *testing.T) {
 // At a steady 5000 calls a second a large quota costs at most ten commands for a thousand calls, and
 // one idle second after the last call nothing is counted that was not sent.
 func TestBlocksCostFewCommands(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
 	l := old(gateway(t, patientStand(server)(t), map[string]*Ruleset{"wx1": rules(t, rule("a", "/cgi-bin/a", "5000000/day"))}))

@@ -151,6 +151,7 @@ func TestSharedPathsAreNotLatched(t *testing.T) {
 
 // A place whose calls never left is free again.
 func TestPlacesOfCallsThatNeverLeft(t *testing.T) {
+	t.Parallel()
 	for _, quota := range []string{"unknown", "100/day"} {
 		for _, s := range stands(t) {
 			t.Run(s.name+"/"+quota, func(t *testing.T) {
@@ -201,6 +202,7 @@ func TestLatchNearAStart(t *testing.T) {
 
 // Every gateway refuses within a second of one gateway's 45009, with an open block too.
 func TestLatchIsHeardByAll(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	open := patientStand(server)
 	apps := map[string]*Ruleset{"wx1": rules(t,

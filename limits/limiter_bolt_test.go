@@ -12,6 +12,7 @@ import (
 
 // A copy of the file at any moment is what a crash leaves.
 func TestBoltCrash(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ quota, calls, most int64 }{
 		{10, 7, 7},
 		{1000, 400, 400},

@@ -58,6 +58,7 @@ func TestScriptFlushedUnderLoad(t *testing.T) {
 
 // The store's clock decides which day it is, whatever the gateway's says.
 func TestMidnightByTheStoresClock(t *testing.T) {
+	t.Parallel()
 	midnight := time.Date(2026, 12, 2, 0, 0, 0, 0, shanghai(t))
 	server := redistest.StartAt(t, midnight.Add(-3*time.Second))
 	ahead := time.Until(midnight.Add(-3 * time.Second)) // the store's clock of ours

@@ -58,6 +58,7 @@ func TestBreaker(t *testing.T) {
 // small quota, a paced rule and a window that it knows nothing of send nothing. Afterwards nothing
 // is over and nothing is missing.
 func TestLocalShares(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	open := redisStand(server)
 	paced := rule("paced", "/cgi-bin/paced", "5000/day")

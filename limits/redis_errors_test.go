@@ -160,6 +160,7 @@ func TestEveryCommandHasAKeyWithThePrefix(t *testing.T) {
 
 // What Redis answers is told apart from no answer.
 func TestStoreErrors(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		spoil func(client *redis.Client) error

@@ -103,6 +103,7 @@ func TestReadWhereOneKeyIsNoHash(t *testing.T) {
 }
 
 func TestReadOfACluster(t *testing.T) {
+	t.Parallel()
 	var addrs []string
 	for _, n := range redistest.StartCluster(t) {
 		addrs = append(addrs, n.Addr)

@@ -91,8 +91,10 @@ func TestReserveWithinShare(t *testing.T) {
 
 // A grant adds to every quota of its rule, on every gateway, and ends by itself.
 func TestGrant(t *testing.T) {
+	t.Parallel()
 	for _, s := range stands(t) {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			r := rule("a", "/cgi-bin/a", "2/day", "3/month")
 			free := rule("free", "/cgi-bin/free", "unknown")
 			store := s.open(t)

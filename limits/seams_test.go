@@ -653,6 +653,7 @@ func TestLossIsNoticedByAGrant(t *testing.T) {
 
 // What WeChat said of yesterday after a lost clear does not start today's count over.
 func TestLostClearOfYesterday(t *testing.T) {
+	t.Parallel()
 	atSeam(t, 1, oneRule("100/day"), func(s *seam) {
 		l := s.limiters[0]
 		s.pass(0, 90)

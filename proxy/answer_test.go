@@ -28,6 +28,7 @@ func gzipped(text string) string {
 
 // TestAnswersPass compares answers of all shapes byte for byte.
 func TestAnswersPass(t *testing.T) {
+	t.Parallel()
 	random := noise(1 << 20)
 	const latched = `{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 617682e0-09059ac5-34a8e2ea"}`
 	tests := []struct {

@@ -387,6 +387,7 @@ func TestExpectContinue(t *testing.T) {
 
 // TestSmallPostLargeAnswer is the call that breaks off behind a plain ReverseProxy, once in 25.
 func TestSmallPostLargeAnswer(t *testing.T) {
+	t.Parallel()
 	large := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // 1 MiB
 	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "image/jpeg")

@@ -47,6 +47,7 @@ func (f *fragile) makeRoom() {
 
 // A disk that is full in the middle of a line goes on with the rest of that line.
 func TestLinesOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	f := &fragile{room: 55}
 	type change struct {
 		reason  error
@@ -84,6 +85,7 @@ func TestLinesOnAFullDisk(t *testing.T) {
 
 // A file that is opened anew after half a line begins with a whole one; half a line is told as dropped.
 func TestLinesInANewFile(t *testing.T) {
+	t.Parallel()
 	f := &fragile{room: 15}
 	failed := make(chan error, 10)
 	w := NewLineWriter(f, func(reason error, _ int64) { failed <- reason })

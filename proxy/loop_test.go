@@ -72,6 +72,7 @@ func (s *loopStand) loop(t *testing.T) int {
 // A loop is refused with WeChat's own errcode and errmsg and nothing that is of one call, is not counted, and goes
 // on to be tried. Other calls of the same caller pass.
 func TestLoopIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newLoopStand(t, nil)
 	began := time.Now()
 	if n := s.loop(t); n < 200 || n > 400 && time.Since(began) < 10*loopTime { // else a run has begun anew
@@ -119,10 +120,12 @@ func TestLoopIsRefused(t *testing.T) {
 
 // Once WeChat answers otherwise, the first probe ends it.
 func TestLoopEnds(t *testing.T) {
+	t.Parallel()
 	for name, says := range map[string]string{
 		"success": okText, "another errcode": `{"errcode":45009,"errmsg":"reach max api daily quota limit"}`, "busy": `{"errcode":-1,"errmsg":"system error"}`, "another loop": `{"errcode":40007,"errmsg":"invalid media_id"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newLoopStand(t, nil)
 			s.loop(t)
 			s.says.Store(says)
@@ -146,6 +149,7 @@ func TestLoopEnds(t *testing.T) {
 // With watch a loop is told and sent; so it is for a rule that is a shadow. off looks for none, and a reload of it
 // ends what it refuses.
 func TestLoopModes(t *testing.T) {
+	t.Parallel()
 	shadow := func(o *Options) {
 		for _, rule := range o.Limiter.Rules(testAppID).Rules {
 			rule.Shadow = true
@@ -160,6 +164,7 @@ func TestLoopModes(t *testing.T) {
 		"shadow": shadow,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newLoopStand(t, change)
 			s.loop(t)
 			before := s.executed.Load()
@@ -188,6 +193,7 @@ func TestLoopModes(t *testing.T) {
 // What looks like a loop and is none: different bodies or queries, tokens that WeChat calls dead, calls of the
 // gateway's own, errcodes that time mends.
 func TestNoLoop(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, says string
 		call       func(s *loopStand, n int)

@@ -125,6 +125,7 @@ func (oneKey) ThirdParty(string) bool { return false }
 // TestNoAnswerLeads has WeChat repeat the query that it was called with, in all places and at all
 // statuses.
 func TestNoAnswerLeads(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{200, 201, 300, 301, 302, 303, 307, 308, 400, 500} {
 		for _, field := range []string{"Location", "Content-Location", "Refresh", "Link", "Set-Cookie", ""} {
 			for path, leak := range map[string]string{

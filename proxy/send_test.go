@@ -321,6 +321,7 @@ func TestNeverLeft(t *testing.T) {
 // TestFateUnknown is of calls that may have been executed: they stay counted, and the answer is not
 // one that SDKs repeat.
 func TestFateUnknown(t *testing.T) {
+	t.Parallel()
 	reset := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
 		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // so that it is a RST
@@ -540,6 +541,7 @@ func TestClientGoesAway(t *testing.T) {
 // TestSlowIsNotDead lets an upload and a download take many times the timeout, a step at a time,
 // and ends those that stop.
 func TestSlowIsNotDead(t *testing.T) {
+	t.Parallel()
 	const timeout, step, steps = 600 * time.Millisecond, 100 * time.Millisecond, 10
 	t.Run("download", func(t *testing.T) {
 		u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -27,7 +27,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 # shellcheck disable=SC2086 # a list of packages
-WXPROXY_MODEL_CASES=${WXPROXY_MODEL_CASES:-250} go test -short -v -skip "^($skip)\$" $list >"$log" 2>&1 || status=$?
+WXPROXY_MODEL_CASES=${WXPROXY_MODEL_CASES:-250} go test -p 4 -short -v -skip "^($skip)\$" $list >"$log" 2>&1 || status=$?
 if [ "$status" = 0 ]; then
     grep '^ok ' "$log"
 else

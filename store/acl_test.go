@@ -62,6 +62,7 @@ func restrictedCluster(t *testing.T) store.Options {
 // With no more than store.ACL a gateway counts, and its counters can be read and forgotten. The values
 // pass the suite of TestStore.
 func TestACL(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]func(t *testing.T) store.Options{"redis": restrictedRedis, "cluster": restrictedCluster} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, options(t))

@@ -105,6 +105,7 @@ func openDamaged(t *testing.T, content []byte) error {
 
 // A damaged file is an error that says what to do with it, and never a panic inside bbolt.
 func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
 	content := usedFile(t)
 	if err := openDamaged(t, content); err != nil {
 		t.Fatalf("the sound file: %v", err)

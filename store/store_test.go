@@ -78,8 +78,10 @@ func open(t *testing.T, o store.Options) *store.Store {
 
 // The one suite that every kind of store passes.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	for kind, options := range kinds {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := open(t, options(t))
 
 			t.Run("values", func(t *testing.T) {
@@ -394,6 +396,7 @@ func TestShared(t *testing.T) {
 
 // A frozen Redis answers nothing in time, and then carries out what it was sent: once.
 func TestNothingIsTriedTwice(t *testing.T) {
+	t.Parallel()
 	test := func(t *testing.T, s *store.Store, nodes ...*redistest.Server) {
 		t.Helper()
 		ctx := t.Context()
@@ -456,6 +459,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 }
 
 func TestFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "wxproxy.db")
 	s, err := store.Open(t.Context(), store.Options{URL: "file://" + path, Upstream: upstream})
 	if err != nil {

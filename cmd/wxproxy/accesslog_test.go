@@ -14,6 +14,7 @@ import (
 
 // Whatever stdout is, calls go on, and the process ends when it is told to, with exit status 0.
 func TestTheAccessLogStopsNoCall(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, stdout string
 		calls        int
@@ -54,6 +55,7 @@ func TestTheAccessLogStopsNoCall(t *testing.T) {
 
 // stdout and stderr may be the same pipe, which nobody reads.
 func TestTheLogStopsNoCall(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := startBy(t, []string{"sh", "-c", `mkfifo p; exec 3<>p; exec "$@" >p`, "sh"}, writeSmall(t, wechat), wechat)
 	wechat.Close() // each call is an entry of the log as well
@@ -67,6 +69,7 @@ func TestTheLogStopsNoCall(t *testing.T) {
 
 // A file that was renamed is not written any more after SIGHUP, and no line is lost.
 func TestARenamedAccessLog(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	file := filepath.Join(t.TempDir(), "access.log")
 	p := start(t, writeSmall(t, wechat, "access_log: {file: \""+file+"\"}\n"), wechat)

@@ -81,6 +81,7 @@ const adminPage = `<!doctype html><meta charset="utf-8"><title>page</title>
 // What a page gets of the admin listener: one of ours everything, with the token; one whose name was rebound to
 // this machine, and one of another site, nothing.
 func TestAPageAndTheAdminListener(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	folder := t.TempDir()
 	config := filepath.Join(folder, "wxproxy.yaml")

@@ -67,6 +67,7 @@ func by(counts map[string]int64) map[string]int64 {
 // Usage, history, metrics and report have the same figures of the same calls, and they are those of WeChat and of the
 // callers themselves.
 func TestNumbersAgree(t *testing.T) {
+	t.Parallel()
 	name, zone := noon()
 	wechat := newWechat(t, sandbox.Options{Keep: -1, Zone: zone})
 	redis := redistest.Start(t).URL()

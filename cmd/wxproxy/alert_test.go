@@ -90,6 +90,7 @@ func wantNoRobot(t *testing.T, p *process) {
 
 // A rule that two gateways drive to 80 % is told once, as is each threshold after it, whichever gateway sends.
 func TestAlertOnceByTwoGateways(t *testing.T) {
+	t.Parallel()
 	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
 	redis := redistest.Start(t).URL()
 	var gateways []*process
@@ -140,6 +141,7 @@ func TestAlertOnceByTwoGateways(t *testing.T) {
 // What happens to a gateway is told, and that it is over: a token that WeChat refuses, a reload that fails. alert test asks
 // each sink.
 func TestAlertsOfOneGateway(t *testing.T) {
+	t.Parallel()
 	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", alertsTo())
 	p := start(t, config, wechat, "ROBOT_URL="+robot.url)
@@ -188,6 +190,7 @@ func TestAlertsOfOneGateway(t *testing.T) {
 
 // A counter that will run out is told with the time, and who calls most with it and with a threshold.
 func TestAlertsOfForecastAndCallers(t *testing.T) {
+	t.Parallel()
 	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{Keep: -1})
 	name, _ := noon()
 	limits := strings.Replace(table("1000/day", "150/day"), "Asia/Shanghai", name, 1)

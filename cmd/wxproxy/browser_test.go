@@ -59,6 +59,7 @@ var pageHosts = []string{
 
 // A page of any site that is open in a browser on the gateway's machine is not its operator.
 func TestAPageInABrowserIsNotAllowed(t *testing.T) {
+	t.Parallel()
 	browser := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil && browser == "" {

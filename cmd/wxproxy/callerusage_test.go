@@ -67,6 +67,7 @@ func ownCounters(u admin.CallerUsage) []string {
 
 // Two callers with accounts and rules in common each see what is theirs, whatever way they show their key.
 func TestCallersSeeTheirOwnUsage(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		t.Run(d.name, func(t *testing.T) {
 			wechat := newWechat(t, sandbox.Options{})
@@ -136,6 +137,7 @@ func TestCallersSeeTheirOwnUsage(t *testing.T) {
 
 // Who shows no key that is good here and now learns nothing, also where calls without proof are allowed.
 func TestOwnUsageNeedsAKey(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+t.TempDir()+"/wxproxy.db", selfLimits, selfCallers, "allow_open: true\n"), wechat)
 	for _, tt := range []struct {

@@ -14,6 +14,7 @@ import (
 // A clear that WeChat grants starts the day over on every gateway within a second; one that it does
 // not grant changes nothing and costs nothing of the month's ten.
 func TestClears(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Quotas: map[string]int64{"/cgi-bin/menu/create": 5, "/cgi-bin/user/info": 4}})
 	limits := table("5/day", "4/day") + `      - {name: clear_quota, title: 清零, paths: [/cgi-bin/clear_quota, /cgi-bin/clear_quota/v2], quota: 10/month}
       - {name: quota.clear, title: 单接口清零, paths: [/cgi-bin/openapi/quota/clear], quota: 50/month}
@@ -94,6 +95,7 @@ func TestClears(t *testing.T) {
 
 // When clears were made in the console, WeChat's own 48006 fills the tally.
 func TestClearsInTheConsole(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, redistest.Start(t).URL(), ""), wechat)
 	for range 10 {
@@ -117,6 +119,7 @@ func TestClearsInTheConsole(t *testing.T) {
 // WeChat says 45009 at half of our figure: at most the calls in flight are sent after it, by any of
 // the gateways, and its neighbours stay open.
 func TestWeChatItselfRefuses(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1, Quotas: map[string]int64{"/cgi-bin/menu/create": 50, "/cgi-bin/tags/get": 5}})
 	config := write(t, wechat, redistest.Start(t).URL(), table("100/day", "7/day"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
@@ -157,6 +160,7 @@ func TestWeChatItselfRefuses(t *testing.T) {
 // executes no more than the quota, because the calls that were on their way are carried over: some of
 // them run after the clear. What that costs is shown: calls that are counted and were not executed.
 func TestClearsUnderLoad(t *testing.T) {
+	t.Parallel()
 	const quota, callers, clears = 600, 64, 4
 	wechat := newWechat(t, sandbox.Options{Keep: -1, Quotas: map[string]int64{"/cgi-bin/menu/create": quota}})
 	slow := wechat.Order(sandbox.Fault{Path: "/cgi-bin/menu/create", Times: -1, Delay: 10 * time.Millisecond, DelayAnswer: 10 * time.Millisecond})

@@ -13,6 +13,7 @@ import (
 
 // What the demo prints works as it is printed, from another terminal.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	demo := exec.CommandContext(context.WithoutCancel(t.Context()), program, "demo")
 	stdout, stderr := newOutput(), newOutput()
 	demo.Stdout, demo.Stderr = stdout, stderr

@@ -75,6 +75,7 @@ func runDoctor(t *testing.T, config string, args ...string) (stdout, stderr stri
 
 // With all as it should be there are only lines that say so.
 func TestDoctorFindsNothing(t *testing.T) {
+	t.Parallel()
 	wechat := sandbox.NewServer(sandbox.Options{})
 	defer wechat.Close()
 	config := doctorConfig(t, wechat.URL, redistest.Start(t, "--appendonly", "yes").URL())
@@ -104,6 +105,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 
 // A store file that the running gateway has open is not opened: the gateway is asked.
 func TestDoctorAsksTheGateway(t *testing.T) {
+	t.Parallel()
 	wechat := sandbox.NewServer(sandbox.Options{})
 	defer wechat.Close()
 	config := doctorConfig(t, wechat.URL, "file:wxproxy.db")
@@ -121,6 +123,7 @@ func TestDoctorAsksTheGateway(t *testing.T) {
 
 // Mistakes in the base URLs of services are found in what the gateway has logged of their calls.
 func TestDoctorReadsTheLog(t *testing.T) {
+	t.Parallel()
 	wechat := sandbox.NewServer(sandbox.Options{})
 	defer wechat.Close()
 	config := doctorConfig(t, wechat.URL, "file:wxproxy.db")
@@ -172,6 +175,7 @@ func TestDoctorReadsTheLog(t *testing.T) {
 
 // When everything hangs it ends all the same.
 func TestDoctorEnds(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes as long as its deadlines")
 	}
@@ -206,6 +210,7 @@ func TestDoctorEnds(t *testing.T) {
 
 // The answer of --json keeps its shape.
 func TestDoctorJSON(t *testing.T) {
+	t.Parallel()
 	wechat := sandbox.NewServer(sandbox.Options{})
 	defer wechat.Close()
 	wechat.Order(sandbox.Fault{Path: "/cgi-bin/stable_token", ErrCode: 40125, Times: -1})
@@ -250,6 +255,7 @@ func TestDoctorJSON(t *testing.T) {
 }
 
 func TestDoctorColours(t *testing.T) {
+	t.Parallel()
 	result := doctor.Result{Check: doctor.Check{Name: "store"}, Findings: []doctor.Finding{
 		{Level: doctor.Fault, Seen: words.New(words.DoctorNoRoots), Mend: words.New(words.DoctorNoRootsMend)}, {Level: doctor.OK, Seen: words.New(words.DoctorNoTokens)},
 	}}
@@ -286,6 +292,7 @@ var fragments = regexp.MustCompile(`^Doctor(Short|Long|Found|Level.*|.*Flag|.*Me
 
 // The manual has each finding with its text, in both languages, and no other; and the same code in both.
 func TestDoctorManual(t *testing.T) {
+	t.Parallel()
 	row := regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\| [^|]+ \\| (.+) \\| (.+) \\|$")
 	manuals := map[words.Language]string{words.English: readFile(t, "../../docs/doctor.md"), words.Chinese: readFile(t, "../../docs/doctor.zh-CN.md")}
 	for l, manual := range manuals {

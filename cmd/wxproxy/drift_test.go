@@ -62,6 +62,7 @@ func row(t *testing.T, p *process, counter string, live bool) admin.Row {
 
 // Placed at noon with 80 of 100 used, the gateways send 20 more, and show what was there before.
 func TestPlacedAtNoon(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		t.Run(d.name, func(t *testing.T) {
 			wechat := noonWechat(t, map[string]int64{createPath: 100})
@@ -91,6 +92,7 @@ func TestPlacedAtNoon(t *testing.T) {
 
 // 300 calls around the gateway show as 300, in every reading, and are counted as spent.
 func TestDriftIsShown(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 1000})
 	config := write(t, wechat, redistest.Start(t).URL(), noonTable("1000/day", "7/day"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat)}
@@ -117,6 +119,7 @@ func TestDriftIsShown(t *testing.T) {
 
 // What is no answer of quota/get changes nothing, and is told once.
 func TestBadReadings(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 100})
 	p := start(t, write(t, wechat, redistest.Start(t).URL(), noonTable("100/day", "7/day")), wechat)
 	fire(t, []*process{p}, 4, 20, "POST", "/"+appA+createPath, menu)
@@ -153,6 +156,7 @@ func TestBadReadings(t *testing.T) {
 
 // A clear whose answer is lost leaves the counts, and WeChat's own counts tell that it was carried out.
 func TestLostClear(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 5})
 	config := write(t, wechat, redistest.Start(t).URL(), noonTable("5/day", "7/day"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat)}
@@ -182,6 +186,7 @@ func TestLostClear(t *testing.T) {
 
 // quotas: auto goes by WeChat's own figure, on every gateway and after a restart.
 func TestQuotasAuto(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 7})
 	config := write(t, wechat, redistest.Start(t).URL(), noonTable("100/day", "50/day"))
 	text := readFile(t, config)
@@ -207,6 +212,7 @@ func TestQuotasAuto(t *testing.T) {
 
 // The commands of an operator, against a gateway that runs.
 func TestOperatorsCommands(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 300})
 	config := write(t, wechat, redistest.Start(t).URL(), noonTable("100/day", "7/day"))
 	text := readFile(t, config)

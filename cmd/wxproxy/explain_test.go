@@ -39,6 +39,7 @@ const boundedCallers = `  - {name: bounded, key: bounded-0123456789, apps: ["*"]
 // TestExplainLaw: explain says of a call what the call then meets: the decision, the errcode, the rule,
 // and whether the account's token goes out.
 func TestExplainLaw(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Quotas: map[string]int64{"/cgi-bin/menu/get": 2}}) // less than the table says: 45009
 	g, _ := open(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), explainLimits, platformConfig+boundedCallers))
 	keys := map[string]string{"crm": canaryCRMNew, "platform": canaryWeb, "bounded": "bounded-0123456789", "over": "over-0123456789abcdef"}

@@ -144,6 +144,7 @@ func fire(t *testing.T, gateways []*process, callers, n int, method, target, bod
 }
 
 func TestExactlyTheQuotaIsExecuted(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		for _, n := range []int{1, 10, 100, 2000} {
 			t.Run(fmt.Sprintf("%s/%d", d.name, n), func(t *testing.T) {
@@ -177,6 +178,7 @@ func TestExactlyTheQuotaIsExecuted(t *testing.T) {
 // A clean stop keeps the count. A crash costs a quota up to 1000 at most the calls in flight, a
 // larger one at most a thousandth more.
 func TestTheCountGoesOnAfterRestartAndKill(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		for _, quota := range []int{200, 4000} {
 			t.Run(fmt.Sprintf("%s/%d", d.name, quota), func(t *testing.T) {
@@ -263,6 +265,7 @@ func waitFor(t *testing.T, what string, is func() bool) {
 
 // A zone file of our own puts midnight a few seconds ahead, for the gateways and for WeChat.
 func TestMidnightStartsAnew(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		t.Run(d.name, func(t *testing.T) {
 			midnight := time.Now().Add(5 * time.Second).Truncate(time.Second)
@@ -320,6 +323,7 @@ func zoneFile(east int) string {
 }
 
 func TestADeadTokenIsRenewedOnceForAllGateways(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	config := write(t, wechat, redistest.Start(t).URL(), table("5000/day", "7/day"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
@@ -340,6 +344,7 @@ func TestADeadTokenIsRenewedOnceForAllGateways(t *testing.T) {
 }
 
 func TestLargeMediaBothWays(t *testing.T) {
+	t.Parallel()
 	const size, many, at = 10 << 20, 3 << 20, 64 // at once go fewer bytes each, still three times of what may be held in memory
 	wechat := newWechat(t, sandbox.Options{Keep: 100})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "")
@@ -435,6 +440,7 @@ func memory(t *testing.T, p *process, field string) int64 {
 }
 
 func TestShutdownFinishesWhatRuns(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), table("10/day", "7/day"))
 	p := start(t, config, wechat)
@@ -468,6 +474,7 @@ func TestShutdownFinishesWhatRuns(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), table("2/day", "7/day"))
 	limits := filepath.Join(filepath.Dir(config), "limits.yaml")
@@ -515,6 +522,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, server.URL(), table("5/day", "7/day")), wechat)

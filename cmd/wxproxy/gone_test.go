@@ -21,6 +21,7 @@ import (
 // A client that goes away during its call is noticed, however it is connected, and its place is free: the call
 // ends as 499, long before WeChat answers.
 func TestAClientThatLeaves(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	cert, key := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
 	selfSigned(t, cert, key, 1)
@@ -59,6 +60,7 @@ func TestAClientThatLeaves(t *testing.T) {
 // watch takes over what net/http reads ahead for. A client that stays keeps its calls, also with requests that
 // are sent before the answers.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	l := listenHere(t)
 	entered, leave := make(chan context.Context), make(chan bool)
 	server := &http.Server{ConnContext: connContext, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -108,6 +110,7 @@ func TestWatch(t *testing.T) {
 
 // A read deadline holds whether it is set before a Read or during one.
 func TestConnReadDeadline(t *testing.T) {
+	t.Parallel()
 	l := listenHere(t)
 	dialWire(t, l.Addr().String())
 	c, err := l.Accept()

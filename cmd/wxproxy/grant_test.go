@@ -17,6 +17,7 @@ func grantAnswer(calls, version int64, reason string) admin.Grants {
 
 // The command adds to what is in force, and names what it has read.
 func TestGrantCommand(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	const get = "GET /api/v1/grant?app=shop&rule=mass"
 	const post = "POST /api/v1/grant?app=shop&calls=70&reason=the+launch&rule=mass&until=18%3A00&version=5"

@@ -124,6 +124,7 @@ func total(counts map[string]int64) (sum int64) {
 // Who used how much of what today and last week, what was refused to whom and why, and when will it run out:
 // one command and one request for each, whichever gateway is asked.
 func TestDailyQuestions(t *testing.T) {
+	t.Parallel()
 	for _, d := range []deployment{{"redis", redistest.Start(t).URL(), 2}, {"file", "file:" + filepath.Join(t.TempDir(), "wxproxy.db"), 1}} {
 		t.Run(d.name, func(t *testing.T) {
 			wechat := newWechat(t, sandbox.Options{})
@@ -302,6 +303,7 @@ func wantForecast(t *testing.T, p *process) {
 
 // What a kill loses is what was counted since the last write, and nothing before it.
 func TestHistoryAfterAKill(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, redistest.Start(t).URL(), table("1000/day", "1000/day"))
 	first, second := start(t, config, wechat), start(t, config, wechat)
@@ -333,6 +335,7 @@ func TestHistoryAfterAKill(t *testing.T) {
 
 // forget erases the history of an app.
 func TestForgetHistory(t *testing.T) {
+	t.Parallel()
 	for _, d := range deployments(t) {
 		t.Run(d.name, func(t *testing.T) {
 			wechat := newWechat(t, sandbox.Options{})

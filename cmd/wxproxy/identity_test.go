@@ -58,6 +58,7 @@ func basic(app, key string) string {
 
 // Every row of the table of who calls, over a socket.
 func TestWhoCalls(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", fmt.Sprintf(identityConfig, "false")), wechat)
 	secretToken := fetch(t, p.url, appA, canarySecret).AccessToken
@@ -115,6 +116,8 @@ func TestWhoCalls(t *testing.T) {
 		{name: "an unknown token", path: "/" + appA, query: canaryOld, want: "48001 unknown-token"},
 		{name: "nothing", want: "48001 nothing-shown"},
 	}
+	type line struct{ row, id, app, caller, reason string }
+	var logged []line
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			before := map[string]int64{"a": wechat.Calls(appA, ""), "b": wechat.Calls(appB, "")}
@@ -140,10 +143,7 @@ func TestWhoCalls(t *testing.T) {
 				if sent := wechat.Calls(appid, "") - before[app]; sent < 1 {
 					t.Errorf("WeChat saw %d calls of %s, want one", sent, app)
 				}
-				line := p.stdout.await(t, "line of the call", func(line map[string]any) bool { return line["request_id"] == id })
-				if line["app"] != app || line["caller"] != strings.TrimSpace(caller) {
-					t.Errorf("logged app %v, caller %v, want %s", line["app"], line["caller"], tt.want)
-				}
+				logged = append(logged, line{row: tt.name, id: id, app: app, caller: strings.TrimSpace(caller)})
 				for _, seen := range wechat.Requests() {
 					for name, values := range seen.Header {
 						if name == "Authorization" || strings.HasPrefix(name, "X-Wxproxy") {
@@ -157,15 +157,25 @@ func TestWhoCalls(t *testing.T) {
 			if !strings.HasPrefix(a.body, `{"errcode":`+errcode+`,`) || a.status != 200 || a.decision != "refused-auth" || a.reason != reason {
 				t.Errorf("%v, want 200 with %s, refused-auth", a, tt.want)
 			}
-			p.stdout.await(t, "line of the call with its reason", func(line map[string]any) bool { return line["request_id"] == id && line["reason"] == reason })
+			logged = append(logged, line{row: tt.name, id: id, reason: reason})
 			if sent := wechat.Calls(appA, "") + wechat.Calls(appB, "") - before["a"] - before["b"]; sent != 0 {
 				t.Errorf("WeChat saw %d calls, want none", sent)
 			}
 		})
 	}
+	for _, want := range logged { // after all rows: a line comes up to half a second after its call
+		got := p.stdout.await(t, "line of "+want.row, func(line map[string]any) bool { return line["request_id"] == want.id })
+		if want.reason != "" && got["reason"] != want.reason {
+			t.Errorf("%s: logged %v, want the reason %s", want.row, got, want.reason)
+		}
+		if want.app != "" && (got["app"] != want.app || got["caller"] != want.caller) {
+			t.Errorf("%s: logged app %v, caller %v, want %s, %s", want.row, got["app"], got["caller"], want.app, want.caller)
+		}
+	}
 }
 
 func TestTokenEndpoints(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", fmt.Sprintf(identityConfig, "false")), wechat)
 	form := func(values ...string) string {
@@ -226,6 +236,7 @@ func TestTokenEndpoints(t *testing.T) {
 // Calls that carry the AppSecret prove who calls by it. A caller's key is put in its place, and never
 // reaches WeChat.
 func TestCallsThatCarryASecret(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", fmt.Sprintf(identityConfig, "false")), wechat)
 	codes := 0
@@ -284,6 +295,7 @@ func TestCallsThatCarryASecret(t *testing.T) {
 
 // A secret and a key are rotated with [new, old] under load, and no call fails.
 func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	store := redistest.Start(t).URL()
 	keys := func(list string) string {

@@ -17,6 +17,7 @@ var han = regexp.MustCompile(`\p{Han}`)
 
 // Each help is in one language.
 func TestHelpInOneLanguage(t *testing.T) {
+	t.Parallel()
 	var names []string
 	for _, c := range rootCommand(words.English).Commands() {
 		names = append(names, c.Name())
@@ -45,6 +46,7 @@ func TestHelpInOneLanguage(t *testing.T) {
 
 // The help of every command and flag is from the dictionary.
 func TestHelpIsTranslated(t *testing.T) {
+	t.Parallel()
 	known := make(map[string]bool)
 	for _, text := range words.Chinese.Dictionary() {
 		known[text] = true
@@ -64,6 +66,7 @@ func TestHelpIsTranslated(t *testing.T) {
 
 // What the commands print and the errors that they return are in Chinese too.
 func TestCommandsInChinese(t *testing.T) {
+	t.Parallel()
 	s := clearStand(t)
 	s.lang = words.Chinese
 	s.answers[clearShop] = admin.ClearAnswer{Done: true, Calls: []admin.ClearStep{{Done: true, Statement: "done: errcode 0, WeChat counts from 0 again"}}, Clears: clearsRow("clear_quota", 10, 6)}

@@ -39,6 +39,7 @@ func post(t *testing.T, target, body string, into any, header ...string) answer 
 // What a third party calls with a token that was granted to it counts for the account that granted
 // it, on every gateway, and keeps its token.
 func TestThirdParties(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, redistest.Start(t).URL(), table("10/day", "4/day"), fmt.Sprintf(identityConfig, "false"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
@@ -102,6 +103,7 @@ func TestThirdParties(t *testing.T) {
 // With no app configured, services fetch their own tokens through any of the gateways, share them,
 // and are counted for their account on all.
 func TestAppsAreLearned(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	store := redistest.Start(t).URL()
 	config := filepath.Join(t.TempDir(), "wxproxy.yaml")
@@ -179,6 +181,7 @@ func TestAppsAreLearned(t *testing.T) {
 
 // A jsapi ticket is fetched once for the fleet and not counted when it comes from the cache.
 func TestTicketsAreShared(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, redistest.Start(t).URL(), "", fmt.Sprintf(identityConfig, "auto"))
 	gateways := []*process{start(t, config, wechat), start(t, config, wechat), start(t, config, wechat)}
@@ -214,6 +217,7 @@ func TestTicketsAreShared(t *testing.T) {
 // Anybody who may learn can show any number of appids. Made-up ones leave no series, no counters and no
 // memory behind, and no rows that stay.
 func TestLearningIsBounded(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("the memory of a process is read from /proc")
 	}

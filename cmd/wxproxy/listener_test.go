@@ -122,8 +122,6 @@ type here struct {
 // serveHere runs a gateway in this process, for settings that have no key. It is stopped with the test.
 func serveHere(t *testing.T, path string, o serving) *here {
 	t.Helper()
-	t.Setenv("CANARY_ADMIN", canaryAdmin)
-	t.Setenv("CANARY_SECRET", canarySecret)
 	c, err := config.Load(loadOptions(path))
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +154,7 @@ func serveHere(t *testing.T, path string, o serving) *here {
 
 // A client that asks for a large answer and never reads it gives its place back, with and without TLS.
 func TestAClientThatReadsNothingIsCut(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	cert, key := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
 	selfSigned(t, cert, key, 1)
@@ -212,6 +211,7 @@ func TestAStalledHandshakeIsCut(t *testing.T) {
 // With no file descriptor left connections wait. The log and the metrics tell, and once there are some
 // the gateway goes on.
 func TestTooFewDescriptors(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := startBy(t, []string{"sh", "-c", `ulimit -n 48; exec "$@"`, "sh"}, writeSmall(t, wechat), wechat)
 	operator := &http.Client{Transport: &http.Transport{}} // with a connection that it keeps
@@ -265,6 +265,7 @@ func metricOf(t *testing.T, client *http.Client, admin, name string) string {
 
 // A client that still sends gets its answer, not a reset: net/http needs CloseWrite for that.
 func TestConnClosesWriting(t *testing.T) {
+	t.Parallel()
 	var _ interface{ CloseWrite() error } = (*conn)(nil)
 	l := listenHere(t)
 	go func() {
@@ -323,6 +324,7 @@ func BenchmarkConnWrite(b *testing.B) {
 
 // TestListenMode: the mode of a socket is that of listen_mode, also over one that a killed process has left.
 func TestListenMode(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "wxproxy.sock")
 	for _, mode := range []os.FileMode{0o660, 0o600, 0o666} {
 		l, err := listen(t.Context(), "unix:"+path, mode)

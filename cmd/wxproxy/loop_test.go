@@ -31,6 +31,7 @@ func askUser(t *testing.T, base, key, openid string) answer {
 // A caller that asks 500 times for a user that does not exist reaches WeChat about 200 times, and then once in each
 // of the fuse's periods. What was refused is not counted, and nothing else is refused.
 func TestFuseRefusesALoop(t *testing.T) {
+	t.Parallel()
 	const period = 2 * time.Second
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	path := write(t, wechat, "file:"+t.TempDir()+"/wxproxy.db", table("100/day", "2000/day"), twoCallers, "fuse: on\nanonymous: false\n")
@@ -97,6 +98,7 @@ func TestFuseRefusesALoop(t *testing.T) {
 
 // Without a setting a loop is only reported, and a reload that says off or on holds for the next call.
 func TestFuseWatchesByDefault(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	path := write(t, wechat, "file:"+t.TempDir()+"/wxproxy.db", table("100/day", "100000/day"), twoCallers)
 	g := serveHere(t, path, serving{loopTime: time.Second})

@@ -14,6 +14,7 @@ import (
 // A caller's key that stands where WeChat would read it, or where it would be logged, comes no further,
 // however short it is.
 func TestMisplacedKeys(t *testing.T) {
+	t.Parallel()
 	const (
 		form    = "application/x-www-form-urlencoded"
 		unknown = "wxcccccccccccccccc" // an app that is not configured, but may be learned

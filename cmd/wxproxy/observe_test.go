@@ -77,6 +77,7 @@ func fullScrape(t *testing.T) string {
 // that there is not. promtool finds nothing to say about the scrape; the alerts fire and are quiet as they should; and
 // they and the dashboard ask for names and labels that there are.
 func TestMetricsAlertsAndDashboard(t *testing.T) {
+	t.Parallel()
 	tool := promtool(t)
 	scrape := fullScrape(t)
 	series := parseScrape(scrape)

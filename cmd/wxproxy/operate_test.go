@@ -136,6 +136,7 @@ func shopUsage() admin.AppUsage {
 const shopApps = "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + "}]\n"
 
 func TestUsageWithReadings(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	shop := shopUsage()
 	shop.ReadingError = "quota/get of /cgi-bin/user/get: errcode 44993: want 0"
@@ -211,6 +212,7 @@ used/limit today  %   state  rule
 
 // Whatever stands in the table, lines without a path keep to 100 columns.
 func TestTablesKeepTheirWidth(t *testing.T) {
+	t.Parallel()
 	var out strings.Builder
 	printUsage(&out, words.Chinese, &admin.Usage{Apps: []admin.AppUsage{shopUsage()}}, true, false)
 	l := shopLimits()
@@ -226,6 +228,7 @@ func TestTablesKeepTheirWidth(t *testing.T) {
 }
 
 func TestUsageAsJSON(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	s.answers["GET /api/v1/usage?app=shop"] = admin.Usage{Apps: []admin.AppUsage{shopUsage()}}
 	stdout, _, err := s.run(t, nil, "usage", "shop", "--json")
@@ -261,6 +264,7 @@ func TestUsageAsJSON(t *testing.T) {
 
 // What the store has answered stands in place of an app's rows.
 func TestUsageWithoutTheStore(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	const denied = "the store answered: NOPERM User wxproxy has no permissions to run the 'hgetall' command"
 	s.answers["GET /api/v1/usage"] = admin.Usage{Apps: []admin.AppUsage{{App: "shop", AppID: appA, Profile: "test", Error: denied}}}
@@ -276,6 +280,7 @@ func TestUsageWithoutTheStore(t *testing.T) {
 
 // Live questions are asked about one app after the other.
 func TestUsageLive(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	a, b := admin.AppUsage{App: "shop", AppID: appA}, admin.AppUsage{App: "b", AppID: appB}
 	s.answers["GET /api/v1/usage"] = admin.Usage{Apps: []admin.AppUsage{a, b}}
@@ -326,6 +331,7 @@ func clearStand(t *testing.T) *adminStand {
 }
 
 func TestClearCommand(t *testing.T) {
+	t.Parallel()
 	s := clearStand(t)
 	stdout, stderr, err := s.run(t, nil, "clear", "shop", "--yes")
 	if err != nil || stderr != "" {
@@ -364,6 +370,7 @@ It takes 2 clears, one for each path; 2 of this month's 50 are left.
 }
 
 func TestClearThatFails(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		answer admin.ClearAnswer
@@ -387,6 +394,7 @@ func TestClearThatFails(t *testing.T) {
 }
 
 func TestClearNeedsEnoughClears(t *testing.T) {
+	t.Parallel()
 	s := clearStand(t)
 	plan := s.answers[planMass].(admin.ClearPlan)
 	plan.Clears = clearsRow("quota.clear", 50, 1)
@@ -416,6 +424,7 @@ It takes 2 clears, one for each path; how many are left this month is not known 
 
 // The commands that change something ask first, and only who says yes has it done.
 func TestConfirmation(t *testing.T) {
+	t.Parallel()
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -467,6 +476,7 @@ func TestConfirmation(t *testing.T) {
 
 // Ctrl-C ends the question.
 func TestConfirmationInterrupted(t *testing.T) {
+	t.Parallel()
 	cmd := clearCommand(words.English)
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd.SetContext(ctx)
@@ -477,6 +487,7 @@ func TestConfirmationInterrupted(t *testing.T) {
 }
 
 func TestOperateFailures(t *testing.T) {
+	t.Parallel()
 	s := clearStand(t)
 	unknown := map[string]any{"error": "app shpo: not configured", "seen": "shpo", "known": []string{"shop", appA}}
 	s.answers["GET /api/v1/clear?app=shpo"] = wrong{404, unknown}
@@ -512,6 +523,7 @@ func TestOperateFailures(t *testing.T) {
 }
 
 func TestNoGateway(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	writeFile(t, s.config, "admin: {listen: \"127.0.0.1:1\", token: "+canaryAdmin+"}\n"+shopApps)
 	const nobody = "no gateway answers at 127.0.0.1:1: is it running?"
@@ -528,6 +540,7 @@ func TestNoGateway(t *testing.T) {
 }
 
 func TestForgetCommand(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	erased := []string{"counters", "tickets"}
 	s.answers["GET /api/v1/forget?app="+appB] = admin.Forgotten{AppID: appB, Erased: erased}
@@ -596,6 +609,7 @@ const limitsTable = `shop  ` + appA + `  profile production
 `
 
 func TestLimitsCommand(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
 	stdout, stderr, err := s.run(t, nil, "limits", "shop")
@@ -638,6 +652,7 @@ Nothing to write: no figure of WeChat's is known that differs from the configure
 func (s *adminStand) auto() string { return filepath.Join(filepath.Dir(s.config), config.AutoFile) }
 
 func TestLimitsWrite(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, "apps: [{name: shop, appid: "+appA+", secret: "+canarySecret+", quotas: {user.info: 500000/day}}]\n")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
 	before := readFile(t, s.config)
@@ -691,6 +706,7 @@ Change this in wxproxy.yaml by hand, under the app:
 }
 
 func TestLimitsWriteRefuses(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, apps, auto, want string }{
 		{"another app", "apps: [{name: b, appid: " + appB + ", secret: " + canarySecret + "}]", "", "app shop is not in this configuration"},
 		{"a rule that the file's profile lacks", "apps: [{name: shop, appid: " + appA + ", secret: " + canarySecret + ", profile: miniprogram}]", "", "no rule user.info in profile miniprogram"},
@@ -713,6 +729,7 @@ func TestLimitsWriteRefuses(t *testing.T) {
 }
 
 func TestLimitsWriteOfAuto(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, "apps: [{name: shop, appid: "+appA+", secret: "+canarySecret+", quotas: auto}]")
 	s.answers["GET /api/v1/limits?app=shop"] = shopLimits()
 	stdout, _, err := s.run(t, nil, "limits", "shop", "--write", "--yes")

@@ -6,6 +6,7 @@ import (
 )
 
 func TestOwnListener(t *testing.T) {
+	t.Parallel()
 	tcp := func(address string) net.Addr {
 		a, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
@@ -47,6 +48,7 @@ func TestOwnListener(t *testing.T) {
 
 // A listener on every address is reached by each address of the host, from whichever it has.
 func TestOwnListenerByInterface(t *testing.T) {
+	t.Parallel()
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,7 @@ func fetchPlatformTokens(t *testing.T, base string, header ...string) platformTo
 // TestPlatformKeyInEveryCall: the HTTP client of a platform sends its key with component calls and with
 // calls for the accounts alike, in the base URL or in a header.
 func TestPlatformKeyInEveryCall(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", platformConfig), wechat)
 	for _, client := range []struct {
@@ -110,6 +111,7 @@ func TestPlatformKeyInEveryCall(t *testing.T) {
 // TestPlatformAndOthers: who is no platform calls for no platform, and a token of ours is the account's on
 // paths below /cgi-bin/component/ too.
 func TestPlatformAndOthers(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", platformConfig), wechat)
 	platform, crm := []string{"X-Wxproxy-Key", canaryWeb}, []string{"X-Wxproxy-Key", canaryCRMNew}
@@ -144,6 +146,7 @@ func TestPlatformAndOthers(t *testing.T) {
 // TestSDKPaths: none of the paths that SDKs call is refused, and each goes out with the credential that
 // WeChat's pages name.
 func TestSDKPaths(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "", platformConfig), wechat)
 	key := []string{"X-Wxproxy-Key", canaryWeb}

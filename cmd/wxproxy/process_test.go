@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
+	if err == nil { // for gateways in this process; tests run in parallel, and may not set it one by one
+		err = errors.Join(os.Setenv("CANARY_ADMIN", canaryAdmin), os.Setenv("CANARY_SECRET", canarySecret))
+	}
 	code := 1
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "building wxproxy: %v\n", err)

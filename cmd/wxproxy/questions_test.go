@@ -15,6 +15,7 @@ import (
 // the stream of the gateway that it went through. The other daily questions are those of TestDailyQuestions and
 // TestQuestionsOfStatus.
 func TestQuestionsOfAServiceAndOfNow(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	name, _ := noon()
 	config := write(t, wechat, redistest.Start(t).URL(), strings.Replace(table("8/day", "150/day"), "Asia/Shanghai", name, 1), historyCallers)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestRecovering(t *testing.T) {
+	t.Parallel()
 	abort := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	for _, tt := range []struct {
 		name   string
@@ -107,6 +108,7 @@ func TestRecovering(t *testing.T) {
 
 // The gateway's handler is behind recovering, and its panics are counted.
 func TestPanicsAreCounted(t *testing.T) {
+	t.Parallel()
 	g, logs := open(t, writeSmall(t, newWechat(t, sandbox.Options{})))
 	l := listenHere(t)
 	server := newServer(t.Context(), g.front(), g.log)

@@ -185,6 +185,7 @@ func TestReloadNeverOpensOrEmpties(t *testing.T) {
 
 // A change is taken when two readings agree: a file that is written in pieces is not taken in between.
 func TestReloadWaitsForTheRest(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	path := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), table("2/day", "7/day"))
 	limits := filepath.Join(filepath.Dir(path), "limits.yaml")
@@ -206,6 +207,7 @@ func TestReloadWaitsForTheRest(t *testing.T) {
 
 // Who acts on the admin listener is logged, and who is refused there.
 func TestAdminIsLogged(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), ""), wechat)
 	ask := func(method, target, host, token string) int {

@@ -58,6 +58,7 @@ func rowsOf(t *testing.T, r *report.Result, by string) map[string]report.Counts 
 // What report says of real traffic is what callers saw and what WeChat counted. The table in force, replayed,
 // decides again as the gateway did, and a larger one lets pass what was refused.
 func TestReportOfRealTraffic(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	folder := t.TempDir()
 	log := filepath.Join(folder, "access.log")
@@ -148,6 +149,7 @@ func TestReportOfRealTraffic(t *testing.T) {
 
 // Progress is shown on a terminal, and an interrupt prints what was read so far: exit code 130.
 func TestReportInterrupted(t *testing.T) {
+	t.Parallel()
 	master, slave := pseudoTerminal(t)
 	line := `{"time":"2026-11-29T15:04:05.000+08:00","request_id":"1","client_ip":"10.0.0.7","caller":"crm","app":"shop","appid":"wx0123456789abcdef","method":"POST","path":"/cgi-bin/menu/create","rule":"menu.create","decision":"pass","reason":"","quota":1000,"used":1,"remaining":999,"reset_s":1,"status":200,"errcode":0,"rid":"","duration_ms":1,"upstream_ms":1,"attempts":1,"bytes_in":1,"bytes_out":1,"user_agent":""}` + "\n"
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "report", "-", "--json", "--by", "app")
@@ -195,6 +197,7 @@ func TestReportInterrupted(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		read, total, lines int64
 		want               string
@@ -213,6 +216,7 @@ func TestProgress(t *testing.T) {
 // The command finds the access log of the configuration with what it was rotated into, and needs none of its
 // secrets.
 func TestReportOfTheConfiguredLog(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	log := filepath.Join(folder, "calls.log")
 	for i, name := range []string{"calls.log", "calls-2026-11-28T00-00-00.000.log", "calls.log.1"} {

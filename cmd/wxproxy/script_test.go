@@ -18,6 +18,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 
 // The commands, as scripts: each file of testdata is one.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,

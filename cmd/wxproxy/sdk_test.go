@@ -253,6 +253,7 @@ func settledAt(wechat *sandbox.Server) arrivals {
 // The SDKs that services really use, as npm has them, against WeChat's stand-in without a gateway. It
 // proves that the drivers use them as they should be, and shows what they do by themselves.
 func TestSDKsWithoutAGateway(t *testing.T) {
+	t.Parallel()
 	modules := nodeModules(t)
 	wechat := newWechat(t, sandbox.Options{})
 	for _, s := range wechatSDKs() {
@@ -305,6 +306,7 @@ func basicAuth(h http.Header) (user, password string, ok bool) {
 
 // The same through two gateways: nothing but the base URL and the secret is different.
 func TestSDKsThroughTheGateway(t *testing.T) {
+	t.Parallel()
 	modules := nodeModules(t)
 	wechat := newWechat(t, sandbox.Options{})
 	config := writeSDKCallers(t, wechat, redistest.Start(t).URL())

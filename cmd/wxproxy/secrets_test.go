@@ -141,6 +141,7 @@ func wantNoCanary(t *testing.T, p *process, config string, commands ...string) {
 
 // TestMalformedTokenAnswers has WeChat answer token requests so that nobody can read it.
 func TestMalformedTokenAnswers(t *testing.T) {
+	t.Parallel()
 	for _, endpoint := range []string{"stable_token", "token"} {
 		t.Run(endpoint, func(t *testing.T) {
 			upstream := rawWechat(t, func(r *http.Request, body []byte) string {
@@ -190,6 +191,7 @@ const learnedSecret = "abcdef00112233445566778899abcdef"
 // TestMalformedAnswers has WeChat answer the gateway's own questions, and the calls of services whose answers
 // are read, so that nobody can read it.
 func TestMalformedAnswers(t *testing.T) {
+	t.Parallel()
 	upstream := rawWechat(t, func(r *http.Request, body []byte) string {
 		if r.URL.Path == "/cgi-bin/stable_token" {
 			var ask struct {
@@ -227,6 +229,7 @@ func TestMalformedAnswers(t *testing.T) {
 // TestUnsolicitedAnswer has WeChat send a token on an idle connection. net/http's client logs what it says
 // there, with package log.
 func TestUnsolicitedAnswer(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +281,7 @@ func TestUnsolicitedAnswer(t *testing.T) {
 
 // TestCommandsQuoteNoAnswer has another program listen at admin.listen.
 func TestCommandsQuoteNoAnswer(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "wxproxy.yaml")
 	for _, answer := range malformed {
 		listen := strings.TrimPrefix(rawWechat(t, func(*http.Request, []byte) string { return answer }), "http://")
@@ -296,6 +300,7 @@ func TestCommandsQuoteNoAnswer(t *testing.T) {
 
 // TestValidateQuotesNoSecret runs what an operator runs first.
 func TestValidateQuotesNoSecret(t *testing.T) {
+	t.Parallel()
 	const hex = "c0ffee00beef0123456789abcdef0042"
 	config := filepath.Join(t.TempDir(), "wxproxy.yaml")
 	for text, fine := range map[string]bool{

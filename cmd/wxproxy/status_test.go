@@ -43,6 +43,7 @@ func fleetStatus() admin.Status {
 }
 
 func TestStatusCommand(t *testing.T) {
+	t.Parallel()
 	here := strings.NewReplacer( // the command prints times of this machine's zone
 		"2026-11-23 15:03:05", readAt.Add(-time.Minute).Local().Format(time.DateTime), "2026-11-23 15:04:05", readAt.Local().Format(time.DateTime),
 		"16:56 ", readAt.Add(112*time.Minute).Local().Format("15:04 "), "15:05:05", readAt.Add(time.Minute).Local().Format(time.TimeOnly),
@@ -101,6 +102,7 @@ b：有调用需要时，15:05:05 再问微信。
 
 // The options of usage are asked of the gateway, and --watch shows it again until it is interrupted.
 func TestUsageCommandOptions(t *testing.T) {
+	t.Parallel()
 	s := newAdminStand(t, shopApps)
 	u := admin.Usage{Apps: []admin.AppUsage{shopUsage()}}
 	s.answers["GET /api/v1/usage?sort=percent&top=3&used=1"] = u
@@ -157,6 +159,7 @@ func TestColours(t *testing.T) {
 // how long does it live. Each is answered by one request and by one command, the same by either gateway, and the figures
 // are those that WeChat has counted.
 func TestQuestionsOfStatus(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	config := write(t, wechat, redistest.Start(t).URL(), table("100/day", "1000/day"))
 	text := readFile(t, config)

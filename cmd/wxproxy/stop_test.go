@@ -25,6 +25,7 @@ func (p *process) terminate(t *testing.T) {
 
 // During shutdown_delay the gateway is not ready, and serves. Each answer is the last one of its connection.
 func TestShutdownDelay(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, writeSmall(t, wechat, "shutdown_delay: 1h\n"), wechat)
 	call := func() (status int, closes bool) {
@@ -62,6 +63,7 @@ func TestShutdownDelay(t *testing.T) {
 }
 
 func TestShutdownDelayEnds(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := start(t, writeSmall(t, wechat, "shutdown_delay: 500ms\n"), wechat)
 	p.terminate(t)
@@ -79,6 +81,7 @@ func TestShutdownDelayEnds(t *testing.T) {
 // A call that WeChat does not answer, idle connections, half a request and a client of the admin listener
 // hold nothing up: at the end of the grace the gateway ends without an error.
 func TestAStuckCallDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	g := serveHere(t, writeSmall(t, wechat), serving{grace: 4 * time.Second})
 	held := wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: true})
@@ -101,6 +104,7 @@ func TestAStuckCallDoesNotHoldUpTheEnd(t *testing.T) {
 
 // A second signal ends the calls that still wait, and the exit code is 0.
 func TestASecondSignalEndsCalls(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	p := start(t, writeSmall(t, wechat), wechat)
 	held := wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: true})
@@ -120,6 +124,7 @@ func TestASecondSignalEndsCalls(t *testing.T) {
 // A call that is ended at the end is answered: on an empty close many clients send it again, and WeChat
 // may have executed it.
 func TestACallThatIsEndedIsAnswered(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	p := start(t, writeSmall(t, wechat), wechat)
 	held := wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", HoldAnswer: true})
@@ -139,6 +144,7 @@ func TestACallThatIsEndedIsAnswered(t *testing.T) {
 
 // drain gives a handler that looks at the cause of its context the time to answer.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		patience time.Duration
@@ -199,6 +205,7 @@ func (l closingListener) Accept() (net.Conn, error) {
 
 // Connections that cannot be closed do not hold up the end.
 func TestDrainWithoutClosing(t *testing.T) {
+	t.Parallel()
 	until := make(chan struct{})
 	defer close(until)
 	server := newServer(t.Context(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), zap.NewNop())

@@ -13,6 +13,7 @@ import (
 // A Redis that answers errors is not unreachable: the log, readiness, the metrics and the admin API show
 // what it answers, and the gateway counts again when Redis does.
 func TestTheStoreAnswersErrors(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	redis := server.Client(t)
 	wechat := newWechat(t, sandbox.Options{})

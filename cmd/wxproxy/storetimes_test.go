@@ -26,6 +26,7 @@ func (c oneAnswer) Exchange(context.Context, *limits.Request) (*limits.Answer, e
 
 // A request without an answer, or one whose first attempt had none, may have been applied or not.
 func TestStoreTimes(t *testing.T) {
+	t.Parallel()
 	metrics := admin.NewMetrics(admin.Build{})
 	for _, c := range []oneAnswer{
 		{answer: &limits.Answer{}},

@@ -81,6 +81,7 @@ func nextLine(t *testing.T, r *bufio.Reader) string {
 
 // Each stream has the lines of the access log that its filter passes, byte by byte, and nothing else.
 func TestTailIsTheAccessLog(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	p := startTailed(t, wechat)
 	streams := map[string]*bufio.Reader{}
@@ -159,6 +160,7 @@ func TestTailIsTheAccessLog(t *testing.T) {
 // With 100 clients that read nothing each call is answered, and one more client is refused. What the clients missed
 // is counted, and the stream itself tells it: with what it has it is all there was.
 func TestTailClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{Keep: -1})
 	p := startTailed(t, wechat)
 	var stalled []net.Conn
@@ -265,6 +267,7 @@ func countLines(c net.Conn, got, missed *atomic.Int64) {
 
 // A stream ends as soon as the gateway begins to stop, although a call is still under way.
 func TestTailEndsAtShutdown(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	held := wechat.Order(sandbox.Fault{Path: "/cgi-bin/user/info", Hold: true})
 	p := startTailed(t, wechat)
@@ -297,6 +300,7 @@ func TestTailEndsAtShutdown(t *testing.T) {
 // The command prints calls in columns or as they are, connects again when the gateway restarts, and an interrupt ends
 // it with 0.
 func TestTailCommand(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), table("2/day", "100000/day"), tailConfig)
 	socket := "unix:" + filepath.Join(t.TempDir(), "admin") // the same after a restart
@@ -365,6 +369,7 @@ func TestTailCommand(t *testing.T) {
 
 // Columns grow with what comes, by the width of Chinese; colours are for a terminal.
 func TestTailTable(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	line := `{"time":"2026-11-23T15:04:05.678+08:00","app":%s,"caller":"crm","rule":"user.info","decision":"%s","reason":"%s","quota":%d,"used":7,"errcode":%d,"status":%d,"duration_ms":12.34,"path":"/cgi-bin/user/info"}`
 	plain := newTailTable(words.Chinese, false)

@@ -43,6 +43,7 @@ func selfSigned(t *testing.T, certFile, keyFile string, serial int64) {
 // A hosts entry sends https://api.weixin.qq.com here. The certificate is replaced while calls
 // run, and a bad one is not.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	folder := t.TempDir()
 	cert, key := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")

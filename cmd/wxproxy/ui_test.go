@@ -225,6 +225,7 @@ const menuRow = `[...document.querySelectorAll(".console tbody tr")].find((r) =>
 // An operator's walk: signed in by the command, from the overview to the service that ate the quota, what was refused
 // and why, the calls as they come, more calls, a clear.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	p, gateways := pagesStand(t)
 	p.await(t, "the overview", `document.querySelector(".accounts tbody tr")`)
 	if at := p.text(t, "title"); strings.Contains(at, "code") {
@@ -443,6 +444,7 @@ func (p *tab) accessible(t *testing.T, view string) {
 
 // A code is good once: the second page that comes with it has to sign in, and says why.
 func TestPageCodeIsGoodOnce(t *testing.T) {
+	t.Parallel()
 	wechat := newWechat(t, sandbox.Options{})
 	gateway := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), ""), wechat)
 	address := signedInAddress(t, gateway)

@@ -10,6 +10,7 @@ import (
 
 // Who has used what stands below the rules of its account, those of a /* with them.
 func TestUsageCallers(t *testing.T) {
+	t.Parallel()
 	u := &admin.Usage{Apps: []admin.AppUsage{{
 		App: "shop", AppID: appA, Profile: "p",
 		Rows: []admin.Row{

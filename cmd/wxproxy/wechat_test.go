@@ -22,8 +22,6 @@ import (
 // open opens the gateway of a configuration in this process, with its log.
 func open(t *testing.T, path string) (*gateway, *observer.ObservedLogs) {
 	t.Helper()
-	t.Setenv("CANARY_ADMIN", canaryAdmin)
-	t.Setenv("CANARY_SECRET", canarySecret)
 	c, err := config.Load(loadOptions(path))
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +56,7 @@ func within(t *testing.T, what string, f func() error) error {
 // TestForgetOfAnAppThatIsConfiguredAgain: forget reads all keys of a Redis. A reload goes on meanwhile,
 // and one that configures the app again stops it.
 func TestForgetOfAnAppThatIsConfiguredAgain(t *testing.T) {
+	t.Parallel()
 	for _, again := range []bool{false, true} {
 		name := "another reload"
 		if again {
@@ -131,6 +130,7 @@ func TestForgetOfAnAppThatIsConfiguredAgain(t *testing.T) {
 
 // TestLatchedIsLoggedAndAsked: a 45009 of WeChat is in the log, and has quota/get asked once.
 func TestLatchedIsLoggedAndAsked(t *testing.T) {
+	t.Parallel()
 	wechat := noonWechat(t, map[string]int64{createPath: 100})
 	g, logs := open(t, write(t, wechat, redistest.Start(t).URL(), noonTable("100/day", "7/day")))
 	ctx, stop := context.WithCancel(t.Context())

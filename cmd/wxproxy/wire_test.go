@@ -47,6 +47,7 @@ const (
 // connection of its own: what the gateway answers, and what reaches WeChat of it. In send and rest
 // each line ends in CR LF, and HOST is the gateway's address.
 func TestFormsOnTheWire(t *testing.T) {
+	t.Parallel()
 	var (
 		sent    = wireAnswer{proto: "HTTP/1.1", status: 200, decision: "pass", body: wireOK}
 		menu    = wireAnswer{proto: "HTTP/1.1", status: 200, decision: "pass", body: wireMenu}

@@ -21,6 +21,7 @@ const canary = "CANARY"
 // Broken and odd answers on a connection that has served a call: what is wrong is an error, no text quotes
 // what came, and the next call has its own answer.
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		method string // default GET
@@ -211,9 +212,11 @@ func TestCloseEarly(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	const timeout, step, steps = 400 * time.Millisecond, 50 * time.Millisecond, 16
 	for scheme, secure := range schemes {
 		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
 			t.Run("silence", func(t *testing.T) {
 				s := newServer(t, secure, func(*exchange) bool { return true })
 				c := s.client(Options{})
@@ -228,6 +231,7 @@ func TestTimeout(t *testing.T) {
 			})
 			// A deadline that was set for one call does not end the next one, which has another timeout.
 			t.Run("of one call", func(t *testing.T) {
+				t.Parallel()
 				s := newServer(t, secure, func(x *exchange) bool {
 					if x.n == 1 {
 						time.Sleep(3 * step)
@@ -252,6 +256,7 @@ func TestTimeout(t *testing.T) {
 				}
 			})
 			t.Run("slow answer", func(t *testing.T) {
+				t.Parallel()
 				s := newServer(t, secure, func(x *exchange) bool {
 					for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n") {
 						x.say("%c", b)
@@ -267,6 +272,7 @@ func TestTimeout(t *testing.T) {
 				}
 			})
 			t.Run("slow reader", func(t *testing.T) {
+				t.Parallel()
 				s := newServer(t, secure, func(x *exchange) bool {
 					x.answer(strings.Repeat("x", 100000))
 					return true
@@ -284,6 +290,7 @@ func TestTimeout(t *testing.T) {
 				}
 			})
 			t.Run("slow upload", func(t *testing.T) {
+				t.Parallel()
 				const size = 24 << 20
 				s := listen(t, secure, func(_ int, conn net.Conn, over <-chan struct{}) {
 					from := bufio.NewReader(conn)
@@ -307,6 +314,7 @@ func TestTimeout(t *testing.T) {
 				}
 			})
 			t.Run("upload that stops", func(t *testing.T) {
+				t.Parallel()
 				s := listen(t, secure, func(_ int, conn net.Conn, over <-chan struct{}) {
 					_, _ = conn.Read(make([]byte, 1))
 					<-over
@@ -322,6 +330,7 @@ func TestTimeout(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
+	t.Parallel()
 	errLeft := errors.New("the client left")
 	for scheme, secure := range schemes {
 		t.Run(scheme, func(t *testing.T) {

@@ -79,6 +79,7 @@ func TestLastInFirstOut(t *testing.T) {
 }
 
 func TestIdleTime(t *testing.T) {
+	t.Parallel()
 	for scheme, secure := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			s := newServer(t, secure, where)
@@ -306,6 +307,7 @@ func TestOptions(t *testing.T) {
 // A call's end and the end of its context come together in all orders. Whatever comes first, the next call on
 // the connection is not cut.
 func TestCutsItsOwnCallOnly(t *testing.T) {
+	t.Parallel()
 	for scheme, secure := range schemes {
 		t.Run(scheme, func(t *testing.T) {
 			s := newServer(t, secure, where)
