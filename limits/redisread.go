@@ -27,42 +27,55 @@ const (
 // it, and adds what the counter's own field says, without an end of its own.
 const grantField = "|+"
 
+// readTries is how often a batch is read that gets no answer in the connection's time. A read changes nothing, and
+// no call of WeChat's waits for it: a server that is busy for a moment is not reported to an operator as one that is
+// down.
+const readTries = 3
+
 // Read reads the hash of each window, by pipelines. A query that Redis answers with an error does not
 // stop the others.
 func (s *Redis) Read(ctx context.Context, queries []Query) ([]map[string]CounterState, error) {
 	found := make([]map[string]CounterState, len(queries))
 	var errs []error
-	failed := func(err error) {
-		if len(errs) < maxReadErrors {
-			errs = append(errs, err)
-		}
-	}
 	for at := 0; at < len(queries); at += readBatch {
-		batch := queries[at:min(at+readBatch, len(queries))]
-		pipe := s.client.Pipeline()
-		commands := make([]func() (map[string]string, error), len(batch))
-		for i, query := range batch {
-			commands[i] = readFields(ctx, pipe, s.key(query.App, query.Window.Name), query.Names)
+		end := min(at+readBatch, len(queries))
+		failed, answered := s.readBatch(ctx, queries[at:end], found[at:end])
+		for try := 1; !answered && try < readTries && ctx.Err() == nil; try++ {
+			failed, answered = s.readBatch(ctx, queries[at:end], found[at:end])
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
-		for i, query := range batch {
-			fields, err := commands[i]()
-			if err != nil {
-				err = fmt.Errorf("counters of %s: %w", query.App, storeError(err))
-				if _, refused := errors.AsType[*StoreError](err); !refused {
-					return found, errors.Join(append(errs, err)...)
-				}
-				failed(err)
-				continue
-			}
-			var damaged []error
-			found[at+i], damaged = parseHash(s.key(query.App, query.Window.Name), fields, query.Window)
-			for _, err := range damaged {
-				failed(err)
-			}
+		if !answered { // the last one says why
+			return found, errors.Join(append(errs, failed[len(failed)-1])...)
 		}
+		errs = append(errs, failed[:min(len(failed), maxReadErrors-len(errs))]...)
 	}
 	return found, errors.Join(errs...)
+}
+
+// readBatch reads the hashes of queries in one round trip. Unless Redis has answered all of them, the last error
+// says why.
+func (s *Redis) readBatch(ctx context.Context, queries []Query, found []map[string]CounterState) (failed []error, answered bool) {
+	pipe := s.client.Pipeline()
+	commands := make([]func() (map[string]string, error), len(queries))
+	for i, query := range queries {
+		commands[i] = readFields(ctx, pipe, s.key(query.App, query.Window.Name), query.Names)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, query := range queries {
+		key := s.key(query.App, query.Window.Name)
+		fields, err := commands[i]()
+		if err != nil {
+			err = fmt.Errorf("counters of %s: %w", query.App, storeError(err))
+			failed = append(failed, err)
+			if _, refused := errors.AsType[*StoreError](err); !refused {
+				return failed, false
+			}
+			continue
+		}
+		var damaged []error
+		found[i], damaged = parseHash(key, fields, query.Window)
+		failed = append(failed, damaged...)
+	}
+	return failed, true
 }
 
 // readFields adds the command that reads a hash, and returns what reads its reply: the generation and

@@ -82,6 +82,34 @@ func TestReadManyWindows(t *testing.T) {
 	}
 }
 
+// A server that is busy for longer than one answer may take is read all the same; one that answers nothing is not
+// waited for.
+func TestReadOfABusyServer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	queries := fillWindows(t, client, 3, today(t, client))
+	impatient := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: 250 * time.Millisecond})
+	t.Cleanup(func() { _ = impatient.Close() })
+	sent := &commands{}
+	impatient.AddHook(sent)
+	s := NewRedis(impatient, "wxp:00000000:", "gw000001")
+	server.Freeze()
+	time.AfterFunc(400*time.Millisecond, server.Thaw)
+	found, err := s.Read(t.Context(), queries)
+	if err != nil || sent.pipelines < 2 {
+		t.Fatalf("Read after %d round trips: %v, want an answer to the second or third", sent.pipelines, err)
+	}
+	wantWindows(t, queries, found)
+
+	server.Freeze()
+	defer server.Thaw()
+	sent.pipelines = 0
+	if _, err := s.Read(t.Context(), queries); !isTimeout(err) || sent.pipelines != readTries {
+		t.Errorf("Read of a frozen server after %d round trips: %v, want a timeout after %d", sent.pipelines, err, readTries)
+	}
+}
+
 func isTimeout(err error) bool {
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
