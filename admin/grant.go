@@ -147,11 +147,14 @@ func reasonFault(reason string, calls int64) string {
 		return "no reason: want &reason= with why, for those who look at the figure later"
 	case len(reason) > maxReason:
 		return fmt.Sprintf("a reason of %d bytes: want %d at most", len(reason), maxReason)
-	case !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl):
+	case !utf8.ValidString(reason) || strings.ContainsFunc(reason, isControl):
 		return "the reason has a control character: want one line of text"
 	}
 	return ""
 }
+
+// isControl reports whether a character would change how the text around it is shown.
+func isControl(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
 // grantsOf finds the app and the rule of a request; match is nil where it names no rule. When it returns false
 // it has answered.

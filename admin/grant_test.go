@@ -31,6 +31,7 @@ func TestReasonOfAGrant(t *testing.T) {
 		{"an escape sequence", "\x1b[2Jone", 30, control},
 		{"a delete", "one\x7f", 30, control},
 		{"a next line, which is no ASCII", "one\u0085two", 30, control},
+		{"an override of the direction", "one\u202etwo", 30, control},
 		{"no UTF-8", "one\xfftwo", 30, control},
 		{"none", "", 30, "no reason: want &reason= with why, for those who look at the figure later"},
 		{"spaces", "  ", 30, "no reason: want &reason= with why, for those who look at the figure later"},

@@ -3,7 +3,7 @@
 // what was counted since the last write.
 //
 // A gateway keeps the sums of the present hour in memory. Every few seconds it writes, for each account that
-// changed, all that it has counted in the hour: its part. Whoever reads adds up the parts of all gateways.
+// changed, all that it has counted in the hour: its part. A reader adds up the parts of all gateways.
 // When a day is over, one of the gateways rolls the parts up into the sums of the day.
 package history
 

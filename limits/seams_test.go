@@ -248,7 +248,7 @@ func TestClearsAreLearnedTogether(t *testing.T) {
 	}
 }
 
-// Clears that come between a request and its answer: the newest generation holds, whoever has begun it, and what was
+// Clears that come between a request and its answer: the newest generation holds, whichever gateway has begun it, and what was
 // granted in an older one is counted in it.
 func TestClearBetweenRequestAndAnswer(t *testing.T) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, shanghai(t))

@@ -19,7 +19,7 @@ const (
 // ErrFull is of lines that were dropped because the writer takes none.
 var ErrFull = errors.New("nothing is taken, as from a pipe that nobody reads")
 
-// LineWriter writes lines to a writer that may block or fail, on a goroutine of its own. Whoever adds a
+// LineWriter writes lines to a writer that may block or fail, on a goroutine of its own. Adding a
 // line never waits: lines for which there is no room in the queue are dropped. After a failure the writer is
 // tried again each second, from where it stopped, so that no line is glued to half of another. It is safe for
 // concurrent use.

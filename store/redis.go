@@ -65,7 +65,7 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 	slices.Sort(s.warnings)
 	s.warnings = slices.Compact(s.warnings) // the same of each master
 	if !at.password && !at.private {
-		s.warnings = append(s.warnings, "no password: whoever reaches it can read the tokens and change the counts")
+		s.warnings = append(s.warnings, "no password: everybody who reaches it can read the tokens and change the counts")
 	}
 	if at.unsafe {
 		s.warnings = append(s.warnings, "skip_verify is on: its certificate is not checked")

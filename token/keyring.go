@@ -266,7 +266,7 @@ func (k *Keyring) Issue(appid, secret string, now time.Time) (proxyToken, caller
 
 // Read returns the app and the caller of a proxy token, the latter "" if it was issued for an
 // AppSecret. Whether the caller may call for the app now is for May to tell. Its error is a *Denied, ErrNotOurs among them. Errcode 42001 means that the token
-// was ours: it is too old, or its key was replaced. Whoever has the present key gets another.
+// was ours: it is too old, or its key was replaced. A caller with the present key gets another.
 func (k *Keyring) Read(shown string, now time.Time) (appid, callerName string, err error) {
 	rest, ours := strings.CutPrefix(shown, proxyTokenPrefix)
 	if !ours {
