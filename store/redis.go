@@ -40,24 +40,13 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 	}
 	b.redis, s.backend = s.redis, b
 
-	if err = s.redis.Ping(ctx).Err(); err == nil {
-		var mu sync.Mutex // the masters of a cluster are looked at side by side
-		err = b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
-			warnings, err := inspect(ctx, c)
-			if client, ok := c.(*redis.Client); ok && err == nil {
-				warmUp(ctx, client)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			s.warnings = append(s.warnings, warnings...)
-			return err
-		})
-	}
-	if err == nil {
-		err = runsScripts(ctx, s.redis, s.prefix+"check")
+	noAnswer := func(err error) bool { return err != nil && !errors.Is(err, errUnfit) && !isReply(err) } // a reply may be NOAUTH or LOADING
+	err = s.lookAt(ctx, b)
+	for try := 1; noAnswer(err) && try < openTries && ctx.Err() == nil; try++ {
+		err = s.lookAt(ctx, b)
 	}
 	if err != nil {
-		if !errors.Is(err, errUnfit) && !isReply(err) { // it may be NOAUTH or LOADING
+		if noAnswer(err) {
 			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		return errors.Join(fmt.Errorf("store %s: %w", at.name, withoutArguments(err)), s.redis.Close())
@@ -74,6 +63,33 @@ func (s *Store) openRedis(ctx context.Context, o Options) error {
 		s.warnings[i] = "store " + at.name + ": " + w
 	}
 	return nil
+}
+
+// openTries is how often Open looks at a Redis that does not answer in time: one that is busy for a moment can be
+// reached.
+const openTries = 3
+
+// lookAt looks at every master, makes connections, and tries a script.
+func (s *Store) lookAt(ctx context.Context, b *redisBackend) error {
+	if err := s.redis.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	s.warnings = nil
+	var mu sync.Mutex // the masters of a cluster are looked at side by side
+	err := b.masters(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		warnings, err := inspect(ctx, c)
+		if client, ok := c.(*redis.Client); ok && err == nil {
+			warmUp(ctx, client)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		s.warnings = append(s.warnings, warnings...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return runsScripts(ctx, s.redis, s.prefix+"check")
 }
 
 // warmUp makes connections, and says hello on each.

@@ -394,6 +394,21 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// A Redis that is busy for longer than one answer may take is opened all the same.
+func TestOpenOfABusyServer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Freeze()
+	time.AfterFunc(400*time.Millisecond, server.Thaw)
+	s, err := store.Open(t.Context(), store.Options{URL: server.URL(), Upstream: upstream})
+	if err != nil {
+		t.Fatalf("Open of a Redis that was frozen for 400 ms: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A frozen Redis answers nothing in time, and then carries out what it was sent: once.
 func TestNothingIsTriedTwice(t *testing.T) {
 	t.Parallel()

@@ -118,7 +118,8 @@ profiles:
 
 const menu = `{"button":[{"name":"` + canaryBody + `"}]}`
 
-// fire sends n calls by callers at once, in turn to each gateway, and counts answers.
+// fire sends n calls by callers at once, in turn to each gateway, and counts answers. On a machine that is busy with
+// other tests a store may not answer in a call's 250 ms: such a call is sent again, as a service would do.
 func fire(t *testing.T, gateways []*process, callers, n int, method, target, body string) map[answer]int {
 	t.Helper()
 	var mu sync.Mutex
@@ -128,11 +129,11 @@ func fire(t *testing.T, gateways []*process, callers, n int, method, target, bod
 	for i := range callers {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) {
-				var reader io.Reader
-				if body != "" {
-					reader = strings.NewReader(body)
+				a := do(t, method, gateways[i%len(gateways)].url+target, strings.NewReader(body))
+				for try := 1; a.decision == "refused-store" && try < 20; try++ {
+					time.Sleep(100 * time.Millisecond)
+					a = do(t, method, gateways[i%len(gateways)].url+target, strings.NewReader(body))
 				}
-				a := do(t, method, gateways[i%len(gateways)].url+target, reader)
 				mu.Lock()
 				got[a]++
 				mu.Unlock()
@@ -146,7 +147,7 @@ func fire(t *testing.T, gateways []*process, callers, n int, method, target, bod
 func TestExactlyTheQuotaIsExecuted(t *testing.T) {
 	t.Parallel()
 	for _, d := range deployments(t) {
-		for _, n := range []int{1, 10, 100, 2000} {
+		for _, n := range []int{1, 10, 100, 1200} { // more than 1000 are taken in blocks
 			t.Run(fmt.Sprintf("%s/%d", d.name, n), func(t *testing.T) {
 				wechat := newWechat(t, sandbox.Options{Keep: -1})
 				config := write(t, wechat, d.store, table(fmt.Sprintf("%d/day", n), "7/day"))
@@ -180,7 +181,7 @@ func TestExactlyTheQuotaIsExecuted(t *testing.T) {
 func TestTheCountGoesOnAfterRestartAndKill(t *testing.T) {
 	t.Parallel()
 	for _, d := range deployments(t) {
-		for _, quota := range []int{200, 4000} {
+		for _, quota := range []int{200, 2000} {
 			t.Run(fmt.Sprintf("%s/%d", d.name, quota), func(t *testing.T) {
 				wechat := newWechat(t, sandbox.Options{Keep: -1})
 				config := write(t, wechat, d.store, table(fmt.Sprintf("%d/day", quota), "7/day"))
