@@ -346,7 +346,7 @@ func TestADeadTokenIsRenewedOnceForAllGateways(t *testing.T) {
 
 func TestLargeMediaBothWays(t *testing.T) {
 	t.Parallel()
-	const size, many, at = 10 << 20, 3 << 20, 64 // at once go fewer bytes each, still three times of what may be held in memory
+	const size, many, at = 10 << 20, 2 << 20, 64 // at once go fewer bytes each, still twice of what may be held in memory
 	wechat := newWechat(t, sandbox.Options{Keep: 100})
 	config := write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), "")
 	// The stand-in reads all of them at once, and with the race detector that takes its time.
@@ -402,7 +402,7 @@ func TestLargeMediaBothWays(t *testing.T) {
 	}
 	wg.Wait()
 	peak := memory(t, p, "VmHWM")
-	if t.Logf("%d uploads of 3 MB at once: peak RSS %d KiB, idle %d KiB", at, peak, idle); peak > idle+64<<10 {
+	if t.Logf("%d uploads of 2 MB at once: peak RSS %d KiB, idle %d KiB", at, peak, idle); peak > idle+64<<10 {
 		t.Error("want at most 64 MiB more than idle")
 	}
 	uploads := 0
