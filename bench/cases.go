@@ -281,9 +281,14 @@ func (b *bench) measure(ctx context.Context, s scenario, l *lane) (f figures, er
 	}, err
 }
 
-// profile writes a CPU profile of wxproxy under the first case.
+// profile writes a CPU profile of wxproxy under the first case that was asked for.
 func (b *bench) profile(ctx context.Context, to string) error {
 	b.pinned = true
+	at := slices.IndexFunc(scenarios(), func(s scenario) bool { return strings.HasPrefix(s.name, b.only) })
+	if at < 0 {
+		return fmt.Errorf("no case's name begins with %q", b.only)
+	}
+	s := scenarios()[at]
 	to, err := filepath.Abs(to)
 	if err != nil {
 		return err
@@ -310,14 +315,11 @@ func (b *bench) profile(ctx context.Context, to string) error {
 	if err := build(ctx, b.tools.wxproxy, "-overlay", file); err != nil {
 		return err
 	}
-	l, err := b.lane(ctx, ours, 1, counters, 5_000_000, "BENCH_PROFILE="+to, "BENCH_PROFILE_FOR="+b.window.String())
+	apps := cmp.Or(s.apps, 1)
+	l, err := b.lane(ctx, ours, apps, cmp.Or(s.rules, counters), cmp.Or(s.quota, 5_000_000), "BENCH_PROFILE="+to, "BENCH_PROFILE_FOR="+b.window.String())
 	if err != nil {
 		return err
 	}
-	mode := "mixed"
-	if b.only != "" {
-		mode = b.only
-	}
-	_, err = b.wrk(ctx, l.address, mode, 1, 32, b.window+3*time.Second)
+	_, err = b.wrk(ctx, l.address, s.mode, apps, s.conns, b.window+3*time.Second)
 	return errors.Join(err, l.close())
 }

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.out, "out", "docs", "folder of the documents; nothing is written with -case")
 	flags.BoolVar(&o.report, "report", false, "write the documents from the figures of the last run")
 	flags.BoolVar(&o.resume, "resume", false, "go on with a run of the same commit that broke off")
-	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of wxproxy under the first case to this file, and nothing else")
+	flags.StringVar(&o.profile, "profile", "", "write a CPU profile of wxproxy under the first case that -case leaves to this file, and nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
