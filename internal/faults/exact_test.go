@@ -72,7 +72,7 @@ func TestF2(t *testing.T) {
 // Three gateways drain a quota that is counted ahead to its last call, while callers keep asking for two
 // seconds past the first refusal: in that time every block goes back and is sold.
 func TestDrained(t *testing.T) {
-	const quota = 100_000
+	const quota = 20_000
 	f := newFleet(t, setup{rules: []rule{{"send", sendPath, fmt.Sprint(quota, "/day"), ""}}})
 	stop := make(chan struct{})
 	ctx := context.WithoutCancel(t.Context())

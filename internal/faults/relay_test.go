@@ -175,8 +175,9 @@ func TestRelayDoesTheFirstFaultThatIsDue(t *testing.T) {
 
 // Many clients at once, pipelines, errors, nil and nested replies, and a script by name.
 func TestRelayPassesEverythingOn(t *testing.T) {
-	server := redistest.Start(t)
-	relay, client := dialRelay(t, server)
+	relay := relayTo(t, redistest.Start(t))
+	client := redis.NewClient(&redis.Options{Addr: relay.Addr(), MaxRetries: -1, Protocol: 2, DisableIdentity: true}) // a busy machine is no fault
+	t.Cleanup(func() { _ = client.Close() })
 	script := "return {1, 'two', {3, false}, redis.status_reply('ok')}"
 	runs := relay.Order(Fault{Match: Runs(script), Do: LateReply, Times: -1})
 	var wg sync.WaitGroup
