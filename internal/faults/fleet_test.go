@@ -388,7 +388,7 @@ func (f *fleet) drain(t *testing.T, app int, counter, path string, quota int64) 
 	stop := make(chan struct{})
 	go func() {
 		defer close(stop)
-		for deadline := time.Now().Add(20 * time.Second); f.executed(app, path) < quota && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(2 * time.Minute); f.executed(app, path) < quota && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(time.Second)

@@ -74,12 +74,16 @@ func (f *fleet) drainCleared(t *testing.T, app int, name, path string, quota int
 			answers[said] += n
 		}
 	}
-	more(int(quota - f.wechat.Used(appid(app), path)))
+	left := func() int { return int(quota - f.wechat.Used(appid(app), path)) }
+	for try := 0; left() > 0 && try < 20; try++ { // on a busy machine the store has no time for some
+		more(left())
+	}
 	time.Sleep(1100 * time.Millisecond)
 	more(100)
 	used := f.wechat.Used(appid(app), path)
 	t.Logf("%s: WeChat has counted %d of %d since the clear; answers %v", name, used, quota, answers)
 	delete(answers, passed)
+	delete(answers, noStore)
 	if used != quota || answers[full] == 0 || len(answers) != 1 {
 		t.Errorf("%s: WeChat has counted %d since the clear, want %d; other answers than %s: %v", name, used, quota, passed, answers)
 	}
