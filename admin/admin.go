@@ -45,10 +45,11 @@ type App struct {
 
 // Options of New.
 type Options struct {
-	Token     string       // what /-/reload and /api/v1 ask for, as Authorization: Bearer
-	TokenName string       // where Token is from, for the log
-	Hosts     []string     // further names of the listener, see [Admin.ServeHTTP]
-	Apps      func() []App // the apps of now
+	Token     string        // what /-/reload and /api/v1 ask for, as Authorization: Bearer
+	TokenName string        // where Token is from, for the log
+	Hosts     []string      // further names of the listener, see [Admin.ServeHTTP]
+	CodeLife  time.Duration // how long a code for a page is good; default 30 s
+	Apps      func() []App  // the apps of now
 	Limiter   Limiter
 	Metrics   *Metrics
 	Stop      func() bool                        // reports whether the gateway is about to stop: it is not ready any more

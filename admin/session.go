@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
@@ -39,9 +40,9 @@ type sessionCode struct {
 	expires time.Time
 }
 
-// issue returns a new code. The oldest gives way where too many wait.
-func (c *codes) issue(now time.Time) SessionCode {
-	issued := SessionCode{Code: rand.Text(), Expires: now.Add(codeLife)}
+// issue returns a new code, which is good for life. The oldest gives way where too many wait.
+func (c *codes) issue(now time.Time, life time.Duration) SessionCode {
+	issued := SessionCode{Code: rand.Text(), Expires: now.Add(life)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropLocked(now)
@@ -72,7 +73,7 @@ func (c *codes) dropLocked(now time.Time) {
 
 // sessionCode issues a code to a client that has the token.
 func (a *Admin) sessionCode(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, a.codes.issue(time.Now()))
+	reply(w, http.StatusOK, a.codes.issue(time.Now(), cmp.Or(a.o.CodeLife, codeLife)))
 }
 
 // session trades a code, which is in the body and so in no log. A wrong one counts as a wrong token.

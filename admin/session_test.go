@@ -78,13 +78,13 @@ func TestSession(t *testing.T) {
 func TestCodes(t *testing.T) {
 	now := time.Now()
 	var c codes
-	first := c.issue(now).Code
+	first := c.issue(now, codeLife).Code
 	if c.trade(first, now.Add(codeLife)) {
 		t.Error("a code is good when its time is over")
 	}
 	var issued []string
 	for range maxCodes + 1 {
-		issued = append(issued, c.issue(now).Code)
+		issued = append(issued, c.issue(now, codeLife).Code)
 	}
 	if c.trade(issued[0], now) {
 		t.Error("more codes wait than may")

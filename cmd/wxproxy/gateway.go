@@ -74,9 +74,10 @@ func storeOptions(c *config.Config) store.Options {
 }
 
 // openGateway opens the store and composes the gateway. The access log goes to stdout unless the
-// configuration names a file. No call is sent to one of listeners. loopTime is that of [proxy.Options].
-func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config, adminToken string, stdout io.Writer, log *zap.Logger, loopTime time.Duration, listeners ...net.Addr) (*gateway, error) {
-	g := &gateway{id: gatewayID(), started: time.Now(), load: load, log: log, metrics: admin.NewMetrics(build()), seen: make(map[string][sha256.Size]byte)}
+// configuration names a file. No call is sent to one of listeners.
+func openGateway(ctx context.Context, o serving, c *config.Config, adminToken string, listeners ...net.Addr) (*gateway, error) {
+	log := o.log
+	g := &gateway{id: gatewayID(), started: time.Now(), load: o.load, log: log, metrics: admin.NewMetrics(build()), seen: make(map[string][sha256.Size]byte)}
 	g.reloaded.Store(&reloaded{at: time.Now()})
 	g.seldom = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
@@ -113,7 +114,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 	g.tickets = token.NewTickets(g.store, nil)
 	g.history = newRecorder(g, c)
 	if c.AccessLog.File == "" {
-		g.access = proxy.NewAccessLog(stdout, g.accessLogChanged)
+		g.access = proxy.NewAccessLog(o.stdout, g.accessLogChanged)
 	} else if g.access, err = proxy.OpenAccessLog(proxy.LogFile{Path: c.AccessLog.File, MaxSizeMB: c.AccessLog.MaxSizeMB, Keep: c.AccessLog.Keep}, g.accessLogChanged); err != nil {
 		return nil, errors.Join(err, g.close(ctx))
 	}
@@ -136,7 +137,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		},
 		Usage:    callerUsage(g.limiter, g.history),
 		Looping:  g.loopChanged,
-		LoopTime: loopTime,
+		LoopTime: o.loopTime,
 		Own:      ownListener(listeners...),
 		Record:   g.record,
 		Log:      log,
@@ -154,6 +155,7 @@ func openGateway(ctx context.Context, load config.LoadOptions, c *config.Config,
 		Token:     adminToken,
 		TokenName: adminTokenName(c),
 		Hosts:     adminHosts(c),
+		CodeLife:  o.codeLife,
 		Apps:      g.allApps,
 		Limiter:   g.limiter,
 		Metrics:   g.metrics,

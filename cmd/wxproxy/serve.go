@@ -128,35 +128,42 @@ type serving struct {
 	log     *zap.Logger
 	started func(main, admin net.Addr) // called with the addresses of both listeners once they listen; may be nil
 
+	main, admin net.Listener // listen already, and are closed at the end; nil: as the configuration says
+
 	stall time.Duration // default writeStall
 	grace time.Duration // default shutdownGrace
 
 	loopTime time.Duration // see proxy.Options
+	codeLife time.Duration // see admin.Options
 }
 
 // serveConfig runs the gateway of a configuration until ctx is done.
 func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	log := o.log
 	redis.SetLogger(redisLog{log})
-	mainListener, err := listen(ctx, c.Listen, c.ListenMode)
-	if err != nil {
-		return err
+	mainListener, err := o.main, error(nil)
+	if mainListener == nil {
+		if mainListener, err = listen(ctx, c.Listen, c.ListenMode); err != nil {
+			return err
+		}
 	}
 	defer mainListener.Close()
 	cert, err := loadCertificate(c.TLS)
 	if err != nil {
 		return err
 	}
-	adminListener, err := listen(ctx, c.Admin.Listen, 0)
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+	adminListener := o.admin
+	if adminListener == nil {
+		if adminListener, err = listen(ctx, c.Admin.Listen, 0); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
 	}
 	defer adminListener.Close()
 	adminToken, err := prepareAdminToken(c)
 	if err != nil {
 		return err
 	}
-	g, err := openGateway(ctx, o.load, c, adminToken, o.stdout, log, o.loopTime, mainListener.Addr(), adminListener.Addr())
+	g, err := openGateway(ctx, o, c, adminToken, mainListener.Addr(), adminListener.Addr())
 	if err != nil {
 		return err
 	}

@@ -162,21 +162,24 @@ func newTailTable(l words.Language, colours bool) *tailTable {
 // tailCell is how wide a column may become; a longer text is cut.
 const tailCell = 28
 
+// tailLine is what is shown of a line of the stream.
+type tailLine struct {
+	Time     time.Time `json:"time"`
+	App      string    `json:"app"`
+	Caller   string    `json:"caller"`
+	Rule     string    `json:"rule"`
+	Path     string    `json:"path"`
+	Decision string    `json:"decision"`
+	Reason   string    `json:"reason"`
+	Quota    int64     `json:"quota"`
+	Used     int64     `json:"used"`
+	Status   int       `json:"status"`
+	Errcode  int       `json:"errcode"`
+	Took     float64   `json:"duration_ms"`
+}
+
 func (t *tailTable) print(w io.Writer, line []byte) error {
-	var call struct {
-		Time     time.Time `json:"time"`
-		App      string    `json:"app"`
-		Caller   string    `json:"caller"`
-		Rule     string    `json:"rule"`
-		Path     string    `json:"path"`
-		Decision string    `json:"decision"`
-		Reason   string    `json:"reason"`
-		Quota    int64     `json:"quota"`
-		Used     int64     `json:"used"`
-		Status   int       `json:"status"`
-		Errcode  int       `json:"errcode"`
-		Took     float64   `json:"duration_ms"`
-	}
+	var call tailLine
 	if err := json.Unmarshal(line, &call); err != nil || call.Time.IsZero() {
 		return nil //nolint:nilerr // {"dropped":N}, or what a later version says
 	}

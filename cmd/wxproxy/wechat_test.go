@@ -27,7 +27,7 @@ func open(t *testing.T, path string) (*gateway, *observer.ObservedLogs) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	g, err := openGateway(t.Context(), loadOptions(path), c, canaryAdmin, io.Discard, zap.New(core), 0)
+	g, err := openGateway(t.Context(), serving{load: loadOptions(path), stdout: io.Discard, log: zap.New(core)}, c, canaryAdmin)
 	if err != nil {
 		t.Fatal(err)
 	}
