@@ -13,6 +13,7 @@ const (
 	uncoloured colour = ""
 	red        colour = "\x1b[31m"
 	yellow     colour = "\x1b[33m"
+	bold       colour = "\x1b[1m" // what a person reads first
 	reset      colour = "\x1b[0m"
 )
 

@@ -1,16 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -20,21 +22,33 @@ import (
 	"wxproxy/sandbox"
 )
 
-// demoConfig is the whole configuration of the demo. The quota is small, so that a few calls use
-// it up.
-const demoConfig = `listen: %s
-admin:
-  listen: %s
-upstream:
-  url: %s
-store:
-  url: file:%s
+// demoConfig is the whole configuration of the demo.
+const demoConfig = `listen: "%s"
+admin: {listen: "%s"}
+upstream: {url: %q}
+store: {url: %q}
+fuse: on
 apps:
-  - name: demo
-    appid: %s
-    secret: %s
-    quotas: {menu.create: 2/day}
-access_log: {file: %s}
+  - {name: demo, appid: %s, secret: %s, profile: demo}
+callers:
+  - {name: crm, key: %s, apps: [demo]}
+  - {name: campaign, key: %s, apps: [demo]}
+  - {name: reporter, key: %s, apps: [demo]}
+access_log: {file: %q, max_size_mb: 10, keep: 1}
+`
+
+// demoTable has quotas that are small, so that a few calls use them up.
+const demoTable = `version: 1
+timezone: Asia/Shanghai
+profiles:
+  demo:
+    extends: production
+    rules:
+      - {name: menu.create, quota: 2/day}
+      - {name: user.info, quota: 5000/day}
+      - {name: user.get, quota: 500/day}
+      - {name: message.template.send, quota: 1000/day, shares: {campaign: 5/day}}
+      - {name: message.mass.send, quota: 3/day}
 `
 
 // The addresses of the demo; a busy one gives way to a free port.
@@ -42,6 +56,12 @@ const (
 	demoListen  = "127.0.0.1:8080"
 	demoAdmin   = "127.0.0.1:8081"
 	demoSandbox = "127.0.0.1:9000"
+	demoFree    = "127.0.0.1:0"
+)
+
+const (
+	demoLoop = 6 * time.Second // in place of fuse.Period: nobody watches a loop for minutes
+	demoCode = 24 * time.Hour  // a code for the pages of a made-up account is good as long as the demo runs
 )
 
 func demoCommand(l words.Language) *cobra.Command {
@@ -49,6 +69,7 @@ func demoCommand(l words.Language) *cobra.Command {
 		Use:        "demo",
 		SuggestFor: []string{"演示"},
 		Short:      l.Text(words.DemoShort),
+		Long:       l.Text(words.DemoLong),
 		Args:       wantArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			once, err := cmd.Flags().GetBool("once")
@@ -63,22 +84,52 @@ func demoCommand(l words.Language) *cobra.Command {
 }
 
 func demo(ctx context.Context, l words.Language, stdout, stderr io.Writer, once bool) (err error) {
+	signal.Ignore(syscall.SIGPIPE) // a reader that has gone must not keep the files from being removed
+	if !signal.Ignored(syscall.SIGHUP) {
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal was closed
+		defer stop()
+	}
 	folder, err := os.MkdirTemp("", "wxproxy-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 
-	wechat, err := sandbox.Listen(freeOr(ctx, demoSandbox), sandbox.Options{})
+	busy := func(address, instead string) {
+		fmt.Fprintln(stderr, l.Text(words.DemoBusy, "address", address, "instead", strings.TrimPrefix(instead, "http://")))
+	}
+	main, err := listenNear(ctx, demoListen, busy)
 	if err != nil {
 		return err
 	}
+	defer main.Close()
+	admin, err := listenNear(ctx, demoAdmin, busy)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	wechat, err := sandbox.Listen(demoSandbox, sandbox.Options{})
+	if err != nil {
+		if wechat, err = sandbox.Listen(demoFree, sandbox.Options{}); err != nil {
+			return err
+		}
+		busy(demoSandbox, wechat.URL)
+	}
 	defer func() { err = errors.Join(err, wechat.Close()) }()
 
-	file := filepath.Join(folder, "wxproxy.yaml")
-	text := fmt.Sprintf(demoConfig, freeOr(ctx, demoListen), freeOr(ctx, demoAdmin), wechat.URL,
-		filepath.Join(folder, "wxproxy.db"), sandbox.DefaultAppID, sandbox.DefaultSecret, filepath.Join(folder, "access.log"))
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	d := &demoRun{
+		l: l, out: stdout, folder: folder, wechat: wechat, keys: make(map[string]string),
+		gateway: "http://" + main.Addr().String(), admin: "http://" + admin.Addr().String(),
+	}
+	for _, name := range []string{demoCRM, demoCampaign, demoReporter} {
+		d.keys[name] = rand.Text()
+	}
+	file := d.config()
+	text := fmt.Sprintf(demoConfig, main.Addr(), admin.Addr(), wechat.URL, "file:"+filepath.Join(folder, "wxproxy.db"),
+		sandbox.DefaultAppID, sandbox.DefaultSecret, d.keys[demoCRM], d.keys[demoCampaign], d.keys[demoReporter], filepath.Join(folder, "access.log"))
+	err = errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(filepath.Join(folder, config.LimitsFile), []byte(demoTable), 0o600))
+	if err != nil {
 		return err
 	}
 	load := loadOptions(file)
@@ -88,139 +139,59 @@ func demo(ctx context.Context, l words.Language, stdout, stderr io.Writer, once 
 		return err
 	}
 
-	running, stop := context.WithCancel(ctx)
+	quotas, err := dayQuotas(c.Table, "demo")
+	if err != nil {
+		return err
+	}
+	for path, n := range quotas { // those of the stand-in too
+		wechat.SetQuota("", path, n)
+	}
+	d.userGets = quotas[userGet]
+
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // the services end before the gateway
 	defer stop()
-	type addresses struct{ main, admin net.Addr }
-	started := make(chan addresses, 1)
+	started := make(chan struct{})
 	stopped := make(chan error, 1)
 	go func() {
-		log := newLog(stderr)
-		if once { // the calls are what is to be seen
-			log = log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
-		}
+		// The calls are what is to be seen.
+		log := newLog(stderr).WithOptions(zap.IncreaseLevel(zap.ErrorLevel))
 		stopped <- serveConfig(running, serving{
-			load: load, stdout: stdout, log: log,
-			started: func(main, admin net.Addr) { started <- addresses{main, admin} },
+			load: load, stdout: stdout, log: log, loopTime: demoLoop, codeLife: demoCode,
+			main: main, admin: admin, started: func(net.Addr, net.Addr) { close(started) },
 		}, c)
 	}()
-	var at addresses
 	select {
-	case at = <-started:
+	case <-started:
 	case err := <-stopped:
 		return err
 	}
-	t := tour{l: l, gateway: "http://" + at.main.String(), admin: "http://" + at.admin.String(), wechat: wechat.URL, out: stdout}
 	if once {
-		err := t.walk(ctx)
-		stop()
-		return errors.Join(err, <-stopped)
+		t := tour{l: l, gateway: d.gateway, wechat: wechat.URL, out: stdout}
+		err = t.walk(ctx)
+	} else if d.token, err = adminTokenOf(c); err == nil {
+		err = d.show(ctx)
 	}
-	t.print(file, filepath.Join(folder, "access.log"))
-	return <-stopped
+	stop()
+	return errors.Join(err, <-stopped)
 }
 
-// freeOr returns an address if it is free, else the same host with any free port.
-func freeOr(ctx context.Context, address string) string {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
+// adminTokenOf reads the admin token that the gateway of a configuration has written.
+func adminTokenOf(c *config.Config) (string, error) {
+	path, err := adminTokenPath(c.Admin.Listen, c.Store.URL)
 	if err != nil {
-		host, _, _ := net.SplitHostPort(address) // a constant
-		if l, err = lc.Listen(ctx, "tcp", host+":0"); err != nil {
-			return address
-		}
+		return "", err
 	}
-	free := l.Addr().String()
-	_ = l.Close() // it was only asked for its port
-	return free
+	return readTokenFile(path)
 }
 
-// tour shows a call being sent, the token being injected, and a call being refused.
-type tour struct {
-	l                      words.Language
-	gateway, admin, wechat string
-	out                    io.Writer
-}
-
-// stop is one call of the tour.
-type stop struct {
-	title words.Message
-	body  string // of a POST; "" is a GET
-	url   string
-	want  string // what its answer contains
-}
-
-func (t *tour) stops() []stop {
-	menu := `{"button":[{"type":"click","name":"demo","key":"demo"}]}`
-	return []stop{
-		{words.DemoDirect, "", t.wechat + "/cgi-bin/get_api_domain_ip", `"errcode":41001`},
-		{words.DemoInjected, "", t.gateway + "/cgi-bin/get_api_domain_ip", `"ip_list"`},
-		{words.DemoFirst, menu, t.gateway + "/cgi-bin/menu/create", `"errcode":0`},
-		{words.DemoSecond, menu, t.gateway + "/cgi-bin/menu/create?access_token=SOME_OLD_TOKEN", `"errcode":0`},
-		{words.DemoRefused, menu, t.gateway + "/cgi-bin/menu/create", `{"errcode":45009,"errmsg":"api freq out of limit"}`},
-		{words.DemoExecuted, "", t.wechat + "/-/sandbox/state", `"/cgi-bin/menu/create":2`},
+// listenNear listens on an address, or if it is in use on a free port, which busy is told.
+func listenNear(ctx context.Context, address string, busy func(address, instead string)) (net.Listener, error) {
+	l, err := listen(ctx, address, 0)
+	if err != nil {
+		if l, err = listen(ctx, demoFree, 0); err != nil {
+			return nil, err
+		}
+		busy(address, l.Addr().String())
 	}
-}
-
-func (s stop) curl() string {
-	if s.body == "" {
-		return fmt.Sprintf("curl -i '%s'", s.url)
-	}
-	return fmt.Sprintf("curl -i '%s' -d '%s'", s.url, s.body)
-}
-
-func (t *tour) print(config, accessLog string) {
-	fmt.Fprintf(t.out, "\n%s\n", t.l.Text(words.DemoStarted, "gateway", t.gateway, "wechat", t.wechat))
-	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.title), s.curl())
-	}
-	fmt.Fprintf(t.out, `
-# %s
-tail -f %s
-
-# %s
-go run ./cmd/wxproxy usage --config %s
-curl %s/metrics
-
-%s
-`, t.l.Text(words.DemoAccessLog), accessLog, t.l.Text(words.DemoUsage), config, t.admin, t.l.Text(words.DemoEnd))
-}
-
-// walk makes the calls, prints them with their answers, and returns an error for the first answer
-// that is not what it should be.
-func (t *tour) walk(ctx context.Context) error {
-	for _, s := range t.stops() {
-		fmt.Fprintf(t.out, "\n# %s\n%s\n", t.l.Text(s.title), s.curl())
-		method, body := http.MethodGet, io.Reader(nil)
-		if s.body != "" {
-			method, body = http.MethodPost, strings.NewReader(s.body)
-		}
-		r, err := http.NewRequestWithContext(ctx, method, s.url, body)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return err
-		}
-		answer, err := io.ReadAll(response.Body)
-		if err = errors.Join(err, response.Body.Close()); err != nil {
-			return err
-		}
-		fmt.Fprintf(t.out, "%s %s\n", response.Proto, response.Status)
-		for _, name := range []string{"Content-Type", "X-Wxproxy-Decision", "X-Wxproxy-Reason", "X-Wxproxy-Rule", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"} {
-			if value := response.Header.Get(name); value != "" {
-				fmt.Fprintf(t.out, "%s: %s\n", name, value)
-			}
-		}
-		fmt.Fprintf(t.out, "\n%s\n", answer)
-		if !strings.Contains(compact(answer), s.want) {
-			return words.New(words.DemoUnexpected, "url", s.url, "want", s.want)
-		}
-	}
-	return nil
-}
-
-// compact takes the blanks out of an answer.
-func compact(answer []byte) string {
-	return string(bytes.Join(bytes.Fields(bytes.ReplaceAll(answer, []byte(`": `), []byte(`":`))), []byte(" ")))
+	return l, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
@@ -39,3 +40,15 @@ func pseudoTerminal(t *testing.T) (master, slave *os.File) {
 	t.Cleanup(func() { _ = slave.Close() })
 	return master, slave
 }
+
+// resize sets how many columns a terminal has.
+func resize(t *testing.T, terminal *os.File, columns uint16) {
+	t.Helper()
+	size := struct{ rows, columns, x, y uint16 }{rows: 30, columns: columns}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, terminal.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+// control has a command be interrupted by what is typed at its standard input, and by its end.
+func control(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} }

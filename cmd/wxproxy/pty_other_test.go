@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 )
 
@@ -19,3 +20,7 @@ func pseudoTerminal(t *testing.T) (master, slave *os.File) {
 	t.Skip("NOT TESTED: pseudo-terminals are opened only on Linux")
 	return nil, nil
 }
+
+func resize(*testing.T, *os.File, uint16) {}
+
+func control(*exec.Cmd) {}

@@ -65,6 +65,11 @@ func sandboxQuotas(profile string) (map[string]int64, error) {
 	if err != nil {
 		return nil, err
 	}
+	return dayQuotas(table, profile)
+}
+
+// dayQuotas are the daily figures of a profile, by path.
+func dayQuotas(table *limits.Table, profile string) (map[string]int64, error) {
 	rules, err := table.Rules(profile, nil)
 	if err != nil {
 		return nil, err

@@ -141,7 +141,8 @@ type serving struct {
 func serveConfig(ctx context.Context, o serving, c *config.Config) error {
 	log := o.log
 	redis.SetLogger(redisLog{log})
-	mainListener, err := o.main, error(nil)
+	var err error
+	mainListener := o.main
 	if mainListener == nil {
 		if mainListener, err = listen(ctx, c.Listen, c.ListenMode); err != nil {
 			return err
