@@ -73,10 +73,7 @@ func TestLocalShares(t *testing.T) {
 	}
 	for _, l := range ls { // each hears of the others, and of every counter
 		eventually(t, "gateways", fleet, func() int64 {
-			n, err := l.link.counters.Heartbeat(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			n, _ := l.link.counters.Heartbeat(t.Context()) // on a busy machine some get no answer
 			return n
 		})
 		for _, name := range []string{"large", "small", "paced", "refuses"} {

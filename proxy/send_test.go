@@ -580,7 +580,8 @@ func TestSlowIsNotDead(t *testing.T) {
 		}
 	})
 	t.Run("upload", func(t *testing.T) {
-		// The kernel takes the first megabytes at once, so the body is large.
+		// The kernel takes the first megabytes at once, so the body is large. A busy machine reads 3 MB in 2 s.
+		const timeout, step = 2 * time.Second, 300 * time.Millisecond
 		u := newUpstream(t, nil)
 		u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			for {

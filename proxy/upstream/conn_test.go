@@ -291,7 +291,7 @@ func TestTimeout(t *testing.T) {
 			})
 			t.Run("slow upload", func(t *testing.T) {
 				t.Parallel()
-				const size = 24 << 20
+				const size, timeout, step = 24 << 20, 2 * time.Second, 200 * time.Millisecond // a busy machine reads 1.5 MB in 2 s
 				s := listen(t, secure, func(_ int, conn net.Conn, over <-chan struct{}) {
 					from := bufio.NewReader(conn)
 					r, err := http.ReadRequest(from)
