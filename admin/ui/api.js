@@ -1,5 +1,5 @@
 // The one place that knows the paths and fields of /api/v1. Views get what is below, and nothing else of the answers.
-import { tab } from "./kept.js";
+import { begun, opened, tab } from "./kept.js";
 import { zone, zoneOf } from "./words.js";
 
 let token = tab.get("token");
@@ -27,11 +27,12 @@ async function ask(method, path, { query, body, signal, key = token } = {}) {
   const headers = {};
   if (key !== null) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  const address = `${path}${parameters.size ? `?${parameters}` : ""}`;
   let answer;
   try {
-    answer = await fetch(`${path}${parameters.size ? `?${parameters}` : ""}`, {
+    answer = await ((method === "GET" && begun(address)) || fetch(address, {
       method, headers, signal, cache: "no-store", redirect: "error", credentials: "omit", body: body === undefined ? undefined : JSON.stringify(body),
-    });
+    }));
   } catch (err) {
     if (err.name === "AbortError") throw err;
     throw new Problem(0, "the gateway does not answer");
@@ -116,6 +117,7 @@ export async function usage(app, { live } = {}, signal) {
 }
 
 export async function status(app, signal) {
+  await opened;
   const s = await get("/api/v1/status", { app }, signal);
   if (s.config?.timezone) zoneOf(s.config.timezone);
   return {

@@ -85,4 +85,6 @@ async function begin() {
   render(html`<${App} fault=${fault} />`, document.getElementById("page"));
 }
 
+// An address of `wxproxy ui` that is pasted over an open page changes only what follows its #.
+addEventListener("hashchange", () => location.hash.startsWith("#code=") && location.reload());
 begin();

@@ -18,5 +18,15 @@ const keep = (storage) => ({
   },
 });
 
+// opened is when all that early.js has begun is answered. What the first view does not need waits for it.
+export const opened = Promise.allSettled([...(window.begun?.values() ?? [])]);
+
+// begun is the answer to a request that early.js has begun, once; undefined if it has not.
+export function begun(address) {
+  const answer = window.begun?.get(String(address));
+  window.begun?.delete(String(address));
+  return answer;
+}
+
 export const tab = keep("sessionStorage");
 export const browser = keep("localStorage");

@@ -33,11 +33,11 @@ export function Amount({ row }) {
   return html`<span class="amount">${row.period === "month" ? html`${text} <small>${t("PageMonth")}</small>` : text}</span>`;
 }
 
-// Part is a counter in a table: its figures, and the bar below them.
-export function Part({ row }) {
+// Part is a counter in a table: its figures, and the bar below them. Where the state has no column it is named here.
+export function Part({ row, named }) {
   const near = level(row);
   return html`<span class="figures"><${Amount} row=${row} />${row.grant && html`<small class="tag" title=${t("PageGranted", { calls: number(row.grant.calls), time: when(row.grant.until) })}>+${number(row.grant.calls)}</small>`}
-    <span class=${classes("push n", (near === "out" || near === "almost") && "bad")}>${row.state === "latched" ? t("StateLatched") : row.percent === null || row.used === 0 ? "" : percent(row.percent)}</span></span><${Bar} row=${row} />`;
+    <span class=${classes("push n", (near === "out" || near === "almost") && "bad")}>${named && row.state === "latched" ? t("StateLatched") : row.percent === null || row.used === 0 ? "" : percent(row.percent)}</span></span><${Bar} row=${row} />`;
 }
 
 const states = { denied: "StateDenied", full: "StateFull", latched: "StateLatched", open: "StateOpen" };

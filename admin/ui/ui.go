@@ -97,7 +97,7 @@ func New() *Pages {
 func (p *Pages) preloads() string {
 	var links strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(p.parts)) {
-		if kinds[path.Ext(name)] == kinds[".js"] && name != "theme.js" && !strings.HasPrefix(name, "vendor/uPlot") {
+		if kinds[path.Ext(name)] == kinds[".js"] && name != "early.js" && !strings.HasPrefix(name, "vendor/uPlot") {
 			fmt.Fprintf(&links, "<link rel=\"modulepreload\" href=\"%s%s\">\n", p.base, name)
 		}
 	}
@@ -106,9 +106,14 @@ func (p *Pages) preloads() string {
 
 var key = regexp.MustCompile(`\bt\("([A-Z]\w*)"`)
 
-// keys are those of the texts that the scripts name.
+// keys are those of the texts that the scripts name, and of all that a call can meet.
 func (p *Pages) keys() []string {
 	found := make(map[string]bool)
+	for key := range words.English.Dictionary() {
+		if strings.HasPrefix(key, "reason.") || strings.HasPrefix(key, "outcome.") {
+			found[key] = true
+		}
+	}
 	for name, part := range p.parts {
 		if strings.HasSuffix(name, ".js") && !strings.HasPrefix(name, "vendor/") {
 			for _, match := range key.FindAllSubmatch(part.plain, -1) {

@@ -249,3 +249,26 @@ func compareWithModule(t *testing.T, pkg, source string, vendored []byte) {
 		t.Errorf("%s of %s is not what is vendored", source, pkg)
 	}
 }
+
+// Each reason for which a call is refused is on the pages in plain words.
+func TestReasons(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/reasons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, n := New().keys(), 0
+	for line := range strings.Lines(string(manual)) {
+		cell, _, _ := strings.Cut(line, " | `refused-")
+		if !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		for _, word := range regexp.MustCompile("`([a-z0-9-]+)`").FindAllStringSubmatch(cell, -1) {
+			if n++; !slices.Contains(known, "reason."+word[1]) {
+				t.Errorf("%s has no plain words", word[1])
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("%d reasons in the manual, want all", n)
+	}
+}

@@ -1,5 +1,5 @@
 // Hooks that several views need.
-import { useCallback, useEffect, useRef, useState } from "./dom.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./dom.js";
 
 const inFront = () => document.visibilityState === "visible";
 
@@ -9,7 +9,7 @@ export function useAnswer(request, depends, every) {
   const [state, set] = useState({ data: null, error: null, at: null, asking: true });
   const again = useRef(() => {});
   const last = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => { // an effect would wait for a frame without figures
     const abort = new AbortController();
     let timer = 0;
     let running = false;
@@ -56,6 +56,17 @@ export function useTheme() {
     };
   }, []);
   return n;
+}
+
+// useRows is how many rows of a long table to draw: at first those that a window has room for, and all of them once
+// these are painted.
+export function useRows() {
+  const [rows, draw] = useState(40);
+  useLayoutEffect(() => {
+    let frame = requestAnimationFrame(() => (frame = requestAnimationFrame(() => draw(Infinity)))); // the frame after the first
+    return () => cancelAnimationFrame(frame);
+  }, []);
+  return rows;
 }
 
 // useLater is a value that follows another once that has been quiet.

@@ -1,5 +1,5 @@
 // Texts, numbers and times in the language of the page. The texts are those of the commands: one dictionary.
-import { browser } from "./kept.js";
+import { begun, browser } from "./kept.js";
 
 const here = new URL(".", import.meta.url);
 const loaded = {}; // by language
@@ -11,7 +11,8 @@ export const preferred = () => browser.get("language") ?? (/^zh\b/i.test(navigat
 // speak sets the language of the page.
 export async function speak(language) {
   if (!loaded[language]) {
-    const answer = await fetch(new URL(`words/${language}.json`, here));
+    const address = new URL(`words/${language}.json`, here);
+    const answer = await (begun(address) ?? fetch(address));
     if (!answer.ok) throw new Error(`words: HTTP ${answer.status}`);
     loaded[language] = compile(await answer.json());
   }
@@ -27,6 +28,10 @@ export function t(key, parameters) {
   const text = now.messages[key] ?? key;
   return parameters ? text.replace(/\{([a-z]+)\}/g, (all, name) => parameters[name] ?? all) : text;
 }
+
+// reason is a word of docs/reasons.md in plain words, and outcome a decision or an outcome of a call. One that is not known stays.
+export const reason = (word) => now.messages[`reason.${word}`] ?? word;
+export const outcome = (word) => (word.startsWith("refused:") ? reason(word.slice(8)) : (now.messages[`outcome.${word}`] ?? word.replace(":", " ")));
 
 function compile({ language, messages, patterns }) {
   const escape = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

@@ -40,7 +40,7 @@ type tab struct {
 func openTab(t *testing.T, admin string) *tab {
 	t.Helper()
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(chromium(t)), chromedp.NoSandbox, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "zh-CN"))
+		chromedp.ExecPath(chromium(t)), chromedp.NoSandbox, chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "zh-CN"))
 	allocated, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	ctx, closeTab := chromedp.NewContext(allocated)
 	t.Cleanup(func() { closeTab(); stop() })
@@ -303,14 +303,14 @@ func (p *tab) refusals(t *testing.T, gateway *process) {
 	p.shows(t, ".refusals tbody tr", "quota-used-up")
 	p.shows(t, ".refusals tbody tr", "wrong-key")
 	p.accessible(t, "refusals")
-	p.script(t, `[...document.querySelectorAll(".refusals .pick")].find((b) => b.innerText === "quota-used-up").click()`)
+	p.script(t, `[...document.querySelectorAll(".refusals .pick")].find((b) => b.innerText.includes("限额已用完")).click()`)
 	p.await(t, "the filter", `document.querySelector(".chips") && !document.querySelector(".refusals").innerText.includes("wrong-key")`)
 	if row := p.text(t, ".refusals tbody tr"); !strings.Contains(row, "2") || !strings.Contains(row, "menu.create") || !strings.Contains(row, "cms") {
 		t.Errorf("the refusal is shown as %q", row)
 	}
 	p.click(t, ".refusals .acts a:last-child")
 	p.await(t, "the live tail", `document.querySelector(".tail .fresh")`)
-	p.awaitWhile(t, "a refused call in the live tail", `document.querySelector(".lines")?.innerText.includes("quota-used-up")`, func() {
+	p.awaitWhile(t, "a refused call in the live tail", `document.querySelector(".lines [title='quota-used-up']")?.innerText === "限额已用完"`, func() {
 		createMenu(t, gateway, keyCMS)     // the stream begins a moment after the page says so
 		time.Sleep(200 * time.Millisecond) // between two calls
 	})

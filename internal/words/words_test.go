@@ -157,6 +157,9 @@ func TestUses(t *testing.T) {
 		}
 	})
 	for key := range messages {
+		if strings.HasPrefix(key, "reason.") || strings.HasPrefix(key, "outcome.") { // their last part is a word of a call
+			continue
+		}
 		if !defined[key] {
 			t.Errorf("%s: no variable has this name", key)
 		}

@@ -3,7 +3,7 @@ import { classes, html, useState } from "../dom.js";
 import { status, table, usage } from "../api.js";
 import { arranged } from "../console.js";
 import { Answered, Choice, Download, Empty, Fact, Forecast, Fresh, Name, Part, Search, State, Token } from "../parts.js";
-import { replace, to, useAnswer } from "../use.js";
+import { replace, to, useAnswer, useRows } from "../use.js";
 import { number, t, translate } from "../words.js";
 import { Clear } from "./clear.js";
 import { Detail } from "./detail.js";
@@ -19,14 +19,14 @@ export function Account({ route }) {
   const choose = (rule) => replace(to("app", app, { rule }));
   return html`
     <div class="headline account">
-      <p class="eyebrow"><a href="#/">${t("PageOverview")}</a> › ${t("ExplainApp")}</p>
+      <p class="eyebrow"><a href="#/">${t("PageOverview")}</a> › <span>${t("ExplainApp")}</span></p>
       <h1>${app}${now.data && now.data.appid !== app && html` <code>${now.data.appid}</code>`}</h1>
       <div class="line"><dl class="facts">
         ${now.data && html`<${Fact} label=${t("ExplainProfile")}><code>${now.data.profile}</code><//>`}
         ${account && html`<${Fact} label=${t("PageToken")}><${Token} token=${account.token} long /><//>`}
         ${account?.clears.map((c) => html`<${Fact} key=${c.kind} label=${c.kind === "app" ? t("PageClearsApp") : t("PageClearsRule")}><b>${number(c.left)}</b><span class="faint">/${number(c.limit)}</span><//>`)}
         ${account?.latched.length > 0 && html`<${Fact} label=${t("StateLatched")}><span class="bad">${account.latched.join(", ")}</span><//>`}
-      </dl><button onClick=${() => ask({ kind: "clear", rule: "" })}>${t("PageClearAll")}</button></div>
+      </dl>${now.data && html`<button onClick=${() => ask({ kind: "clear", rule: "" })}>${t("PageClearAll")}</button>`}</div>
       ${account?.token?.error && html`<p class="note fault">${translate(account.token.error)}${account.token.mend && html`<br />→ ${translate(account.token.mend)}`}</p>`}
     </div>
     <div class="split">
@@ -50,6 +50,7 @@ function Table({ app, data, now, chosen, choose, ask }) {
   const [text, search] = useState("");
   const [show, set] = useState(data.rows.some((r) => r.used > 0) ? "used" : "all");
   const [sort, order] = useState("console");
+  let room = useRows();
   const rows = data.rows.filter((r) => r.caller === "" && (show === "all" || r.used > 0 || ["full", "latched"].includes(r.state)) && matches(r, text));
   const groups = sort === "console" ? arranged(rows) : [{ category: "", kind: "", rows: [...rows].sort((x, y) => (y.percent ?? -1) - (x.percent ?? -1) || y.used - x.used) }];
   return html`<section class="panel rules" aria-labelledby="rules">
@@ -68,9 +69,9 @@ function Table({ app, data, now, chosen, choose, ask }) {
         <th scope="col">${t("HeadTitle")}</th><th scope="col">${t("HeadUsed")}</th>
         <th scope="col">${t("PageForecast")}</th><th scope="col">${t("HeadState")}</th><th scope="col">${t("PageActions")}</th>
       </tr></thead>
-      ${groups.map((g, i) => html`<tbody key=${g.category}>${g.rows.map((r, j) => html`
+      ${groups.map((g, i) => room > 0 && html`<tbody key=${g.category}>${g.rows.slice(0, room).map((r, j) => html`
         <${Rule} key=${r.key} row=${r} chosen=${r.rule === chosen} choose=${choose} ask=${ask}
-          group=${sort === "console" && { kind: j === 0 && groups[i - 1]?.kind !== g.kind ? g.kind : "", category: j === 0 ? g.category : "" }} />`)}</tbody>`)}
+          group=${sort === "console" && { kind: j === 0 && groups[i - 1]?.kind !== g.kind ? g.kind : "", category: j === 0 ? g.category : "" }} />`)}${void (room -= g.rows.length)}</tbody>`)}
     </table>`}
     ${data.readingError && html`<p class="note stale">${t("ReadingFailed")} ${translate(data.readingError)}</p>`}
   </section>`;

@@ -4,7 +4,7 @@ import { history, table } from "../api.js";
 import { History, shade } from "../chart.js";
 import { Amount, Answered, Bar, Choice, Download, Empty, Fact, Forecast, Name, percent, State } from "../parts.js";
 import { to, useAnswer } from "../use.js";
-import { clock, day, number, t, when } from "../words.js";
+import { clock, day, number, outcome, t, when } from "../words.js";
 
 export function Detail({ app, rule, rows, saved, ask }) {
   const main = rows.find((r) => r.caller === "" && r.path === "") ?? rows[0];
@@ -124,7 +124,7 @@ function seriesOf(rows, data, by, width) {
     if (i >= 0 && i < times.length) of.get(r[by])[i] += calls;
   }
   const total = (values) => values.reduce((n, v) => n + v, 0);
-  const sorted = [...of].map(([name, values]) => ({ label: name || t("PageNoCaller"), values, refused: by === "outcome" && name.startsWith("refused:") })).sort((x, y) => total(y.values) - total(x.values));
+  const sorted = [...of].map(([name, values]) => ({ label: by === "outcome" ? outcome(name) : name || t("PageNoCaller"), values, refused: by === "outcome" && name.startsWith("refused:") })).sort((x, y) => total(y.values) - total(x.values));
   const rest = sorted.splice(mostSeries - 1);
   if (rest.length === 1) sorted.push(rest[0]);
   else if (rest.length > 1) sorted.push({ label: t("PageOthers", { count: rest.length }), values: times.map((_, i) => rest.reduce((n, s) => n + s.values[i], 0)) });

@@ -99,9 +99,9 @@ function Accounts({ s }) {
       <thead><tr><th scope="col">${t("ExplainApp")}</th><th scope="col">${t("PageToken")}</th><th scope="col">${t("PageUsedUp")}</th><th scope="col">${t("StateLatched")}</th><th scope="col">${t("PageClearsLeftHead")}</th></tr></thead>
       <tbody>${s.accounts.map((a) => html`<tr key=${a.appid}><th scope="row"><a href=${to("app", a.app)}>${a.app}</a></th>
         <td><${Token} token=${a.token} long />${a.token?.error && html`<p class="note fault">${translate(a.token.error)}${a.token.mend && html`<br />→ ${translate(a.token.mend)}`}</p>`}</td>
-        <td data-label=${t("PageUsedUp")}>${a.usedUp.length ? html`<span class="bad">${a.usedUp.join(", ")}</span>` : html`<span class="faint">—</span>`}</td>
-        <td data-label=${t("StateLatched")}>${a.latched.length ? html`<span class="bad">${a.latched.join(", ")}</span>` : html`<span class="faint">—</span>`}</td>
-        <td data-label=${t("PageClearsLeftHead")}>${a.clears.length === 0 && html`<span class="faint">—</span>`}${a.clears.map((c) => html`<span key=${c.kind} class="clears">${c.kind === "app" ? t("PageKindApp") : t("PageKindRule")} ${number(c.left)}<span class="faint">/${number(c.limit)}</span></span>`)}</td></tr>`)}</tbody></table>`}
+        <td class=${classes(a.usedUp.length === 0 && "nil")} data-label=${t("PageUsedUp")}>${a.usedUp.length ? html`<span class="bad">${a.usedUp.join(", ")}</span>` : html`<span class="faint">—</span>`}</td>
+        <td class=${classes(a.latched.length === 0 && "nil")} data-label=${t("StateLatched")}>${a.latched.length ? html`<span class="bad">${a.latched.join(", ")}</span>` : html`<span class="faint">—</span>`}</td>
+        <td class=${classes(a.clears.length === 0 && "nil")} data-label=${t("PageClearsLeftHead")}>${a.clears.length === 0 && html`<span class="faint">—</span>`}${a.clears.map((c) => html`<span key=${c.kind} class="clears">${c.kind === "app" ? t("PageKindApp") : t("PageKindRule")} ${number(c.left)}<span class="faint">/${number(c.limit)}</span></span>`)}</td></tr>`)}</tbody></table>`}
     ${s.leftOut > 0 && html`<p class="faint">${t("PageMoreFindings", { count: number(s.leftOut) })}</p>`}
   </section>`;
 }
@@ -119,7 +119,7 @@ function yaml(value, indent) {
     return `\n${value.map((v) => `${indent}-${yaml(v, `${indent}  `).replace(/^\n\s*/, " ")}`).join("")}`;
   }
   if (typeof value !== "object" || value === null) return ` ${value === "" ? '""' : value}\n`;
-  return `${indent ? "\n" : ""}${Object.entries(value).map(([name, v]) => `${indent}${name}:${yaml(v, `${indent}  `)}`).join("")}`;
+  return `${indent ? "\n" : ""}${Object.entries(value).filter(([, v]) => v !== null).map(([name, v]) => `${indent}${name}:${yaml(v, `${indent}  `)}`).join("")}`;
 }
 
 // Explain asks what a call would meet.

@@ -3,7 +3,7 @@ import { classes, html, useState } from "../dom.js";
 import { accounts, history, table } from "../api.js";
 import { Spark } from "../chart.js";
 import { Answered, Download, Empty, Forecast, Fresh, level, Name, Part, problemText, Search, Token } from "../parts.js";
-import { to, useAnswer, useLater } from "../use.js";
+import { to, useAnswer, useLater, useRows } from "../use.js";
 import { hour, local, number, percent, t, translate, when, zoneName } from "../words.js";
 
 const pageSize = 100;
@@ -102,6 +102,7 @@ function Accounts({ first, q, byApp }) {
   const [more, add] = useState({ list: [], next: null });
   const [failed, fail] = useState(null);
   const next = more.next ?? first.next;
+  const rows = useRows();
   const page = async () => {
     try {
       const got = await accounts({ q, cursor: next, limit: pageSize });
@@ -117,7 +118,7 @@ function Accounts({ first, q, byApp }) {
     <table class="accounts">
       <caption class="hidden">${t("PageAccounts")}</caption>
       <thead><tr><th scope="col">${t("ExplainApp")}</th><th scope="col">${t("PageNearest")}</th><th scope="col">${t("HeadUsed")}</th><th scope="col">${t("PageForecast")}</th><th scope="col" class="n">${t("PageCallsToday")}</th><th scope="col" class="n">${t("PageRefused")}</th><th scope="col">${t("PageHours")}</th><th scope="col">${t("PageToken")}</th></tr></thead>
-      <tbody>${list.map((a) => html`<${AccountLine} key=${a.appid} a=${a} hours=${byApp.get(a.app)} />`)}</tbody>
+      <tbody>${list.slice(0, rows).map((a) => html`<${AccountLine} key=${a.appid} a=${a} hours=${byApp.get(a.app)} />`)}</tbody>
     </table>
     ${next && html`<p class="more"><button onClick=${page}>${t("PageMore", { shown: number(list.length), total: number(first.total) })}</button></p>`}
     ${failed && html`<p class="note fault" role="alert">${problemText(failed)}</p>`}`;
@@ -130,7 +131,7 @@ function AccountLine({ a, hours }) {
     <th scope="row"><a href=${href}>${a.app}</a><code>${a.appid !== a.app && a.appid}</code>${a.learned && html`<small class="tag">${t("PageLearned")}</small>`}</th>
     ${a.error ? html`<td colspan="3" class="nothing bad">${translate(a.error)}</td>` : !n ? html`<td colspan="3" class="nothing faint">${t("PageNothingUsed")}</td>` : html`
       <td class="api"><${Name} row=${n} /></td>
-      <td class="part"><${Part} row=${n} /></td>
+      <td class="part"><${Part} row=${n} named /></td>
       <td class="when"><${Forecast} row=${n} /></td>`}
     <td class="n calls" data-label=${t("PageCallsToday")}>${number(a.used)}</td>
     <td class="n calls" data-label=${t("PageRefused")}>${a.refused > 0 ? html`<a class="bad" href=${to("refusals", "", { app: a.app })}>${number(a.refused)}</a>` : html`<span class="faint">0</span>`}</td>

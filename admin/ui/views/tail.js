@@ -2,7 +2,7 @@
 import { classes, html, useEffect, useRef, useState } from "../dom.js";
 import { tail } from "../api.js";
 import { Choice, Empty, problemText } from "../parts.js";
-import { number, seconds, t } from "../words.js";
+import { number, outcome, reason, seconds, t } from "../words.js";
 
 const kept = 300; // lines on the page
 const againAfter = 3000; // milliseconds, once the stream has ended
@@ -66,8 +66,8 @@ function Line({ call: c }) {
   const refused = c.decision.startsWith("refused-");
   return html`<tr class=${classes(refused && "refused", c.mark && "mark")} title=${c.id}>
     <td class="time">${seconds(c.time)}</td>
-    <td><span class=${classes("decision", refused && "bad")}>${c.reason || c.decision}</span></td>
-    <td>${c.app}</td><td><code>${c.rule}</code></td><td>${c.caller || html`<span class="faint">—</span>`}</td>
+    <td><span class=${classes("decision", refused && "bad")} title=${c.reason || c.decision}>${c.reason ? reason(c.reason) : outcome(c.decision)}</span></td>
+    <td class="app">${c.app}</td><td class="rule"><code>${c.rule}</code></td><td class="caller">${c.caller || html`<span class="faint">—</span>`}</td>
     <td class="call"><code>${c.method} ${c.path}</code></td>
     <td class="n">${c.errcode ? html`<span class="bad">${c.errcode}</span>` : html`<span class="faint">0</span>`}</td>
     <td class="n faint">${c.milliseconds === null ? "" : c.milliseconds < 1 ? "<1 ms" : `${number(Math.round(c.milliseconds))} ms`}</td>

@@ -1,0 +1,28 @@
+// Runs before the first paint and before the modules are there, and is none itself: the theme, so that a chosen one does
+// not flash, and the requests that the page begins with, so that they are under way while the modules load.
+(() => {
+  const kept = (storage, name) => {
+    try {
+      return window[storage].getItem("wxproxy." + name);
+    } catch {
+      return null; // storage is off
+    }
+  };
+  const theme = kept("localStorage", "theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+
+  const begun = (window.begun = new Map()); // answers by address
+  const begin = (address, options) => {
+    const answer = fetch(address, options);
+    answer.catch(() => {}); // whoever takes it sees the fault
+    begun.set(String(address), answer);
+  };
+  const language = kept("localStorage", "language") ?? (/^zh\b/i.test(navigator.language) ? "zh" : "en");
+  begin(new URL(`words/${language}.json`, document.currentScript.src));
+  const token = kept("sessionStorage", "token");
+  if (token === null || location.hash.startsWith("#code=")) return;
+  const options = { headers: { Authorization: `Bearer ${token}` }, cache: "no-store", redirect: "error", credentials: "omit" };
+  const [name, argument] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
+  if (name === "") begin("/api/v1/accounts?limit=100", options);
+  if (name === "app") begin(`/api/v1/usage?${new URLSearchParams({ app: argument ?? "" })}`, options);
+})();
