@@ -9,7 +9,7 @@ GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Where scripts/deps.sh unpacks redis-server when it may not install it.
 export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
 
-.PHONY: build test quick race check lint bench bench-compare fuzz soak demo deps clean
+.PHONY: build test quick race check lint bench bench-compare fuzz soak screenshots demo deps clean
 
 build:
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wxproxy ./cmd/wxproxy
@@ -58,6 +58,11 @@ fuzz:
 soak:
 	WXPROXY_MODEL_CASES=$(CASES) go test -run '^TestModel$$' -count 1 -timeout 60m ./limits
 	WXPROXY_TORTURE_CALLS=50000 go test -race -run '^TestTorture$$' -count 1 -timeout 60m -v ./proxy
+
+# Pictures of all pages in both themes and languages, from calls through two gateways to the sandbox: into
+# .cache/screenshots, and those of the README into docs/img. It needs chromium and a font with Chinese. Some minutes.
+screenshots:
+	go test ./cmd/wxproxy -run '^TestScreenshots$$' -count 1 -timeout 20m -screenshots .cache/screenshots
 
 demo:
 	go run ./cmd/wxproxy demo

@@ -52,7 +52,7 @@ var (
 	PageFindStore      = text("PageFindStore", "The store does not count: quotas are guarded by each gateway alone.", "存储不计数：限额只由各网关自己守着。")
 	PageFindReload     = text("PageFindReload", "The last reload has a fault: the configuration before it is in force.", "上次重新加载有错：仍在用之前的配置。")
 	PageFindToken      = text("PageFindToken", "{app} has no access_token: {error}", "{app} 拿不到 access_token：{error}")
-	PageFindLatched    = text("PageFindLatched", "{app}: WeChat refuses {api}", "{app}：微信拒绝了「{api}」")
+	PageFindLatched    = text("PageFindLatched", "{app}: WeChat refuses {api}", "{app}：微信拒绝「{api}」")
 	PageFindFull       = text("PageFindFull", "{app} has used up {api} until {time}", "{app}：「{api}」已用完，{time} 重新计数")
 	PageFindRunsOut    = text("PageFindRunsOut", "{app} runs out of {api} at {time}", "{app}：「{api}」将在 {time} 用完")
 	PageFindNear       = text("PageFindNear", "{app} has used {percent} of {api}", "{app}：「{api}」已用 {percent}")
