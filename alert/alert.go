@@ -159,8 +159,9 @@ const maxLocal = 256
 type pending struct {
 	number uint64
 	event  Event
-	at     time.Time // when it may go to the store
-	told   bool      // sent by this gateway itself: the store need only know that the condition holds
+	at     time.Time        // when it may go to the store
+	told   bool             // sent by this gateway itself: the store need only know that the condition holds
+	fates  map[string]*fate // of that attempt, by sink; it is replaced, never changed
 }
 
 // New returns alerts without sinks; nothing is sent and the store is not used before Configure names one.

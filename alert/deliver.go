@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -138,6 +139,9 @@ func (a *Alerts) flush(ctx context.Context) {
 	err := a.update(ctx, func(r *record, c *change) {
 		for _, p := range ready {
 			r.notice(c, p.event, p.told, a.t.calm)
+			if p.told {
+				r.listDirect(c, p)
+			}
 		}
 	})
 	switch {
@@ -194,20 +198,28 @@ func (a *Alerts) direct(ctx context.Context, ready []pending, now time.Time) {
 	conf, sinks := a.conf, a.sinks
 	a.mu.Unlock()
 	a.work.Go(func() {
-		told := a.directAll(ctx, conf, sinks, events)
+		fates := a.directAll(ctx, conf, sinks, events)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.directing = false
-		for i, p := range a.local {
-			for _, s := range sent {
-				a.local[i].told = p.told || a.local[i].told || told && s.number == p.number
+		for i := range a.local {
+			p := &a.local[i]
+			if !slices.ContainsFunc(sent, func(s pending) bool { return s.number == p.number }) {
+				continue
+			}
+			p.fates = make(map[string]*fate)
+			for _, s := range sinks {
+				if f := fates[s.Name]; f != nil && s.takes(p.event.Kind) {
+					p.fates[s.Name], p.told = f, p.told || f.Result == Sent
+				}
 			}
 		}
 	})
 }
 
-// directAll sends events to each sink, one after another, and reports whether any took them.
-func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, events []Event) (told bool) {
+// directAll sends events to each sink, one after another, and returns what became of them at each.
+func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, events []Event) map[string]*fate {
+	fates := make(map[string]*fate)
 	for _, s := range sinks {
 		d := delivery{sink: s}
 		ids := []string{s.Name}
@@ -233,12 +245,12 @@ func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, event
 		if err != nil {
 			result = Failed
 		}
-		told = told || err == nil
+		fates[s.Name] = newFate(time.Now(), result, err)
 		for _, e := range d.events {
 			a.o.Count(e.Kind, s.Name, result)
 		}
 	}
-	return told
+	return fates
 }
 
 // Tested is what came of a test of one sink.
@@ -283,16 +295,24 @@ func (a *Alerts) test(ctx context.Context, conf Config, s sink) error {
 	}
 	e := Event{Kind: Test, At: time.Now(), Host: a.o.Host}
 	d := delivery{sink: s, id: messageID(s.Name + "|" + e.At.String() + a.o.Holder), events: []Event{e}}
-	if err := a.attempt(ctx, conf, d); err != nil {
-		return err
-	}
-	a.report(s.Name, nil)
+	failed := a.attempt(ctx, conf, d)
 	if storeErr == nil {
-		_ = a.update(ctx, func(r *record, _ *change) { // without the store nothing is silenced
-			if p := r.Sinks[s.Name]; p != nil {
+		_ = a.update(ctx, func(r *record, c *change) { // without the store nothing is silenced or listed
+			p, result := r.Sinks[s.Name], Sent
+			if p == nil {
+				return // the sink was removed meanwhile
+			}
+			if p.tried(c, s, failed); failed != nil {
+				result = Refused // it is not tried again
+			} else {
 				p.Silenced, p.Code = "", ""
 			}
+			r.list(c, d.id, e).Sinks[s.Name] = newFate(c.now, result, failed)
 		})
 	}
+	if failed != nil {
+		return failed
+	}
+	a.report(s.Name, nil)
 	return nil
 }

@@ -44,7 +44,8 @@ type record struct {
 	Queue   []*queued            `json:"queue,omitempty"` // oldest first
 	Known   []knownID            `json:"known,omitempty"` // of events that were queued within knownFor
 	Sinks   map[string]*progress `json:"sinks"`
-	Day     string               `json:"day,omitempty"` // of the last digest
+	Day     string               `json:"day,omitempty"`  // of the last digest
+	List    []*listed            `json:"list,omitempty"` // the last events, oldest first
 }
 
 // holding is a condition that holds.
@@ -74,6 +75,9 @@ type progress struct {
 	After    int64    `json:"after_ms,omitempty"` // no attempt before: the sink asked for it
 	Silenced string   `json:"silenced,omitempty"` // the fingerprint of the configuration that was refused for good
 	Code     string   `json:"code,omitempty"`     // of that refusal
+	Taken    int64    `json:"taken_ms,omitempty"` // when the sink took a message last
+	Fault    *fate    `json:"fault,omitempty"`    // of the last attempt, if it failed
+	Tried    string   `json:"tried,omitempty"`    // the fingerprint of the configuration that Taken and Fault are about
 }
 
 // message is what one attempt sends to one sink. Another attempt sends the same under the same id.
@@ -102,6 +106,7 @@ func parseRecord(raw []byte) *record {
 		r.Sinks = make(map[string]*progress)
 	}
 	r.Queue = slices.DeleteFunc(r.Queue, func(q *queued) bool { return q == nil })
+	r.List = slices.DeleteFunc(r.List, func(l *listed) bool { return l == nil })
 	maps.DeleteFunc(r.Holding, func(_ string, h *holding) bool { return h == nil })
 	maps.DeleteFunc(r.Sinks, func(_ string, p *progress) bool { return p == nil })
 	return r
@@ -133,11 +138,12 @@ func (r *record) enqueue(c *change, id string, e Event) {
 	}
 	r.Known = append(r.Known, knownID{id, c.now.UnixMilli()})
 	q := &queued{ID: id, Event: e, At: c.now.UnixMilli()}
+	r.list(c, id, e)
 	for _, s := range c.sinks {
 		switch {
 		case !s.takes(e.Kind):
 		case r.silenced(s):
-			c.count(e.Kind, s.Name, Dropped)
+			r.became(c, q, s.Name, Dropped, errSilenced)
 		default:
 			q.Left = append(q.Left, s.Name)
 		}
@@ -153,7 +159,7 @@ func (r *record) enqueue(c *change, id string, e Event) {
 // drop removes an event that some sinks did not get.
 func (r *record) drop(c *change, q *queued) {
 	for _, name := range q.Left {
-		c.count(q.Event.Kind, name, Dropped)
+		r.became(c, q, name, Dropped, errQueueFull)
 	}
 	q.Left = nil
 	r.sweep()
@@ -257,9 +263,12 @@ func (r *record) remind(c *change, calm, remind time.Duration) {
 	}
 }
 
-// retain drops the conditions of apps that are not served any more: nothing would end them.
+// retain drops the conditions of apps that are not served any more, since nothing would end them, and what is listed
+// of such apps.
 func (r *record) retain(serves func(appid string) bool) {
-	maps.DeleteFunc(r.Holding, func(_ string, h *holding) bool { return h.Event.AppID != "" && !serves(h.Event.AppID) })
+	gone := func(e Event) bool { return e.AppID != "" && !serves(e.AppID) }
+	maps.DeleteFunc(r.Holding, func(_ string, h *holding) bool { return gone(h.Event) })
+	r.List = slices.DeleteFunc(r.List, func(l *listed) bool { return gone(l.Event) })
 }
 
 // tidy removes what is too old to be of use, and sinks that are not configured any more.
@@ -303,7 +312,7 @@ func (r *record) begin(c *change, s sink, holder string, t timing) (d delivery, 
 	if p.Message != nil && p.Message.Holder != "" && now >= p.Message.Until {
 		p.Message.Holder = "" // its gateway was killed
 		if p.Message.Unknown++; p.Message.Unknown >= maxUnknown {
-			r.give(c, s.Name, p, Dropped)
+			r.give(c, s.Name, p, Dropped, errUnknown)
 		}
 	}
 	if p.Message == nil {
@@ -371,33 +380,34 @@ func (r *record) end(c *change, d delivery, err *SendError) {
 	}
 	m := p.Message
 	m.Holder, m.Until = "", 0
+	p.tried(c, d.sink, err)
 	switch {
 	case err == nil:
-		r.give(c, d.sink.Name, p, Sent)
+		r.give(c, d.sink.Name, p, Sent, nil)
 		return
 	case err.Silence:
 		p.Silenced, p.Code = d.sink.print, err.Code
-		r.give(c, d.sink.Name, p, Refused)
+		r.give(c, d.sink.Name, p, Refused, err)
 		for _, q := range r.Queue {
 			if i := slices.Index(q.Left, d.sink.Name); i >= 0 {
 				q.Left = slices.Delete(q.Left, i, i+1)
-				c.count(q.Event.Kind, d.sink.Name, Dropped)
+				r.became(c, q, d.sink.Name, Dropped, errSilenced)
 			}
 		}
 		r.sweep()
 		return
 	case err.Refused:
-		r.give(c, d.sink.Name, p, Refused)
+		r.give(c, d.sink.Name, p, Refused, err)
 		return
 	}
 	for _, q := range r.events(d.sink.Name, m) {
-		c.count(q.Event.Kind, d.sink.Name, Failed)
+		r.became(c, q, d.sink.Name, Failed, err)
 	}
 	if err.Unknown {
 		m.Unknown++
 	}
 	if m.Attempts >= maxAttempts || m.Unknown >= maxUnknown {
-		r.give(c, d.sink.Name, p, Dropped)
+		r.give(c, d.sink.Name, p, Dropped, err)
 		return
 	}
 	m.Next = c.now.Add(retryAfter[min(m.Attempts, len(retryAfter))-1]).UnixMilli()
@@ -407,10 +417,10 @@ func (r *record) end(c *change, d delivery, err *SendError) {
 	}
 }
 
-// give ends the message of a sink: its events are counted, and need not go there any more.
-func (r *record) give(c *change, sink string, p *progress, result Result) {
+// give ends the message of a sink: its events are counted, and need not go there any more. err is why, nil for Sent.
+func (r *record) give(c *change, sink string, p *progress, result Result, err *SendError) {
 	for _, q := range r.events(sink, p.Message) {
-		c.count(q.Event.Kind, sink, result)
+		r.became(c, q, sink, result, err)
 		q.Left = slices.DeleteFunc(q.Left, func(name string) bool { return name == sink })
 	}
 	p.Message = nil
