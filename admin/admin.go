@@ -113,6 +113,10 @@ type Options struct {
 	// It returns ErrConfigured for one that is.
 	Forget func(ctx context.Context, appid string) error
 
+	// Alerts returns the last alerts and the state of each sink. Beside an error they are what this gateway has seen
+	// last.
+	Alerts func(ctx context.Context) (Alerts, error)
+
 	// TestAlerts sends a test message to the sink of a name, or with "" to all, and returns what each answered. With
 	// ErrUnknownSink it returns the sinks that there are.
 	TestAlerts func(ctx context.Context, sink string) ([]AlertTest, error)

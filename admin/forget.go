@@ -28,7 +28,7 @@ type Forgotten struct {
 
 // held is what a store can hold of an app.
 var held = []string{
-	"counters", "access tokens", "learned tokens", "tickets", "readings of WeChat's counts", "history", "thresholds that were told",
+	"counters", "access tokens", "learned tokens", "tickets", "readings of WeChat's counts", "history", "alerts that were sent",
 }
 
 // anAppID is what an appid looks like. One that is not configured is known by nothing else.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -160,6 +161,10 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			states[0] = &token.State{Expires: midnight, Rejected: &token.Rejected{ErrCode: 40164, IP: "203.0.113.9", Until: midnight}}
 			return states, nil
 		}
+		o.Alerts = func(context.Context) (Alerts, error) { return sampleAlerts(), errors.New("no answer") }
+		o.TestAlerts = func(context.Context, string) ([]AlertTest, error) {
+			return []AlertTest{{Sink: "oncall", Type: "wecom", Error: "93000: gone"}}, nil
+		}
 	})
 	o.readings = map[string]Reading{"menu.create": {At: midnight, Limit: 200, Used: 103, Drift: 3}}
 	o.shipped = o.rules
@@ -174,6 +179,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"GET /api/v1/explain?app=shop&path=/cgi-bin/menu/create&method=POST&caller=", "GET /api/v1/explain",
 		"GET /api/v1/limits?app=shop", "GET /api/v1/clear?app=shop&rule=menu.create", "POST /api/v1/clear?app=shop",
 		"GET /api/v1/forget?app=wx0000000000000003", "POST /api/v1/forget?app=wx0000000000000003", "POST /api/v1/forget?app=shop",
+		"GET /api/v1/alerts", "GET /api/v1/alerts?app=shop", "POST /api/v1/alerts/test?sink=oncall",
 	} {
 		method, target, _ := strings.Cut(asked, " ")
 		path, _, _ := strings.Cut(target, "?")

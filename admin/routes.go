@@ -139,6 +139,7 @@ func (a *Admin) routes() []route {
 			},
 			gives: Grants{}, serve: a.setGrant,
 		},
+		{method: "GET", path: "/api/v1/alerts", about: "The last hundred alerts of the fleet with what became of each at each sink, and the state of the sinks.", gives: Alerts{}, serve: a.alerts},
 		{
 			method: "POST", path: "/api/v1/alerts/test", about: "Sends a message to each sink of alerts, or to one.",
 			takes: []parameter{{name: "sink", about: "the name of one sink", kind: "string"}}, gives: AlertTests{}, serve: a.testAlerts,

@@ -120,7 +120,8 @@ type Alerts struct {
 	last     *record // as this gateway has seen it last; nil: not yet
 	unstored bool    // the last attempt to leave local in the store failed
 
-	directing bool // a goroutine sends without the store
+	directing bool              // a goroutine sends without the store
+	refused   map[string]string // the fingerprints of sinks, by name, that have refused such a message for good
 	directAt  time.Time
 
 	wake chan struct{} // holds one element when local has changed
@@ -189,6 +190,7 @@ func newAlerts(o Options, t timing) *Alerts {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the URL is a secret
 		},
 		failing: make(map[string]bool),
+		refused: make(map[string]string),
 		wake:    make(chan struct{}, 1),
 	}
 }

@@ -54,7 +54,7 @@ func (a *Alerts) send(ctx context.Context, found []crossing) error {
 		for _, x := range found {
 			r.enqueue(c, x.event.id(x.claim.Generation), x.event)
 		}
-		r.retain(a.o.Serves)
+		r.retain(c, a.o.Serves)
 		r.remind(c, a.t.calm, conf.Remind)
 		if day := conf.digestDay(c.now); day != "" && day != r.Day {
 			r.Day = day
@@ -217,6 +217,13 @@ func (a *Alerts) direct(ctx context.Context, ready []pending, now time.Time) {
 	})
 }
 
+// silenced reports whether a sink has refused for good, as far as this gateway knows without the store.
+func (a *Alerts) silenced(s sink) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused[s.Name] == s.print || a.last != nil && a.last.silenced(s)
+}
+
 // directAll sends events to each sink, one after another, and returns what became of them at each.
 func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, events []Event) map[string]*fate {
 	fates := make(map[string]*fate)
@@ -232,18 +239,10 @@ func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, event
 		if len(d.events) == 0 {
 			continue
 		}
-		d.id = messageID(strings.Join(ids, "|"))
-		for s.avoids(time.Now()) && ctx.Err() == nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-		}
-		err := a.attempt(ctx, conf, d)
-		a.report(s.Name, err)
-		result := Sent
-		if err != nil {
-			result = Failed
+		result, err := Dropped, errSilenced
+		if !a.silenced(s) {
+			d.id = messageID(strings.Join(ids, "|"))
+			result, err = a.sendDirect(ctx, conf, d)
 		}
 		fates[s.Name] = newFate(time.Now(), result, err)
 		for _, e := range d.events {
@@ -251,6 +250,28 @@ func (a *Alerts) directAll(ctx context.Context, conf Config, sinks []sink, event
 		}
 	}
 	return fates
+}
+
+// sendDirect makes one attempt, when its sink takes messages.
+func (a *Alerts) sendDirect(ctx context.Context, conf Config, d delivery) (Result, *SendError) {
+	for d.sink.avoids(time.Now()) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	err := a.attempt(ctx, conf, d)
+	a.report(d.sink.Name, err)
+	switch {
+	case err == nil:
+		return Sent, nil
+	case err.Silence:
+		a.mu.Lock()
+		a.refused[d.sink.Name] = d.sink.print
+		a.mu.Unlock()
+		return Refused, err
+	}
+	return Failed, err
 }
 
 // Tested is what came of a test of one sink.
@@ -313,6 +334,9 @@ func (a *Alerts) test(ctx context.Context, conf Config, s sink) error {
 	if failed != nil {
 		return failed
 	}
+	a.mu.Lock()
+	delete(a.refused, s.Name)
+	a.mu.Unlock()
 	a.report(s.Name, nil)
 	return nil
 }

@@ -382,6 +382,35 @@ func TestStoreDown(t *testing.T) {
 	wantCount(t, r, "【存储不可用】", 3)
 }
 
+// A sink that is silenced, or that refuses for good while the store is down, gets nothing more without the store either.
+func TestSilencedWithoutStore(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before the outage: %t", before), func(t *testing.T) {
+			refusing, other := &robot{kind: WeCom, answer: func(int) (int, string) { return 200, `{"errcode":93000,"errmsg":"invalid webhook url"}` }}, &robot{kind: Webhook}
+			timing := fastTiming()
+			timing.directEvery = 200 * time.Millisecond
+			server := redistest.Start(t)
+			g := newGateways(t, timing, testConfig(serve(t, refusing), serve(t, other)), openStores(t, server.URL(), 1)...)
+			g.run(t)
+			g.morePolls(t)
+			if before {
+				g.alerts[0].Notify(Event{Kind: ReloadFailed})
+				await(t, "the silence", func() bool { s := g.alerts[0].List(t.Context()).Sinks; return s[0].State == Off && s[1].State == Good })
+			}
+			server.Stop()
+			for i, kind := range []Kind{Latched, TokenRefused, LogDropped} {
+				g.alerts[0].Notify(Event{Kind: kind, AppID: "wx0123456789abcdef"})
+				await(t, "a message about "+string(kind), func() bool { return len(other.texts()) >= i+1 })
+			}
+			refusing.mu.Lock()
+			defer refusing.mu.Unlock()
+			if refusing.asked != 1 {
+				t.Errorf("the sink that refuses was asked %d times, want once", refusing.asked)
+			}
+		})
+	}
+}
+
 // A sink that refuses for good is logged once, without its URL, and gets nothing more until a test succeeds.
 func TestSilencedSink(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"time"
 )
@@ -154,15 +153,25 @@ func (a *Alerts) List(ctx context.Context) List {
 	return l
 }
 
+// Forget removes what the record of the fleet holds of an app. The app's own values have its claims.
+func (a *Alerts) Forget(ctx context.Context, appid string) error {
+	if raw, err := a.o.Store.Get(ctx, fleet, recordKey); err != nil || len(raw) == 0 {
+		return err
+	}
+	return a.update(ctx, func(r *record, c *change) { r.retain(c, func(other string) bool { return other != appid }) })
+}
+
 // listDirect lists an event that its gateway has sent, or has tried to, without the store.
 func (r *record) listDirect(c *change, p pending) {
 	if len(p.fates) == 0 {
 		return
 	}
 	l := r.list(c, p.event.id(0), p.event)
-	l.Sinks = maps.Clone(p.fates)
-	for _, f := range p.fates {
-		l.At = f.At
+	for name, f := range p.fates {
+		l.At = max(l.At, f.At)
+		if l.Sinks[name] = f; f.Result == Failed && p.told { // another sink has it, so it is not tried again
+			l.Sinks[name] = &fate{Dropped, f.Code, f.Text, f.At}
+		}
 	}
 	for _, s := range c.sinks {
 		f := p.fates[s.Name]
@@ -173,9 +182,11 @@ func (r *record) listDirect(c *change, p pending) {
 			r.Sinks[s.Name] = new(progress)
 		}
 		at := &change{now: time.UnixMilli(f.At)}
-		if f.Result == Sent {
+		switch f.Result {
+		case Dropped: // nothing was sent
+		case Sent:
 			r.Sinks[s.Name].tried(at, s, nil)
-		} else {
+		default:
 			r.Sinks[s.Name].tried(at, s, &SendError{Code: f.Code, Text: f.Text})
 		}
 	}

@@ -84,7 +84,7 @@ func TestList(t *testing.T) {
 	if _, got := shown(l.r.view(l.sinks)); got != "b unused, 4 wait" {
 		t.Errorf("without the first sink: %s", got)
 	}
-	l.change(func(*change) { l.r.retain(func(string) bool { return false }) })
+	l.change(func(c *change) { l.r.retain(c, func(string) bool { return false }) })
 	if len(l.r.List) != 4 {
 		t.Errorf("%d alerts of gateways, want 4", len(l.r.List))
 	}
@@ -115,7 +115,7 @@ func TestListBounded(t *testing.T) {
 	if len(raw) > 100<<10 || len(first.Event.Reason) > maxReason || len(first.Event.Callers) != maxCallers || first.Event.Top != nil || first.Event.Holding != nil {
 		t.Errorf("%d bytes, the first %+v: want at most 100 KiB, without what only a message needs", len(raw), first.Event)
 	}
-	l.change(func(*change) { l.r.retain(func(appid string) bool { return appid == first.Event.AppID }) })
+	l.change(func(c *change) { l.r.retain(c, func(appid string) bool { return appid == first.Event.AppID }) })
 	if len(l.r.List) != 1 {
 		t.Errorf("%d are listed of one account that is left, want 1", len(l.r.List))
 	}
@@ -158,6 +158,31 @@ func TestListWithoutStore(t *testing.T) {
 		other, err2 := list(1)
 		return one == told && other == told && errors.Join(err1, err2) == nil
 	})
+}
+
+// Nothing of an account that is forgotten stays in the record, and a fleet without one gets none.
+func TestForgetAccount(t *testing.T) {
+	s := &memory{values: make(map[string]kept)}
+	g := newGateways(t, fastTiming(), testConfig(Sink{Name: "a", Type: WeCom, URL: "http://127.0.0.1:1"}), s)
+	forget := func() {
+		t.Helper()
+		if err := g.alerts[0].Forget(t.Context(), "wx0123456789abcdef"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	if len(s.values) > 0 {
+		t.Errorf("the store has %v, want nothing", s.values)
+	}
+	g.run(t)
+	g.alerts[0].Notify(Event{Kind: TokenRefused, AppID: "wx0123456789abcdef"})
+	g.alerts[0].Notify(Event{Kind: TokenRefused, AppID: "wx0000000000000002"})
+	await(t, "both", func() bool { return len(g.alerts[0].List(t.Context()).Alerts) == 2 })
+	forget()
+	raw, err := s.Get(t.Context(), fleet, recordKey)
+	if r := parseRecord(raw); err != nil || strings.Contains(string(raw), "wx0123456789abcdef") || len(r.List) != 1 || len(r.Queue) != 1 || len(r.Holding) != 1 {
+		t.Errorf("%v, after it the record is %s", err, raw)
+	}
 }
 
 // BenchmarkRecord is what a full list costs the sender every two seconds.

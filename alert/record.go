@@ -228,7 +228,7 @@ func (r *record) notice(c *change, e Event, told bool, calm time.Duration) {
 // within fills in what an event that ends a condition leaves out.
 func (e Event) within(began Event) Event {
 	e.App, e.Title = cmp.Or(e.App, began.App), cmp.Or(e.Title, began.Title)
-	e.Host = cmp.Or(e.Host, began.Host)
+	e.Host, e.ErrCode, e.IP = cmp.Or(e.Host, began.Host), cmp.Or(e.ErrCode, began.ErrCode), cmp.Or(e.IP, began.IP)
 	return e
 }
 
@@ -263,12 +263,17 @@ func (r *record) remind(c *change, calm, remind time.Duration) {
 	}
 }
 
-// retain drops the conditions of apps that are not served any more, since nothing would end them, and what is listed
-// of such apps.
-func (r *record) retain(serves func(appid string) bool) {
+// retain drops the conditions of apps that are not served any more, since nothing would end them, and what waits and is
+// listed of such apps.
+func (r *record) retain(c *change, serves func(appid string) bool) {
 	gone := func(e Event) bool { return e.AppID != "" && !serves(e.AppID) }
 	maps.DeleteFunc(r.Holding, func(_ string, h *holding) bool { return gone(h.Event) })
 	r.List = slices.DeleteFunc(r.List, func(l *listed) bool { return gone(l.Event) })
+	for _, q := range slices.Clone(r.Queue) {
+		if gone(q.Event) {
+			r.drop(c, q)
+		}
+	}
 }
 
 // tidy removes what is too old to be of use, and sinks that are not configured any more.

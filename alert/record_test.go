@@ -144,7 +144,7 @@ func TestRetain(t *testing.T) {
 	for _, app := range []string{"wx1", "wx2", ""} {
 		l.notice(Event{Kind: TokenRefused, AppID: app})
 	}
-	l.change(func(*change) { l.r.retain(func(appid string) bool { return appid == "wx2" }) })
+	l.change(func(c *change) { l.r.retain(c, func(appid string) bool { return appid == "wx2" }) })
 	if _, has := l.r.Holding[Event{Kind: TokenRefused, AppID: "wx1"}.condition()]; has || len(l.r.Holding) != 2 {
 		t.Errorf("holding %v, want those of wx2 and of no app", l.r.Holding)
 	}

@@ -151,6 +151,20 @@ export async function refusals({ app, from, to }, signal) {
 
 export const explain = (query, signal) => get("/api/v1/explain", query, signal).then((e) => ({ ...e, rows: (e.rows ?? []).map((r) => ({ ...figures(r), caller: r.caller ?? "" })) }));
 
+export async function alerts(signal) {
+  const a = await get("/api/v1/alerts", {}, signal);
+  return {
+    error: a.error ?? "",
+    sinks: a.sinks.map((s) => ({ sink: s.sink, kind: s.type, state: s.state, error: s.error ?? "", taken: s.taken ?? null, tried: s.tried ?? null, next: s.next_attempt ?? null, waiting: s.waiting ?? 0 })),
+    list: a.alerts.map((e) => ({
+      time: e.time, event: e.event, state: e.state, app: e.app ?? "", appid: e.appid ?? "", rule: e.rule ?? "", title: e.title ?? "", path: e.path ?? "",
+      used: e.used ?? 0, limit: e.limit ?? 0, forecast: e.forecast ?? null, wechat: e.wechat_used ?? 0, errcode: e.errcode ?? 0, ip: e.ip ?? "",
+      caller: e.caller ?? "", gateway: e.gateway ?? "", reason: e.reason ?? "",
+      sinks: e.sinks.map((r) => ({ sink: r.sink, result: r.result, error: r.error ?? "", time: r.time ?? null })),
+    })),
+  };
+}
+
 // What can be done.
 
 const clearsOf = (row) => (row ? { left: row.remaining, limit: row.limit, reset: row.reset } : null);

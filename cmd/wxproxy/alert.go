@@ -20,7 +20,7 @@ func alertCommand(l words.Language) *cobra.Command {
 		Args:       wantCommand,
 		RunE:       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(alertTestCommand(l))
+	cmd.AddCommand(alertListCommand(l), alertTestCommand(l))
 	return cmd
 }
 

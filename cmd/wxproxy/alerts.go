@@ -260,6 +260,43 @@ func (a *alerts) accessLog(reason error, dropped int64) {
 	a.Notify(alert.Event{Kind: alert.LogDropped, Over: reason == nil, Dropped: dropped})
 }
 
+// list is what was sent, with times in the zone of the table.
+func (a *alerts) list(ctx context.Context) (admin.Alerts, error) {
+	zone := a.g.config.Load().Table.Zone
+	in := func(at time.Time) time.Time {
+		if at.IsZero() {
+			return at
+		}
+		return at.In(zone)
+	}
+	l := a.List(ctx)
+	answer := admin.Alerts{Time: in(time.Now()), Sinks: make([]admin.AlertSink, len(l.Sinks)), Alerts: make([]admin.Alert, len(l.Alerts))}
+	for i, s := range l.Sinks {
+		answer.Sinks[i] = admin.AlertSink{
+			Sink: s.Sink, Type: s.Type, State: string(s.State), Error: s.Why, Taken: in(s.Taken), Tried: in(s.Tried), Next: in(s.Next), Waiting: s.Waiting,
+		}
+	}
+	for i, listed := range l.Alerts {
+		e, state := listed.Event, "began"
+		switch {
+		case e.Over:
+			state = "over"
+		case e.Again:
+			state = "still"
+		}
+		results := make([]admin.AlertResult, len(listed.Sinks))
+		for j, f := range listed.Sinks {
+			results[j] = admin.AlertResult{Sink: f.Sink, Result: string(f.Result), Error: f.Why, Time: in(f.At)}
+		}
+		answer.Alerts[i] = admin.Alert{
+			Time: in(listed.At), Event: string(e.Kind), State: state, App: e.App, AppID: e.AppID, Rule: e.Rule, Title: e.Title, Path: e.Path,
+			Period: e.Period, Used: e.Used, Limit: e.Limit, Threshold: e.Threshold, Forecast: in(e.Forecast), Wechat: e.Wechat,
+			Errcode: e.ErrCode, IP: e.IP, Caller: e.Caller, Gateway: e.Host, Reason: e.Reason, Sinks: results,
+		}
+	}
+	return answer, l.Err
+}
+
 // test sends a test message.
 func (a *alerts) test(ctx context.Context, sink string) ([]admin.AlertTest, error) {
 	results, err := a.Test(ctx, sink)

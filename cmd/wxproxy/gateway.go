@@ -183,6 +183,7 @@ func openGateway(ctx context.Context, o serving, c *config.Config, adminToken st
 		Shadow:       g.limiter.Shadow,
 
 		Forget:     g.forget,
+		Alerts:     g.alerts.list,
 		TestAlerts: g.alerts.test,
 	})
 	return g, nil

@@ -268,7 +268,7 @@ func (g *gateway) forget(ctx context.Context, appid string) error {
 	g.mu.Unlock()
 
 	g.history.Forget(appid)
-	err := g.store.Forget(erasing, appid)
+	err := errors.Join(g.store.Forget(erasing, appid), g.alerts.Forget(erasing, appid))
 	close(e.done)
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,11 +1,13 @@
 // Gateway: what runs, and what a call would meet.
 import { classes, html, useId, useState } from "../dom.js";
-import { explain, reload, testAlerts } from "../api.js";
+import { alerts, explain, reload } from "../api.js";
 import { Amount, Answered, Bar, Empty, Fact, problemText, Token } from "../parts.js";
 import { to, useAnswer } from "../use.js";
 import { day, number, span, t, translate, when } from "../words.js";
+import { Sent, Sinks } from "./alerts.js";
 
 export function Gateway({ status }) {
+  const sent = useAnswer((signal) => alerts(signal), [], 5_000);
   return html`
     <div class="headline"><h1>${t("PageGateway")}</h1></div>
     <${Explain} status=${status} />
@@ -14,8 +16,9 @@ export function Gateway({ status }) {
         <${Process} s=${s} again=${status.again} />
         <${Store} s=${s} />
         <${Fleet} s=${s} />
-        <${Alerts} />
+        <${Sinks} of=${sent} />
       </div>
+      <${Sent} of=${sent} />
       <${Accounts} s=${s} />
       <${Config} s=${s} />`}<//>`;
 }
@@ -67,28 +70,6 @@ function Fleet({ s }) {
     ${s.gatewaysError && html`<p class="note fault">${translate(s.gatewaysError)}</p>`}
     <table class="plain"><thead class="hidden"><tr><th scope="col">${t("PageGateway")}</th><th scope="col">${t("PageSeen")}</th></tr></thead>
       <tbody>${s.gateways.map((g) => html`<tr key=${g.id}><th scope="row"><code>${g.id}</code>${g.here && html` <small class="tag">${t("PageThis")}</small>`}</th><td class="n faint">${g.seen ? t("PageAgo", { span: span(Date.now() - new Date(g.seen)) }) : ""}</td></tr>`)}</tbody></table>
-  </section>`;
-}
-
-// Alerts tries the way to whoever is on call.
-function Alerts() {
-  const [results, set] = useState(null);
-  const [fault, fail] = useState(null);
-  const [busy, work] = useState(false);
-  const test = async () => {
-    work(true);
-    try {
-      set(await testAlerts());
-      fail(null);
-    } catch (error) {
-      fail(error);
-    }
-    work(false);
-  };
-  return html`<section class="panel" aria-labelledby="alerts"><header><h2 id="alerts">${t("PageAlerts")}</h2></header>
-    ${results ? html`<table class="plain"><tbody>${results.map((r) => html`<tr key=${r.sink}><th scope="row">${r.sink} <small class="faint">${r.kind}</small></th><td class=${classes("n", r.error && "bad")}>${r.error ? translate(r.error) : t("PageAlertsTaken")}</td></tr>`)}</tbody></table>` : html`<p class="inset faint">${t("PageAlertsHow")}</p>`}
-    ${fault && html`<p class="note" role="alert">${problemText(fault)}</p>`}
-    <p class="inset"><button disabled=${busy} onClick=${test}>${busy ? t("PageAlertsSending") : t("PageAlertsTest")}</button></p>
   </section>`;
 }
 
