@@ -54,6 +54,11 @@ func (a *Alerts) send(ctx context.Context, found []crossing) error {
 		for _, x := range found {
 			r.enqueue(c, x.event.id(x.claim.Generation), x.event)
 		}
+		for _, e := range a.watch.cleared {
+			if h := r.Holding[e.condition()]; h != nil && h.Event.At.Before(e.At) { // the limiter knows no latch of the count before
+				r.notice(c, e, false, a.t.calm)
+			}
+		}
 		r.retain(c, a.o.Serves)
 		r.remind(c, a.t.calm, conf.Remind)
 		if day := conf.digestDay(c.now); day != "" && day != r.Day {

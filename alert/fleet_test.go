@@ -382,6 +382,31 @@ func TestStoreDown(t *testing.T) {
 	wantCount(t, r, "【存储不可用】", 3)
 }
 
+// A clear ends a latch, and not one that begins after it.
+func TestClearEndsALatch(t *testing.T) {
+	r := &robot{kind: WeCom}
+	timing := fastTiming()
+	timing.calm = 0
+	g := newGateways(t, timing, testConfig(serve(t, r)), openStores(t, redistest.Start(t).URL(), 2)...)
+	g.setUsed(10, 1000)
+	g.run(t)
+	latched := Event{Kind: Latched, AppID: "wx0123456789abcdef", App: "shop", Rule: "menu.create", Until: time.Now().Add(time.Hour)}
+	g.alerts[0].Notify(latched)
+	await(t, "the latch", func() bool { return matching(r.texts(), "【微信已拒绝】") == 1 })
+	g.morePolls(t)
+	wantCount(t, r, "【已恢复】", 0)
+	g.mu.Lock()
+	g.lines[0].Generation = time.Now().UnixMilli()
+	g.mu.Unlock()
+	await(t, "the end", func() bool {
+		return matching(r.texts(), "【已恢复】微信重新接受 shop 自定义菜单创建 (menu.create) 的调用") == 1
+	})
+	g.alerts[1].Notify(latched)
+	await(t, "the next latch", func() bool { return matching(r.texts(), "【微信已拒绝】") == 2 })
+	g.morePolls(t)
+	wantCount(t, r, "【已恢复】", 1)
+}
+
 // A sink that is silenced, or that refuses for good while the store is down, gets nothing more without the store either.
 func TestSilencedWithoutStore(t *testing.T) {
 	for _, before := range []bool{true, false} {

@@ -14,7 +14,7 @@ type Line struct {
 	Path        string // inside a /*
 	Period      string // day or month
 	Used, Limit int64  // Limit 0: no figure
-	Generation  int64  // changes with each clear
+	Generation  int64  // Unix milliseconds of the last clear; 0: none
 	Reset       time.Time
 	Clears      bool  // the counter of WeChat's own clears
 	Wechat      int64 // WeChat's own count; 0: not known

@@ -14,6 +14,8 @@ type watcher struct {
 	polled time.Time
 	known  map[string]claim // by appid and key: what need not be looked up in the store
 	best   map[string]Event // by appid: the counter with the highest part of its limit used
+
+	cleared []Event // of the last reading: the ends that clears put to latches
 }
 
 // maxTop is how many counters a digest names.
@@ -35,9 +37,15 @@ func (w *watcher) due(ctx context.Context, a *Alerts, now time.Time) []crossing 
 	maps.DeleteFunc(w.known, func(_ string, c claim) bool { return c.Reset <= now.UnixMilli() })
 	maps.DeleteFunc(w.best, func(_ string, e Event) bool { return !e.Reset.After(now) })
 	var found []crossing
+	w.cleared = nil
 	stored := make(map[string]claims)
 	for _, l := range lines {
 		w.note(l, now)
+		if l.Generation > 0 {
+			w.cleared = append(w.cleared, Event{
+				Kind: Latched, Over: true, At: time.UnixMilli(l.Generation), AppID: l.AppID, App: l.App, Rule: l.Rule, Title: l.Title, Path: l.Path,
+			})
+		}
 		for _, x := range conf.crossings(l, now) {
 			if !w.known[l.AppID+"|"+x.key].covers(x.claim) && !w.claimed(reading, a, stored, x) {
 				found = append(found, x)

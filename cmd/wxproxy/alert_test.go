@@ -230,3 +230,68 @@ func TestAlertsOfALoop(t *testing.T) {
 	fails.Cancel()
 	callUntil("【已恢复】crm 对 a 获取用户基本信息 (user.info) 的调用不再反复失败")
 }
+
+// Calls that go around the gateway are told, and that WeChat itself refuses: with the figures, and that this is over after a
+// clear.
+func TestAlertsOfDriftAndLatch(t *testing.T) {
+	robot, wechat := newWeComRobot(t), noonWechat(t, map[string]int64{createPath: 1000, "/cgi-bin/user/info": 1000})
+	config := write(t, wechat, redistest.Start(t).URL(), noonTable("1000/day", "1000/day"), alertsTo())
+	gateways := []*process{start(t, config, wechat, "ROBOT_URL="+robot.url), start(t, config, wechat, "ROBOT_URL="+robot.url)}
+	fire(t, gateways, 4, 50, "POST", "/"+appA+createPath, menu)
+	wechat.AddUsed(appA, createPath, 300)
+	row(t, gateways[0], "menu.create", true) // asks WeChat
+	robot.await(t, "【有调用绕过网关】a 自定义菜单创建 (menu.create)：微信多计了 300 次")
+	robot.await(t, "微信自己的计数：350。")
+
+	call := func() answer {
+		t.Helper()
+		return do(t, "GET", gateways[0].url+"/"+appA+"/cgi-bin/user/info?openid=oSomebody", nil)
+	}
+	if got := call(); got.decision != "pass" {
+		t.Fatalf("the first call: %+v", got)
+	}
+	wechat.AddUsed(appA, "/cgi-bin/user/info", 1000)
+	call()
+	robot.await(t, "【微信已拒绝】a 获取用户基本信息 (user.info)：45009")
+	if status := gateways[1].askAdmin(t, "POST", "/api/v1/clear?app=a", nil); status != http.StatusOK {
+		t.Fatalf("clear: %d", status)
+	}
+	waitFor(t, "a call after the clear", func() bool { return call().decision == "pass" })
+	robot.await(t, "【已恢复】微信重新接受 a 获取用户基本信息 (user.info) 的调用")
+	for _, part := range []string{"【有调用绕过网关】a 自定义菜单创建", "【微信已拒绝】", "【已恢复】"} {
+		if n := strings.Count(strings.Join(robot.all(), "\n"), part); n != 1 {
+			t.Errorf("%s %d times, want once, in %q", part, n, robot.all())
+		}
+	}
+	for _, p := range gateways {
+		wantNoRobot(t, p)
+	}
+}
+
+// An access_token that is about to end, while WeChat gives no other one, is told with its end and why, and that it is over.
+func TestAlertOfATokenThatEnds(t *testing.T) {
+	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
+	issued := post(t, wechat.URL+"/cgi-bin/stable_token", `{"grant_type":"client_credential","appid":"`+appA+`","secret":"`+canarySecret+`"}`, nil)
+	short := regexp.MustCompile(`"expires_in":\d+`).ReplaceAllString(issued.body, `"expires_in":20`) // renewed after ten seconds
+	stable := sandbox.Fault{AppID: appA, Path: "/cgi-bin/stable_token"}
+	first, fails := stable, stable
+	first.Body = short
+	fails.Times, fails.Status = -1, http.StatusBadGateway
+	wechat.Order(first)
+	refusing := wechat.Order(fails)
+	p := start(t, write(t, wechat, "file:"+filepath.Join(t.TempDir(), "wxproxy.db"), table("5000000/day", "5000000/day"), alertsTo()), wechat, "ROBOT_URL="+robot.url)
+	callUntil := func(message string) {
+		t.Helper()
+		waitFor(t, message, func() bool {
+			do(t, "POST", p.url+"/"+appA+createPath, strings.NewReader(menu))
+			return strings.Contains(strings.Join(robot.all(), "\n"), message)
+		})
+	}
+	callUntil("【access_token 没有续上】a\n现有的到 ")
+	refusing.Cancel()
+	callUntil("【已恢复】a 的 access_token 已续上")
+	if text := strings.Join(robot.all(), "\n"); strings.Count(text, "【") != 2 || !strings.Contains(text, "原因：HTTP 状态 502：应为 200\n") {
+		t.Errorf("want two messages, the first with the reason:\n%s", text)
+	}
+	wantNoRobot(t, p)
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -191,7 +192,9 @@ func (a *alerts) limits(e limits.Event) {
 	case limits.StoreDown, limits.StoreUp:
 		down := alert.Event{Kind: alert.StoreDown, Over: e.Kind == limits.StoreUp}
 		if answered, ok := errors.AsType[*limits.StoreError](e.Err); ok {
-			down.Reason = answered.Text // without an address of the store
+			down.Reason = a.translate(answered.Text) // without an address of the store
+		} else if !down.Over {
+			down.Reason = a.translate("the store does not answer")
 		}
 		a.Notify(down)
 	case limits.RuleLatched:
@@ -220,6 +223,7 @@ func (a *alerts) token(e token.Event) {
 		a.mu.Unlock()
 		if known && time.Until(expires) < endsSoon {
 			about.Kind, about.Expires = alert.TokenEnding, expires
+			about.Reason = a.translate(strings.TrimPrefix(e.Err.Error(), fmt.Sprintf("token of %s: %v: ", e.AppID, token.ErrUnavailable)))
 			a.Notify(about)
 		}
 	case token.Fetched, token.Adopted:
@@ -233,6 +237,15 @@ func (a *alerts) token(e token.Event) {
 	}
 }
 
+// translate returns a text in the language of messages. Without a sink, nobody reads it.
+func (a *alerts) translate(text string) string {
+	c := a.g.config.Load().Alerts
+	if len(c.Sinks) == 0 {
+		return "" // the first translation takes a while
+	}
+	return words.Language(c.Language).Translate(text)
+}
+
 // maxFault is how much of the faults of a configuration a message holds.
 const maxFault = 400
 
@@ -240,7 +253,7 @@ const maxFault = 400
 func (a *alerts) reloaded(fault error) {
 	e := alert.Event{Kind: alert.ReloadFailed, Over: fault == nil}
 	if c := a.g.config.Load().Alerts; fault != nil && len(c.Sinks) > 0 {
-		e.Reason = words.Language(c.Language).Error(fault) // the first translation takes a while
+		e.Reason = words.Language(c.Language).Error(fault)
 		if runes := []rune(e.Reason); len(runes) > maxFault {
 			e.Reason = string(runes[:maxFault]) + "…"
 		}

@@ -105,6 +105,7 @@ var foreign = [][2]string{
 	{"errcode {code}: an administrator must confirm the address of the gateway", "errcode {code}：需要管理员确认网关的地址"},
 	{"errcode {code}: an administrator has refused the address of the gateway for a day", "errcode {code}：管理员已拒绝网关的地址，一天之内不能再取"},
 	{"errcode {code}: an administrator has refused the address of the gateway for an hour", "errcode {code}：管理员已拒绝网关的地址，一小时之内不能再取"},
+	{"HTTP status {status}: want 200", "HTTP 状态 {status}：应为 200"},
 	{"errcode {code}: WeChat issues no access_token", "errcode {code}：微信不给 access_token"},
 	{"of the gateway", "（网关的）"},
 	{"WeChat calls the access_token invalid", "微信称这个 access_token 无效"},
