@@ -46,6 +46,9 @@ type Options struct {
 	// Serves reports whether an app is one that the fleet serves. A condition of another one is dropped. May be nil.
 	Serves func(appid string) bool
 
+	// Fleet returns how many gateways share the store, as known last; 0: not known. May be nil.
+	Fleet func() int
+
 	// Count is called with each event that was sent to a sink or not: the counter of metrics. May be nil.
 	Count func(kind Kind, sink string, r Result)
 	// Observe is called for what belongs into the log. May be nil.
@@ -122,7 +125,8 @@ type Alerts struct {
 
 	directing bool              // a goroutine sends without the store
 	refused   map[string]string // the fingerprints of sinks, by name, that have refused such a message for good
-	directAt  time.Time
+	directAt  time.Time         // of its last message
+	turn      time.Time         // when this gateway may send next, if it is one of many; zero: nothing is due
 
 	wake chan struct{} // holds one element when local has changed
 	work sync.WaitGroup
@@ -177,6 +181,9 @@ func newAlerts(o Options, t timing) *Alerts {
 	}
 	if o.Serves == nil {
 		o.Serves = func(string) bool { return true }
+	}
+	if o.Fleet == nil {
+		o.Fleet = func() int { return 0 }
 	}
 	if o.Transport == nil {
 		own := http.DefaultTransport.(*http.Transport).Clone()

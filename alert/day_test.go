@@ -189,6 +189,57 @@ func TestDay(t *testing.T) {
 	})
 }
 
+// Forty gateways lose their store at once. Each says so, and together they stay below the limits of the robots, also with what
+// else they notice then. A fleet of three does not wait.
+func TestManyGatewaysWithoutStore(t *testing.T) {
+	for _, n := range []int{3, 40} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				robots := inProcess{"wecom": {kind: WeCom}, "dingtalk": {kind: DingTalk}}
+				var sinks []Sink
+				for name, r := range robots {
+					sinks = append(sinks, r.sinkFor("http://"+name))
+				}
+				s := &memory{values: make(map[string]kept)}
+				g := newGateways(t, usualTiming(), testConfig(sinks...), slices.Repeat([]Store{s}, n)...)
+				ctx, cancel := context.WithCancel(t.Context())
+				var work sync.WaitGroup
+				for _, a := range g.alerts {
+					a.client.Transport = robots
+					a.o.Fleet = func() int { return n }
+					work.Go(func() { a.Run(ctx) })
+				}
+				time.Sleep(10 * time.Minute)
+				s.mu.Lock()
+				s.down = true
+				s.mu.Unlock()
+				for _, a := range g.alerts {
+					a.Notify(Event{Kind: StoreDown, Reason: "no answer in time"})
+				}
+				time.Sleep(time.Minute)
+				for _, r := range robots {
+					if got := matching(r.texts(), "【存储不可用】"); got == 0 || n == 3 && got != n {
+						t.Errorf("%s: %d messages in the first minute, want one at least, of a small fleet all", r.kind, got)
+					}
+				}
+				for i, a := range g.alerts {
+					a.Notify(Event{Kind: TokenRefused, AppID: fmt.Sprintf("wx%016x", i), App: "shop", ErrCode: 40125})
+				}
+				time.Sleep(30 * time.Minute)
+				cancel()
+				work.Wait()
+				for _, r := range robots {
+					if r.limited > 0 {
+						t.Errorf("%s: its limit was met %d times", r.kind, r.limited)
+					}
+					wantCount(t, r, "【存储不可用】", n)
+					wantCount(t, r, "【取不到 access_token】", n)
+				}
+			})
+		})
+	}
+}
+
 // wantSteady looks at the busiest minute.
 func wantSteady(t *testing.T, r *robot) {
 	t.Helper()

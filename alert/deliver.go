@@ -2,6 +2,8 @@ package alert
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -152,7 +154,7 @@ func (a *Alerts) flush(ctx context.Context) {
 	switch {
 	case err == nil:
 		a.mu.Lock()
-		a.unstored = false
+		a.unstored, a.turn = false, time.Time{}
 		a.local = without(a.local, ready)
 		a.mu.Unlock()
 	case ctx.Err() == nil:
@@ -195,11 +197,14 @@ func (a *Alerts) direct(ctx context.Context, ready []pending, now time.Time) {
 	}
 	a.mu.Lock()
 	busy := a.directing || !a.directAt.IsZero() && now.Sub(a.directAt) < a.t.directEvery
-	if busy || !old {
+	if !busy && old && a.turn.IsZero() {
+		a.turn = nextTurn(a.o.Holder, a.o.Fleet(), now)
+	}
+	if busy || !old || now.Before(a.turn) {
 		a.mu.Unlock()
 		return
 	}
-	a.directing, a.directAt = true, now
+	a.directing, a.directAt, a.turn = true, now, time.Time{}
 	conf, sinks := a.conf, a.sinks
 	a.mu.Unlock()
 	a.work.Go(func() {
@@ -220,6 +225,25 @@ func (a *Alerts) direct(ctx context.Context, ready []pending, now time.Time) {
 			}
 		}
 	})
+}
+
+// Without the store the gateways of a fleet cannot agree who sends. More than directAtOnce of them take turns by the clock:
+// each has its own moment in a period of directGap for each. So a robot gets about five messages a minute, of the 20 that it
+// takes.
+const (
+	directAtOnce = 5
+	directGap    = 12 * time.Second
+)
+
+// nextTurn returns when a gateway of a fleet may send.
+func nextTurn(holder string, gateways int, now time.Time) time.Time {
+	if gateways <= directAtOnce {
+		return now
+	}
+	sum := sha256.Sum256([]byte(holder))
+	period := time.Duration(gateways) * directGap
+	own := time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(period)) //nolint:gosec // below the period
+	return now.Add((own - time.Duration(now.UnixNano())%period + period) % period)
 }
 
 // silenced reports whether a sink has refused for good, as far as this gateway knows without the store.

@@ -44,6 +44,8 @@ type StoreState struct {
 	Answers bool      // it answers, if only an error
 	Err     error     // why requests fail, a *StoreError when the store answered it; nil: they do not
 	Since   time.Time // since when they fail, or since when they do not
+
+	Gateways int64 // how many share the store, by the last ten minutes in which it answered; 0: not known
 }
 
 func newLink(counters Counters, clock func() time.Time, observe func(Event)) *link {
@@ -122,10 +124,10 @@ func (k *link) state() StoreState {
 	}
 	err := k.failure.Load()
 	if err == nil {
-		return StoreState{Answers: true, Since: since}
+		return StoreState{Answers: true, Since: since, Gateways: k.gateways.Load()}
 	}
 	_, answered := errors.AsType[*StoreError](*err)
-	return StoreState{Answers: answered, Err: *err, Since: since}
+	return StoreState{Answers: answered, Err: *err, Since: since, Gateways: k.gateways.Load()}
 }
 
 // skew is the store's clock less ours, as a range: the store reads its clock between sending and

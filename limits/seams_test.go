@@ -425,10 +425,15 @@ func TestOutageIsNoticed(t *testing.T) {
 	atSeam(t, 1, oneRule("5000/day"), func(s *seam) {
 		time.Sleep(fleetTrust + time.Second)
 		s.pass(0, 1)
+		fleet := s.limiters[0].Store().Gateways
 		s.ways[0].down.Store(true)
 		time.Sleep(3 * time.Second)
-		if state := s.limiters[0].Store(); state.Answers || !s.limiters[0].Degraded() {
+		state := s.limiters[0].Store()
+		if state.Answers || !s.limiters[0].Degraded() {
 			s.t.Error("an idle gateway has not noticed after 3 s")
+		}
+		if fleet == 0 || state.Gateways != fleet {
+			s.t.Errorf("%d gateways before the outage and %d in it, want the same", fleet, state.Gateways)
 		}
 		s.ways[0].down.Store(false)
 		time.Sleep(3 * time.Second)

@@ -42,6 +42,7 @@ func newAlerts(g *gateway) *alerts {
 	a.Alerts = alert.New(alert.Options{
 		Store: g.store, Holder: g.id, Host: host, Usage: a.usage, Detail: a.detail,
 		Serves:  func(appid string) bool { return g.configured(appid) != nil || learns(g.config.Load()) },
+		Fleet:   func() int { return int(g.limiter.Store().Gateways) },
 		Count:   func(kind alert.Kind, sink string, r alert.Result) { g.metrics.Alert(string(kind), sink, string(r)) },
 		Observe: a.observe,
 	})
