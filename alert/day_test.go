@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,6 +187,75 @@ func TestDay(t *testing.T) {
 			}
 			t.Logf("%s: %d messages in the day", name, len(r.got))
 		}
+	})
+}
+
+// A gateway that takes the sending over long after, as after a restart, knows from the store which thresholds were told.
+func TestClaimsOutliveTheSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &robot{kind: WeCom}
+		robots := inProcess{"wecom": r}
+		s := &memory{values: make(map[string]kept)}
+		used := int64(810)
+		line := Line{AppID: "wx0123456789abcdef", App: "shop", Rule: "menu.create", Period: "day", Limit: 1000, Reset: time.Now().Add(10 * time.Hour)}
+		life := func(length time.Duration) {
+			g := newGateways(t, usualTiming(), testConfig(r.sinkFor("http://wecom")), s)
+			a := g.alerts[0]
+			a.client.Transport = robots
+			a.o.Usage = func(context.Context) ([]Line, error) { line.Used = used; return []Line{line}, nil }
+			ctx, cancel := context.WithCancel(t.Context())
+			var work sync.WaitGroup
+			work.Go(func() { a.Run(ctx) })
+			time.Sleep(length)
+			cancel()
+			work.Wait()
+		}
+		life(time.Hour)
+		wantCount(t, r, "【已用 81%】", 1)
+		life(time.Hour)
+		wantCount(t, r, "【已用 ", 1)
+		used = 960
+		life(time.Hour)
+		wantCount(t, r, "【已用 96%】", 1)
+		wantCount(t, r, "【已用 ", 2)
+	})
+}
+
+// One gateway of three reads the usage, and another one after it has ended.
+func TestOneSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &memory{values: make(map[string]kept)}
+		g := newGateways(t, usualTiming(), testConfig((&robot{kind: WeCom}).sinkFor("http://wecom")), s, s, s)
+		reads := make([]atomic.Int64, len(g.alerts))
+		stops := make([]context.CancelFunc, len(g.alerts))
+		var work sync.WaitGroup
+		for i, a := range g.alerts {
+			a.o.Usage = func(context.Context) ([]Line, error) { reads[i].Add(1); return nil, nil }
+			ctx, cancel := context.WithCancel(t.Context())
+			stops[i] = cancel
+			work.Go(func() { a.Run(ctx) })
+		}
+		for n := range g.alerts {
+			time.Sleep(time.Minute)
+			var senders []int
+			for i := range reads {
+				if reads[i].Load() > 0 {
+					senders = append(senders, i)
+				}
+			}
+			if len(senders) != 1 {
+				t.Errorf("with %d gateways those who read the usage are %v, want one", len(g.alerts)-n, senders)
+			}
+			for _, i := range senders {
+				stops[i]()
+				synctest.Wait() // it ends
+				reads[i].Store(0)
+			}
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		work.Wait()
 	})
 }
 
