@@ -32,6 +32,7 @@ func (s alertmanager) send(ctx context.Context, m outgoing) *SendError {
 		alerts[i] = amAlertOf(e)
 		alerts[i].Annotations["summary"] = m.headOf(e)
 		alerts[i].Annotations["description"] = m.textOf(e)
+		alerts[i].GeneratorURL = m.config.link([]Event{e})
 	}
 	status, _, got, failed := post(ctx, s.client, strings.TrimSuffix(s.URL, "/")+"/api/v2/alerts", encode(alerts), http.Header{})
 	switch {

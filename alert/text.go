@@ -3,6 +3,7 @@ package alert
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -43,11 +44,37 @@ func (c Config) compose(id string, now time.Time, events []Event) outgoing {
 	}
 	m.head = "wxproxy " + first
 	var last []string
-	if c.Page != "" {
-		last = []string{c.Page}
+	if link := c.link(events); link != "" {
+		last = []string{link}
 	}
 	m.lines, m.last = append([]string{m.head}, lines...), last
 	return m
+}
+
+// link is the page that shows what events are about: the account that they have in common and its rule, or the gateway. It is
+// "" without a page.
+func (c Config) link(events []Event) string {
+	if c.Page == "" || len(events) == 0 || strings.Contains(c.Page, "#") {
+		return c.Page
+	}
+	app, rule := events[0].AppID, events[0].Rule
+	for _, e := range events[1:] {
+		if e.AppID != app {
+			return c.Page
+		}
+		if e.Rule != rule {
+			rule = ""
+		}
+	}
+	switch {
+	case app == "" && events[0].Kind == Digest:
+		return c.Page
+	case app == "":
+		return c.Page + "#/gateway"
+	case rule == "":
+		return c.Page + "#/app/" + url.PathEscape(cmp.Or(events[0].App, app))
+	}
+	return c.Page + "#/app/" + url.PathEscape(cmp.Or(events[0].App, app)) + "?rule=" + url.QueryEscape(rule)
 }
 
 // text returns the message in at most maxBytes bytes, and not more than lines that fit whole. The first line and
@@ -104,6 +131,8 @@ func (c Config) head(e Event, now time.Time) string {
 		p = overHeads[e.Kind]
 	case e.Kind == Used && e.Used >= e.Limit:
 		p = phraseFull
+	case e.Kind == ClearsUsed && e.Used >= e.Limit:
+		p = phraseCleared
 	case e.Kind == TokenRefused && e.ErrCode == errcodeAddress:
 		p = phraseAddress
 	}
@@ -130,9 +159,10 @@ func (c Config) body(e Event, now time.Time) []string {
 	add(phraseMonth, e.Period == "month" && e.Limit > 0)
 	add(phraseDay, e.Period == "day" && e.Limit > 0)
 	add(phraseWechat, e.Wechat > 0)
-	add(phraseForecast, !e.Forecast.IsZero())
+	add(phraseForecast, !e.Forecast.IsZero() && e.Kind == Used)
 	add(phraseCallers, len(e.Callers) > 0)
 	add(phraseUntil, !e.Until.IsZero() && e.Kind == Latched)
+	add(phraseNoToken, e.Kind == TokenRefused)
 	add(phraseNext, !e.Until.IsZero() && e.Kind == TokenRefused)
 	add(phraseExpires, !e.Expires.IsZero())
 	add(phraseReason, e.Reason != "")
@@ -151,8 +181,12 @@ func (c Config) body(e Event, now time.Time) []string {
 	}
 	p, ok := advices[e.Kind]
 	switch {
+	case e.Kind == Used && e.Used >= e.Limit && e.Period == "month":
+		p = adviceMonth
 	case e.Kind == Used && e.Used >= e.Limit:
 		p = adviceFull
+	case e.Kind == ClearsUsed && e.Used >= e.Limit:
+		p = adviceCleared
 	case e.Kind == TokenRefused && e.ErrCode == errcodeAddress:
 		p = adviceAddress
 	case e.Kind == TokenRefused && (e.ErrCode == 40001 || e.ErrCode == 40125 || e.ErrCode == 41004):

@@ -50,6 +50,12 @@ func goldenEvents(now time.Time) []Event {
 		with(func(e *Event) {
 			e.Kind, e.Rule, e.Title, e.Used, e.Limit, e.Threshold, e.Period, e.Reset = ClearsUsed, "clear_quota", "接口调用次数清零", 8, 10, 80, "month", midnight.AddDate(0, 0, 1)
 		}),
+		with(func(e *Event) {
+			e.Kind, e.Used, e.Limit, e.Threshold, e.Period, e.Reset = Used, 4, 4, 100, "month", midnight.AddDate(0, 0, 1)
+		}),
+		with(func(e *Event) {
+			e.Kind, e.Rule, e.Title, e.Used, e.Limit, e.Threshold, e.Period, e.Reset = ClearsUsed, "clear_quota", "接口调用次数清零", 10, 10, 100, "month", midnight.AddDate(0, 0, 1)
+		}),
 		with(func(e *Event) { e.Kind, e.Used, e.Forecast = Forecast, 612, now.Add(90*time.Minute) }),
 		with(func(e *Event) { e.Kind, e.Until, e.Period = Latched, midnight, "" }),
 		with(func(e *Event) { e.Kind, e.Over, e.Since, e.At = Latched, true, now.Add(-time.Hour), now }),
@@ -67,6 +73,31 @@ func goldenEvents(now time.Time) []Event {
 		with(func(e *Event) { e.Kind, e.Used, e.Wechat, e.Threshold = Drift, 400, 520, 5 }),
 		{Kind: Digest, At: now, Top: []Event{with(func(e *Event) { e.Kind, e.Used = Used, 812 })}, Holding: []Event{{Kind: TokenRefused, App: "mini", ErrCode: 40125}}},
 		{Kind: Test, At: now, Host: "gw-1"},
+	}
+}
+
+// The link leads to what a message is about.
+func TestLink(t *testing.T) {
+	on := func(app, rule string) Event { return Event{Kind: Used, AppID: "id of " + app, App: app, Rule: rule} }
+	gateway := Event{Kind: StoreDown}
+	for _, tt := range []struct {
+		page   string
+		events []Event
+		want   string
+	}{
+		{"https://gw/", []Event{on("商城", "menu.create")}, "https://gw/#/app/%E5%95%86%E5%9F%8E?rule=menu.create"},
+		{"https://gw/", []Event{on("a", "r1"), on("a", "r2")}, "https://gw/#/app/a"},
+		{"https://gw/", []Event{on("a", ""), on("a", "")}, "https://gw/#/app/a"},
+		{"https://gw/", []Event{on("a", "r1"), on("b", "r1")}, "https://gw/"},
+		{"https://gw/", []Event{on("a", "r1"), gateway}, "https://gw/"},
+		{"https://gw/", []Event{gateway}, "https://gw/#/gateway"},
+		{"https://gw/", []Event{{Kind: Digest}}, "https://gw/"},
+		{"https://wiki/#on-call", []Event{gateway}, "https://wiki/#on-call"},
+		{"", []Event{gateway}, ""},
+	} {
+		if got := (Config{Page: tt.page}).link(tt.events); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.events, got, tt.want)
+		}
 	}
 }
 
