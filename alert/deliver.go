@@ -242,7 +242,7 @@ func nextTurn(holder string, gateways int, now time.Time) time.Time {
 	}
 	sum := sha256.Sum256([]byte(holder))
 	period := time.Duration(gateways) * directGap
-	own := time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(period)) //nolint:gosec // below the period
+	own := time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(period))
 	return now.Add((own - time.Duration(now.UnixNano())%period + period) % period)
 }
 

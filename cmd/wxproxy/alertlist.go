@@ -80,7 +80,7 @@ func printAlerts(w io.Writer, l words.Language, list *admin.Alerts) {
 }
 
 func sinkState(l words.Language, s admin.AlertSink) string {
-	text := ""
+	var text string
 	switch alert.State(s.State) {
 	case alert.Good:
 		text = l.Text(words.SinkGood, "time", s.Taken.Format(alertTime))
@@ -101,7 +101,7 @@ func sinkState(l words.Language, s admin.AlertSink) string {
 }
 
 func alertResult(l words.Language, r admin.AlertResult) string {
-	text := ""
+	var text string
 	switch alert.Result(r.Result) {
 	case alert.Sent:
 		text = l.Text(words.AlertResultSent)
