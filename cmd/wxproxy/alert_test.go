@@ -234,6 +234,7 @@ func TestAlertsOfALoop(t *testing.T) {
 // Calls that go around the gateway are told, and that WeChat itself refuses: with the figures, and that this is over after a
 // clear.
 func TestAlertsOfDriftAndLatch(t *testing.T) {
+	t.Parallel()
 	robot, wechat := newWeComRobot(t), noonWechat(t, map[string]int64{createPath: 1000, "/cgi-bin/user/info": 1000})
 	config := write(t, wechat, redistest.Start(t).URL(), noonTable("1000/day", "1000/day"), alertsTo())
 	gateways := []*process{start(t, config, wechat, "ROBOT_URL="+robot.url), start(t, config, wechat, "ROBOT_URL="+robot.url)}
@@ -270,6 +271,7 @@ func TestAlertsOfDriftAndLatch(t *testing.T) {
 
 // An access_token that is about to end, while WeChat gives no other one, is told with its end and why, and that it is over.
 func TestAlertOfATokenThatEnds(t *testing.T) {
+	t.Parallel()
 	robot, wechat := newWeComRobot(t), newWechat(t, sandbox.Options{})
 	issued := post(t, wechat.URL+"/cgi-bin/stable_token", `{"grant_type":"client_credential","appid":"`+appA+`","secret":"`+canarySecret+`"}`, nil)
 	short := regexp.MustCompile(`"expires_in":\d+`).ReplaceAllString(issued.body, `"expires_in":20`) // renewed after ten seconds

@@ -28,6 +28,7 @@ func adminCommand(t *testing.T, p *process, args ...string) (string, error) {
 // The page and the command show what was sent: nothing yet, an alert with what became of it at each sink, and while the store
 // is down what the gateway sends by itself.
 func TestAlertsShown(t *testing.T) {
+	t.Parallel()
 	robot, gone, wechat := newWeComRobot(t), newWeComRobot(t), newWechat(t, sandbox.Options{})
 	gone.gone = true
 	redis := redistest.Start(t)
