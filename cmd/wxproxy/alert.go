@@ -15,7 +15,7 @@ import (
 func alertCommand(l words.Language) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "alert",
-		SuggestFor: []string{"提醒", "notify"},
+		SuggestFor: []string{"告警", "提醒", "notify"},
 		Short:      l.Text(words.AlertShort),
 		Args:       wantCommand,
 		RunE:       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

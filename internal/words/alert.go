@@ -2,7 +2,7 @@ package words
 
 // The command alert. What messages say is in package alert.
 var (
-	AlertShort     = text("AlertShort", "Alerts: what was sent, and a test of the sinks", "提醒：发过什么，以及测试通知渠道")
+	AlertShort     = text("AlertShort", "Alerts: what was sent, and a test of the sinks", "告警：发过什么，以及测试通知渠道")
 	AlertTestShort = text("AlertTestShort", "Send a test message to each sink, or to one", "给每个通知渠道，或其中一个，发一条测试消息")
 	AlertTestLong  = text("AlertTestLong", `
 alert test has the running gateway send a message to each sink of alerts.sinks, or to the one that is
@@ -14,13 +14,13 @@ alert test 让运行中的网关给 alerts.sinks 里的每个渠道，或指定�
 	AlertNotSent    = text("AlertNotSent", "{sink} ({type}): not sent: {error}", "{sink}（{type}）：没有发出：{error}")
 	AlertTestFailed = text("AlertTestFailed", "{count} of {total} sinks did not take the message", "{total} 个渠道中有 {count} 个没有收下消息")
 
-	AlertListShort = text("AlertListShort", "Show the last alerts, and whether each sink takes messages", "看最近的提醒，以及各通知渠道是否正常")
+	AlertListShort = text("AlertListShort", "Show the last alerts, and whether each sink takes messages", "看最近的告警，以及各通知渠道是否正常")
 	AlertListLong  = text("AlertListLong", `
 alert list shows whether each sink of alerts.sinks takes messages, and the last hundred alerts of all
 gateways, the newest first: when, which account, what has happened, and what became of it at each sink.`, `
-alert list 显示 alerts.sinks 里的各个渠道是否正常，以及所有网关最近的一百条提醒，最新的在前：时间、帐号、
+alert list 显示 alerts.sinks 里的各个渠道是否正常，以及所有网关最近的一百条告警，最新的在前：时间、帐号、
 事件，以及各渠道收下了没有。`)
-	AlertListNone = text("AlertListNone", "No alert was sent yet.", "还没有发过提醒。")
+	AlertListNone = text("AlertListNone", "No alert was sent yet.", "还没有发过告警。")
 	AlertListOld  = text("AlertListOld", "The store does not answer: this is what the gateway has seen last.", "存储没有应答：以下是这个网关最后看到的。")
 	HeadAlertTime = text("HeadAlertTime", "time", "时间")
 	HeadAlertSink = text("HeadAlertSink", "sink", "渠道")

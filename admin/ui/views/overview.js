@@ -87,7 +87,7 @@ function Today({ byApp, hours, many }) {
   return html`<section class="panel today" aria-label=${t("PageToday")}>
     <${Answered} of=${hours} lines=${2}>${() => html`
       <dl class="facts">
-        <div class="fact big"><dt>${t("PageCallsToday")}</dt><dd>${number(calls)}</dd></div>
+        <div class="fact big"><dt>${t("PageCallsToday")}</dt><dd>${number(calls - refused)}</dd></div>
         <div class="fact big"><dt>${t("PageRefusedToday")}</dt><dd class=${classes(refused > 0 && "bad")}>${refused > 0 ? html`<a href="#/refusals">${number(refused)}</a>` : "0"}</dd></div>
       </dl>
       <figure>
