@@ -242,7 +242,7 @@ func TestAlertsOfDriftAndLatch(t *testing.T) {
 	wechat.AddUsed(appA, createPath, 300)
 	row(t, gateways[0], "menu.create", true) // asks WeChat
 	robot.await(t, "【有调用绕过网关】a 自定义菜单创建 (menu.create)：微信多计了 300 次")
-	robot.await(t, "微信自己的计数：350。")
+	robot.await(t, "微信自己的计数：350 / 1000，其中经过网关的 50。")
 
 	call := func() answer {
 		t.Helper()
