@@ -281,8 +281,8 @@ func TestLearningIsBounded(t *testing.T) {
 	if grown := sizeAfter - size; grown > 256<<10 {
 		t.Errorf("20,000 made-up appids took %d bytes of the file, want at most 256 KiB", grown)
 	}
-	if grown := seriesAfter - series; grown > 10 {
-		t.Errorf("20,000 made-up appids made %d series, want at most 10", grown)
+	if grown := seriesAfter - series; grown > 50 { // an answer that did not occur before has some, a histogram of it 15
+		t.Errorf("20,000 made-up appids made %d series, want at most 50", grown)
 	}
 	if text := do(t, "GET", p.admin+"/metrics", nil).body; strings.Contains(text, `"wx0000`) || !strings.Contains(text, appA) {
 		t.Error("the metrics name a made-up appid, or not the one that exists")

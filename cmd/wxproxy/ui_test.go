@@ -305,7 +305,8 @@ func (p *tab) refusals(t *testing.T, gateway *process) {
 	p.accessible(t, "refusals")
 	p.script(t, `[...document.querySelectorAll(".refusals .pick")].find((b) => b.innerText.includes("限额已用完")).click()`)
 	p.await(t, "the filter", `document.querySelector(".chips") && !document.querySelector(".refusals").innerText.includes("wrong-key")`)
-	if row := p.text(t, ".refusals tbody tr"); !strings.Contains(row, "2") || !strings.Contains(row, "menu.create") || !strings.Contains(row, "cms") {
+	p.await(t, "the refusals of both gateways", `document.querySelector(".refusals tbody td")?.innerText.trim() === "2"`)
+	if row := p.text(t, ".refusals tbody tr"); !strings.Contains(row, "menu.create") || !strings.Contains(row, "cms") {
 		t.Errorf("the refusal is shown as %q", row)
 	}
 	p.click(t, ".refusals .acts a:last-child")
