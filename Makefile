@@ -9,7 +9,7 @@ GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Where scripts/deps.sh unpacks redis-server when it may not install it.
 export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
 
-.PHONY: build test quick race check lint bench bench-compare fuzz soak screenshots demo deps clean
+.PHONY: build test quick race program check lint bench bench-compare fuzz soak screenshots demo deps clean
 
 build:
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wxproxy ./cmd/wxproxy
@@ -20,13 +20,18 @@ test:
 	@echo 'and up to 10 more the first time, for what is installed and for compiling the linter. In a hurry: make quick'
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory -j 2 lint race
+	@$(MAKE) --no-print-directory -j 3 program race lint
 
-# Most packages wait more than they work, so three run at once, the longest first. A simulation runs one goroutine at
-# a time by a clock of its own: the race detector finds nothing there, and makes it eight times as slow.
+# Most packages wait more than they work, so they run beside each other, the longest first.
+#
+# Tests that drive the built program skip themselves under the race detector, which would look only at the test. A
+# simulation runs one goroutine at a time by a clock of its own: the detector finds nothing there, and makes it eight
+# times as slow. Both run without it.
 race:
-	go test -race -shuffle=on -timeout 25m -p 3 -skip '^($(SIMULATIONS))$$' \
-		./internal/faults ./cmd/wxproxy $$(go list ./... | grep -vE '/(internal/faults|cmd/wxproxy)$$')
+	go test -race -shuffle=on -timeout 25m -skip '^($(SIMULATIONS))$$' ./...
+
+program:
+	go test -shuffle=on -timeout 25m ./internal/faults ./cmd/wxproxy
 	go test -run '^($(SIMULATIONS))$$' ./limits ./alert ./proxy/fuse
 
 # What can be told within 90 seconds. It installs nothing, and says what it left out.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"wxproxy/internal/faults"
 	"wxproxy/sandbox"
 )
 
@@ -142,6 +143,9 @@ func start(t *testing.T, config string, wechat *sandbox.Server, env ...string) *
 // startBy starts it by a command line that it is put behind.
 func startBy(t *testing.T, by []string, config string, wechat *sandbox.Server, env ...string) *process {
 	t.Helper()
+	if faults.Race {
+		t.Skip("drives the built program, which has no race detector")
+	}
 	args := append(slices.Clone(by), program, "serve", "--config", config)
 	p := &process{
 		// Not t.Context(): it ends before the cleanup that asks the process to stop.

@@ -102,6 +102,9 @@ type fleet struct {
 
 func newFleet(t *testing.T, s setup) *fleet {
 	t.Helper()
+	if Race {
+		t.Skip("drives the built program, which has no race detector")
+	}
 	if s.zone == "" {
 		s.zone = noon()
 	}
