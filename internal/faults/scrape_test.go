@@ -57,9 +57,9 @@ func TestScrapeOfManyAccounts(t *testing.T) {
 			}
 			slices.Sort(took)
 			t.Logf("%d scrapes took %s to %s, half of them at most %s", scrapes, took[0].Round(time.Millisecond), took[scrapes-1].Round(time.Millisecond), took[scrapes/2].Round(time.Millisecond))
-			// A busy machine may slow some of them down, but the metrics must not wait for each account.
-			if took[scrapes/2] > time.Second || took[scrapes-1] > time.Second+slack {
-				t.Errorf("a scrape takes %s to %s, half of them %s or more, want under 1s", took[0], took[scrapes-1], took[scrapes/2])
+			// Under a second on an idle machine. A busy one slows them down, but the metrics must not wait for each account.
+			if took[scrapes/2] > 3*time.Second || took[scrapes-1] > 3*time.Second+slack {
+				t.Errorf("a scrape takes %s to %s, half of them %s or more, want under 3s", took[0], took[scrapes-1], took[scrapes/2])
 			}
 		})
 	}
