@@ -14,7 +14,9 @@ TestNumbersAgree TestDailyQuestions TestQuestionsOfStatus TestQuestionsOfAServic
 TestForgetHistory TestAlertOnceByTwoGateways TestAlertsOfOneGateway TestAlertsOfForecastAndCallers TestAlertsOfALoop
 TestDoctorFindsNothing TestDoctorAsksTheGateway TestDoctorReadsTheLog TestDoctorEnds TestFuseRefusesALoop
 TestMetricsAlertsAndDashboard TestReportOfRealTraffic TestTailClientsThatDoNotRead TestTailEndsAtShutdown TestPages
-TestLearningIsBounded TestTorture TestNotifyNeverBlocks TestKilled TestDemo TestDemoOnATerminal'
+TestAlertsShown TestAlertsOfDriftAndLatch TestAlertOfATokenThatEnds TestListBounded TestMalformedAnswers TestMalformedTokenAnswers
+TestSDKPaths TestDamagedFiles TestSmallPostLargeAnswer TestLearningIsBounded TestTorture TestNotifyNeverBlocks TestKilled TestDemo TestDemoOnATerminal
+TestListWithoutStore TestSilencedWithoutStore TestTooManyGroups TestMediaInMemory TestNothingIsTriedTwice'
 packages='internal/faults'
 
 for name in $slow; do
@@ -27,7 +29,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 # shellcheck disable=SC2086 # a list of packages
-WXPROXY_MODEL_CASES=${WXPROXY_MODEL_CASES:-250} go test -p 4 -short -v -skip "^($skip)\$" $list >"$log" 2>&1 || status=$?
+WXPROXY_MODEL_CASES=${WXPROXY_MODEL_CASES:-250} go test -p 4 -parallel 4 -short -v -skip "^($skip)\$" $list >"$log" 2>&1 || status=$?
 if [ "$status" = 0 ]; then
     grep '^ok ' "$log"
 else
