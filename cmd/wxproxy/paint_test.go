@@ -73,7 +73,6 @@ const (
 // An account of 200 rules, and 10,000 accounts, are painted soon after the page is opened in a browser that has nothing
 // of it. The figures hold on two cores that do nothing else, so they are only measured where -paint says so.
 func TestFirstPaint(t *testing.T) {
-	t.Parallel()
 	if *paints == 0 {
 		t.Skip("measures time, which means something only on a machine that does nothing else: go test ./cmd/wxproxy -run TestFirstPaint -paint 15 -v")
 	}

@@ -431,7 +431,6 @@ var states = []shot{
 
 // The pictures of all pages in both themes and languages at three widths, from real calls.
 func TestScreenshots(t *testing.T) {
-	t.Parallel()
 	if *screenshots == "" {
 		t.Skip("takes pictures, of which somebody makes something: make screenshots")
 	}
