@@ -79,6 +79,7 @@ func TestNumbersAgree(t *testing.T) {
 		gateways, logs = append(gateways, start(t, config, wechat)), append(logs, log)
 	}
 	want, again := agreeTraffic(t, gateways, wechat)
+	settledAt(wechat) // the gateways' own questions are over, too
 	for rule, paths := range agreePaths {
 		arrived := int64(0)
 		for _, path := range paths {

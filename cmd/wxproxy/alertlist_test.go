@@ -40,6 +40,7 @@ func TestAlertsShown(t *testing.T) {
 	p.goTo(t, "gateway")
 	p.await(t, "that nothing was sent", `document.querySelector("section[aria-labelledby=sent] .empty")?.innerText === "还没有发过告警。"`)
 	p.shows(t, ".sinks tr", "还没有发过")
+	p.shows(t, "main", "alerts.sinks: [oncall (wecom), former (wecom)]")
 	if out, err := adminCommand(t, gateway, "alert", "list"); err != nil || !strings.Contains(out, "nothing sent yet") || !strings.Contains(out, "No alert was sent yet.") {
 		t.Errorf("alert list of nothing: %v\n%s", err, out)
 	}

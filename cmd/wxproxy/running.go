@@ -43,6 +43,10 @@ func inForce(c *config.Config) map[string]any {
 	for _, p := range c.TrustedProxies {
 		proxies = append(proxies, p.String())
 	}
+	sinks := make([]string, 0, len(c.Alerts.Sinks))
+	for _, s := range c.Alerts.Sinks {
+		sinks = append(sinks, s.Name+" ("+s.Type+")")
+	}
 	log := "stdout"
 	if c.AccessLog.File != "" {
 		log = c.AccessLog.File
@@ -53,6 +57,10 @@ func inForce(c *config.Config) map[string]any {
 		"needs_restart":   c.Restart, // keys that the files have changed and only a restart changes
 		"listen":          c.Listen,
 		"admin.listen":    c.Admin.Listen,
+		"admin.hosts":     append([]string{}, c.Admin.Hosts...),
+		"alerts.sinks":    sinks,
+		"alerts.digest":   c.Alerts.Digest,
+		"fuse":            c.Fuse.String(),
 		"tls":             c.TLS.CertFile != "",
 		"trusted_proxies": proxies,
 		"upstream.url":    c.Upstream.URL.Redacted(),

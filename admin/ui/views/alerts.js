@@ -27,7 +27,7 @@ export function Sinks({ of }) {
       <td class=${classes(s.error && "bad")}>${sinkText(s)}${s.error && html`<br />${translate(s.error)}`}${s.waiting > 0 && html`<br />${t("SinkWaiting", { count: number(s.waiting) })}`}</td></tr>`)}</tbody></table>`)}<//>
     ${results && html`<div class="note" role="status">${results.map((r) => html`<p key=${r.sink} class=${classes(r.error && "bad")}>${r.sink} ${r.error ? translate(r.error) : t("PageAlertsTaken")}</p>`)}</div>`}
     ${fault && html`<p class="note fault" role="alert">${problemText(fault)}</p>`}
-    <p class="inset"><button title=${t("PageAlertsHow")} disabled=${busy} onClick=${test}>${busy ? t("PageAlertsSending") : t("PageAlertsTest")}</button></p>
+    ${of.data?.sinks.length > 0 && html`<p class="inset"><button title=${t("PageAlertsHow")} disabled=${busy} onClick=${test}>${busy ? t("PageAlertsSending") : t("PageAlertsTest")}</button></p>`}
   </section>`;
 }
 
