@@ -14,7 +14,7 @@
   const begun = (window.begun = new Map()); // answers by address
   const begin = (address, options) => {
     const answer = fetch(address, options);
-    answer.catch(() => {}); // whoever takes it sees the fault
+    answer.catch(() => {}); // api.js takes the answer over, and reports its failure
     begun.set(String(address), answer);
   };
   const language = kept("localStorage", "language") ?? (/^zh\b/i.test(navigator.language) ? "zh" : "en");

@@ -238,7 +238,7 @@ func (a *alerts) token(e token.Event) {
 	}
 }
 
-// translate returns a text in the language of messages. Without a sink, nobody reads it.
+// translate returns a text in the language of messages. Without a sink there are no messages.
 func (a *alerts) translate(text string) string {
 	c := a.g.config.Load().Alerts
 	if len(c.Sinks) == 0 {

@@ -60,7 +60,7 @@ const (
 )
 
 const (
-	demoLoop = 6 * time.Second // in place of fuse.Period: nobody watches a loop for minutes
+	demoLoop = 6 * time.Second // in place of fuse.Period: a demo has no minutes to wait
 	demoCode = 24 * time.Hour  // a code for the pages of a made-up account is good as long as the demo runs
 )
 

@@ -277,7 +277,7 @@ func TestDemoPortInUse(t *testing.T) {
 	var lc net.ListenConfig
 	if l, err := lc.Listen(t.Context(), "tcp", demoListen); err == nil {
 		defer l.Close()
-	} // else somebody else has it
+	} // else it is in use already
 	d := newDemo(t)
 	d.start(t)
 	gateway := d.sees(t, `curl -i '(http://[^']+)/cgi-bin`)[1]
@@ -327,8 +327,8 @@ func TestNarrator(t *testing.T) {
   The gateway has stopped the loop of a: after 200 answers 40003 it gives that
   answer itself, at no cost, and tries one call every 6 s until the cause is
   mended. The others go on. (A real gateway takes a minute to be sure and
-  tries once a minute; wxproxy.yaml: fuse: on. With alerts, whoever is on call
-  is told in the chat.)
+  tries once a minute; wxproxy.yaml: fuse: on. With alerts configured, the
+  team is notified in its chat.)
 
 12:00:00  a         user.info                 11/100  WeChat: 40003 ×3
 12:00:00  a         user.info                 12/100  WeChat: 40003

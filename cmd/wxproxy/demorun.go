@@ -81,7 +81,7 @@ func (d *demoRun) show(ctx context.Context) error {
 	cancel()
 	wg.Wait()
 	n.print("\n" + d.l.Text(words.DemoSum, "executed", d.wechat.Executed("", ""), "refused", n.refused) + "\n")
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) { // nobody reads it any more
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) { // the reader has closed it
 		return nil
 	}
 	return err

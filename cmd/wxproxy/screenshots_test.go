@@ -432,7 +432,7 @@ var states = []shot{
 // The pictures of all pages in both themes and languages at three widths, from real calls.
 func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
-		t.Skip("takes pictures, of which somebody makes something: make screenshots")
+		t.Skip("takes pictures for the README and for review; run it with make screenshots")
 	}
 	folder, err := filepath.Abs(filepath.Join("../..", *screenshots))
 	if err != nil {
@@ -492,7 +492,7 @@ type camera struct {
 	look   string
 }
 
-// walk goes, as somebody new would, from the opening of the pages to the service that has used most of a quota: in
+// walk goes, as a new user would, from the opening of the pages to the service that has used most of a quota: in
 // one click, with a picture before and after it.
 func (c *camera) walk(t *testing.T, admin string, width int64) {
 	t.Helper()

@@ -94,7 +94,7 @@ func cross(t *testing.T, midnight time.Time, zone *time.Location, quotas map[str
 						}
 					case verdict == limits.RefusedQuota && retry >= time.Second:
 						atomic.AddInt64(&c.refused, 1)
-					case verdict == limits.RefusedStore && c.late.Add(1) <= 1000: // a busy machine
+					case verdict == limits.RefusedStore && c.late.Add(1) <= 250: // a busy machine: a tenth of the calls
 					default:
 						t.Errorf("%s: %s, errcode %d, retry after %s", path, verdict, errcode, retry)
 					}

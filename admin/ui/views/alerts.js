@@ -5,7 +5,7 @@ import { Answered, Empty, Fresh, Name, problemText } from "../parts.js";
 import { to } from "../use.js";
 import { number, t, translate, when } from "../words.js";
 
-// Sinks shows the state of each, and tries the way to whoever is on call.
+// Sinks shows the state of each, and sends a test message to each.
 export function Sinks({ of }) {
   const [results, set] = useState(null);
   const [fault, fail] = useState(null);
