@@ -238,10 +238,10 @@ func arrivedAt(wechat *sandbox.Server) arrivals {
 }
 
 // settledAt is what has arrived at WeChat when nothing more does: a question of the gateway's own that took longer than
-// the call which it was for still runs.
+// the call which it was for still runs, and one that was put off comes 2 s later: a tick, and a second between questions.
 func settledAt(wechat *sandbox.Server) arrivals {
 	for before := wechat.Calls("", ""); ; {
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second)
 		now := wechat.Calls("", "")
 		if now == before {
 			return arrivedAt(wechat)
