@@ -71,10 +71,10 @@ func (a *Admin) accounts(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		page, answer.Total, answer.Next = p.apps, p.total, p.next
-		f = a.figures(r.Context(), page, true)
+		f = a.counted(r.Context(), page, true)
 	} else {
 		apps := matching(a.o.Apps(), query.Get("q"))
-		f = a.figures(r.Context(), apps, true)
+		f = a.counted(r.Context(), apps, true)
 		order := orderOf(apps, f, query.Get("sort"))
 		apps, f = arrange(apps, f, order)
 		p := a.listings.begin(apps, limit)

@@ -32,15 +32,20 @@ type figures struct {
 	unread   error // why readings are missing
 }
 
-// figures reads the counters of apps, all or only those that are used, and then the readings of these.
-func (a *Admin) figures(ctx context.Context, apps []App, usedOnly bool) figures {
-	ids := appids(apps)
+// counted reads the counters of apps, all or only those that are used.
+func (a *Admin) counted(ctx context.Context, apps []App, usedOnly bool) figures {
 	f := figures{lines: make([][]limits.Usage, len(apps)), readings: make([]map[string]Reading, len(apps))}
-	lines, err := a.o.Limiter.UsageAll(ctx, ids, usedOnly)
+	lines, err := a.o.Limiter.UsageAll(ctx, appids(apps), usedOnly)
 	copy(f.lines, lines)
 	f.err = err
+	return f
+}
+
+// figures reads the counters of apps as counted does, and then WeChat's readings of them.
+func (a *Admin) figures(ctx context.Context, apps []App, usedOnly bool) figures {
+	f := a.counted(ctx, apps, usedOnly)
 	if a.o.Readings != nil {
-		readings, err := a.o.Readings(ctx, ids, f.lines)
+		readings, err := a.o.Readings(ctx, appids(apps), f.lines)
 		copy(f.readings, readings)
 		f.unread = err
 	}

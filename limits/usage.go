@@ -1,11 +1,14 @@
 package limits
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -49,24 +52,42 @@ func (l *Limiter) Usage(ctx context.Context, app string) ([]Usage, error) {
 	return lines[0], nil
 }
 
+// maxReaders is how many processors read the counters of all apps for one answer.
+const maxReaders = 4
+
 // UsageAll returns the lines of Usage of each app, in the order of apps: nil for one that has no rules.
-// With usedOnly, lines with nothing counted and no latch are left out. It reads the store in one
-// pipeline for several hundred apps. Beside an error it returns the lines of the apps that could be
-// read.
+// With usedOnly, lines with nothing counted and no latch are left out. Each processor reads a part of the apps
+// from the store, a hundred in a pipeline. Beside an error it returns the lines of the apps that could be read.
 func (l *Limiter) UsageAll(ctx context.Context, apps []string, usedOnly bool) ([][]Usage, error) {
 	now := l.now()
 	cal := l.calendar(now)
-	queries := make([]Query, 0, 2*len(apps))
+	lines := make([][]Usage, len(apps))
+	errs := make([]error, min(runtime.GOMAXPROCS(0), maxReaders))
+	part := max(len(apps)/len(errs)+1, readBatch/len(cal.of))
+	var parts sync.WaitGroup
+	for i := range errs {
+		at, end := min(i*part, len(apps)), min((i+1)*part, len(apps))
+		parts.Go(func() {
+			errs[i] = l.usageOf(ctx, apps[at:end], lines[at:end], usageReader{cal: cal, now: now.store, usedOnly: usedOnly})
+		})
+	}
+	parts.Wait()
+	return lines, cmp.Or(errs...)
+}
+
+// usageOf sets the lines of apps.
+func (l *Limiter) usageOf(ctx context.Context, apps []string, lines [][]Usage, reader usageReader) error {
+	var queries []Query
 	for _, app := range apps {
-		for _, w := range cal.of {
+		for _, w := range reader.cal.of {
 			queries = append(queries, Query{App: app, Window: w})
 		}
 	}
 	stored, err := l.read(ctx, queries)
-	lines := make([][]Usage, len(apps))
 	for i, app := range apps {
 		if rules := l.Rules(app); rules != nil && stored[2*i] != nil && stored[2*i+1] != nil {
-			u := usageReader{cal: cal, now: now.store, stored: stored[2*i : 2*i+2], usedOnly: usedOnly, lines: []Usage{}}
+			u := reader
+			u.stored, u.lines = stored[2*i:2*i+2], []Usage{}
 			for _, m := range l.registry.of(app) {
 				u.add(m)
 			}
@@ -74,7 +95,7 @@ func (l *Limiter) UsageAll(ctx context.Context, apps []string, usedOnly bool) ([
 			lines[i] = u.lines
 		}
 	}
-	return lines, err
+	return err
 }
 
 // read reads the store. A field that is damaged is observed and left out. What could not be read is nil,

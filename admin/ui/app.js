@@ -1,6 +1,7 @@
 // The frame around the views: sign-in, navigation, language, theme.
 import { html, render, useEffect, useState } from "./dom.js";
 import { onSignedOut, signedIn, signOut, status, trade } from "./api.js";
+import { opened } from "./kept.js";
 import { useAnswer, useRoute } from "./use.js";
 import { language, preferred, speak, t } from "./words.js";
 import { Account } from "./views/account.js";
@@ -82,6 +83,8 @@ async function begin() {
       fault = error;
     }
   }
+  // An answer that is nearly there saves drawing the page without it.
+  await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, 100))]);
   render(html`<${App} fault=${fault} />`, document.getElementById("page"));
 }
 

@@ -20,15 +20,20 @@ export function Spark({ hours, now, label, large }) {
   </svg>`;
 }
 
+const load = (kind, attributes) => new Promise((resolve, reject) => {
+  const element = Object.assign(document.createElement(kind), attributes);
+  element.onload = resolve;
+  element.onerror = () => reject(new Error("uPlot"));
+  document.head.prepend(element); // before style.css, which has the last word
+});
+
 let library = null; // a promise of uPlot
 function plot() {
-  library ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL("vendor/uPlot.iife.min.js", import.meta.url);
-    script.onload = () => resolve(window.uPlot);
-    script.onerror = () => reject(new Error("uPlot"));
-    document.head.append(script);
-  });
+  const at = (name) => new URL(`vendor/${name}`, import.meta.url);
+  library ??= Promise.all([
+    load("script", { src: at("uPlot.iife.min.js") }),
+    load("link", { rel: "stylesheet", href: at("uPlot.min.css") }),
+  ]).then(() => window.uPlot);
   return library;
 }
 

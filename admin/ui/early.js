@@ -11,9 +11,13 @@
   const theme = kept("localStorage", "theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 
-  const begun = (window.begun = new Map()); // answers by address
+  const begun = (window.begun = new Map()); // answers by address, with what they hold already read
+  const read = async (response) => {
+    const value = await response.json().catch(() => ({}));
+    return { ok: response.ok, status: response.status, json: async () => value };
+  };
   const begin = (address, options) => {
-    const answer = fetch(address, options);
+    const answer = fetch(address, options).then(read);
     answer.catch(() => {}); // api.js takes the answer over, and reports its failure
     begun.set(String(address), answer);
   };

@@ -179,5 +179,3 @@ export const Fact = ({ label, children }) => html`<div class="fact"><dt>${label}
 
 // Fresh says whether what is shown is of now.
 export const Fresh = ({ of }) => of.at && html`<span class=${classes("fresh", of.error && "stale")} title=${t("PageReadAt", { time: clock(of.at) })}><i aria-hidden="true"></i>${of.error ? t("PageOld") : t("PageLive")}</span>`;
-
-export { percent };

@@ -38,7 +38,7 @@ var kinds = map[string]string{
 }
 
 // Pages serves the pages: / is the first, and /ui/VERSION/ holds its parts. VERSION is a hash of them all, so that a
-// browser may keep each for good, and modules find each other by relative names. It is safe for concurrent use.
+// browser may keep each for good. It is safe for concurrent use.
 type Pages struct {
 	base  string // of the parts
 	index *part
@@ -82,6 +82,7 @@ func New() *Pages {
 	for _, l := range []words.Language{words.English, words.Chinese} {
 		p.parts["words/"+string(l)+".json"] = newPart(kinds[".json"], dictionary(l, keys))
 	}
+	p.parts["app.js"] = join(p.parts, "app.js")
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(p.parts)) {
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(p.parts[name].plain), p.parts[name].plain)
@@ -92,8 +93,7 @@ func New() *Pages {
 	return p
 }
 
-// preloads names all modules in the page, so that a browser asks for them at once and not as one after another is
-// imported.
+// preloads names the modules that the first one imports, so that a browser asks for them together.
 func (p *Pages) preloads() string {
 	var links strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(p.parts)) {

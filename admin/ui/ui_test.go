@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,8 @@ func TestServe(t *testing.T) {
 	}{
 		{"/", 200, "text/html; charset=utf-8", ""}, // the admin listener says no-store
 		{p.base + "app.js", 200, "text/javascript; charset=utf-8", immutable},
-		{p.base + "views/account.js", 200, "text/javascript; charset=utf-8", immutable},
+		{p.base + "early.js", 200, "text/javascript; charset=utf-8", immutable},
+		{p.base + "views/account.js", 404, "text/plain; charset=utf-8", ""}, // it is in app.js
 		{p.base + "vendor/preact.mjs", 200, "text/javascript; charset=utf-8", immutable},
 		{p.base + "style.css", 200, "text/css; charset=utf-8", immutable},
 		{p.base + "icon.svg", 200, "image/svg+xml", immutable},
@@ -64,6 +66,72 @@ func TestServe(t *testing.T) {
 	for _, directive := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
 		if !strings.Contains(policy, directive) || strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
 			t.Errorf("the policy lacks %s, or allows more: %s", directive, policy)
+		}
+	}
+}
+
+// The modules are one: each once, after what it imports, with its names to itself.
+func TestJoin(t *testing.T) {
+	text := func(text string) *part { return newPart("", []byte(text)) }
+	parts := map[string]*part{
+		"app.js":     text("// First.\nimport { b, C } from \"./views/b.js\";\nimport { name } from \"./a.js\";\nb(C, name);\n"),
+		"a.js":       text("import f from \"./vendor/f.mjs\";\nexport { g } from \"./vendor/g.mjs\";\nexport const name = f();\n"),
+		"views/b.js": text("import { g, name } from \"../a.js\";\nconst own = 1;\nexport async function b() { g(name, own); }\nexport class C {}\n"),
+		"other.js":   text(""),
+	}
+	want := `import * as vendor_f_mjs from "./vendor/f.mjs";
+import * as vendor_g_mjs from "./vendor/g.mjs";
+// a.js
+const a_js = (() => {
+const f = vendor_f_mjs.default;
+const name = f();
+
+return { g: vendor_g_mjs.g, name };
+})();
+// views/b.js
+const views_b_js = (() => {
+const { g, name } = a_js;
+const own = 1;
+async function b() { g(name, own); }
+class C {}
+
+return { b, C };
+})();
+// app.js
+const app_js = (() => {
+// First.
+const { b, C } = views_b_js;
+const { name } = a_js;
+b(C, name);
+
+return {  };
+})();
+`
+	if diff := cmp.Diff(want, string(join(parts, "app.js").plain)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if left := slices.Sorted(maps.Keys(parts)); !slices.Equal(left, []string{"other.js"}) {
+		t.Errorf("left: %v", left)
+	}
+	for _, unknown := range []string{
+		"import * as b from \"./b.js\";\n", "import { a as b } from \"./b.js\";\n", "export default 1;\n", "export let a = 1;\n", "import { c } from \"./missing.js\";\n",
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%q was taken", unknown)
+				}
+			}()
+			join(map[string]*part{"app.js": text(unknown), "b.js": text("")}, "app.js")
+		}()
+	}
+	ours, err := fs.Glob(embedded, "views/*.js")
+	if err != nil || len(ours) == 0 {
+		t.Fatal(err)
+	}
+	for _, name := range ours {
+		if joined := New().parts["app.js"].plain; bytes.Count(joined, []byte("\n// "+name+"\n")) != 1 {
+			t.Errorf("%s is not in app.js, or more than once", name)
 		}
 	}
 }

@@ -2,9 +2,9 @@
 import { classes, html, useState } from "../dom.js";
 import { history, table } from "../api.js";
 import { History, shade } from "../chart.js";
-import { Amount, Answered, Bar, Choice, Download, Empty, Fact, Forecast, Name, percent, State } from "../parts.js";
+import { Amount, Answered, Bar, Choice, Download, Empty, Fact, Forecast, Name, State } from "../parts.js";
 import { to, useAnswer } from "../use.js";
-import { clock, day, number, outcome, t, when } from "../words.js";
+import { clock, day, number, outcome, percent, t, when } from "../words.js";
 
 export function Detail({ app, rule, rows, saved, ask }) {
   const main = rows.find((r) => r.caller === "" && r.path === "") ?? rows[0];
