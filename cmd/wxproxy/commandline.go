@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -147,7 +148,7 @@ func flagRow(l words.Language, f *pflag.Flag) []string {
 	if value != "" {
 		name += " " + value
 	}
-	if f.DefValue != "" && f.DefValue != "[]" && f.Value.Type() != "bool" {
+	if none := []string{"", "[]", "0"}; !slices.Contains(none, f.DefValue) && f.Value.Type() != "bool" {
 		usage = l.Text(words.HelpDefault, "usage", usage, "value", f.DefValue)
 	}
 	return []string{name, usage}
