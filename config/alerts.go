@@ -245,6 +245,28 @@ func (l *loader) checkSinkURL(s *AlertSink) {
 		at.fault("no web address: want the whole URL of the %s, with https://", s.Type)
 	case u.Scheme == "http" && isPublic(u.Hostname()):
 		at.fault("http to a public address: it could be read on the way: want https")
+	default:
+		l.warnOfRobotURL(s, at, u)
+	}
+}
+
+// warnOfRobotURL warns of the address of another kind of robot, and of one without its key: the first message would
+// tell, when it is needed.
+func (l *loader) warnOfRobotURL(s *AlertSink, at value, u *url.URL) {
+	_, hook, _ := strings.Cut(u.Path, "/hook/")
+	for _, robot := range []struct{ kind, host, key string }{
+		{alert.WeCom, "qyapi.weixin.qq.com", u.Query().Get("key")},
+		{alert.DingTalk, "oapi.dingtalk.com", u.Query().Get("access_token")},
+		{alert.Lark, "open.feishu.cn", hook},
+		{alert.Lark, "open.larksuite.com", hook},
+	} {
+		switch {
+		case u.Hostname() != robot.host:
+		case s.Type != robot.kind:
+			l.warnAt(at, "the address of a robot of %s: want type: %[1]s", robot.kind)
+		case robot.key == "":
+			l.warnAt(at, "no key in it: the robot will refuse every message: want the whole URL that the robot's page shows")
+		}
 	}
 }
 

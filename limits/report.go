@@ -71,15 +71,10 @@ func (m *meter) confirm(counters []*counter, r *Request, a *Answer, err error, s
 }
 
 // restateAll marks everything for a report that the store has confirmed before: it may have lost it.
-// It reports whether there is anything.
-func (m *meter) restateAll() (some bool) {
-	if m.retired {
-		return false
-	}
+func (m *meter) restateAll() {
 	for _, c := range m.counters {
 		if c.remote.Version > 0 {
-			c.restate, c.urgent, some = true, true, true
+			c.restate, c.urgent = true, true
 		}
 	}
-	return some
 }

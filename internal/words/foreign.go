@@ -159,6 +159,8 @@ var foreign = [][2]string{
 	{"want each once, the smallest first", "每个写一次，从小到大"},
 	{"http to a public address: it could be read on the way: want https", "用 http 连公网地址，路上可能被人读到：应为 https"},
 	{"want the whole URL of the {type}, with https://", "应为 {type} 的完整网址，以 https:// 开头"},
+	{"the address of a robot of {type}: want type: {type}", "这是 {type} 机器人的网址：type 应为 {type}"},
+	{"no key in it: the robot will refuse every message: want the whole URL that the robot's page shows", "网址里没有 key，机器人会拒收每条消息：应为机器人页面上的完整网址"},
 	{"no secret of a webhook: want whsec_ and base64 of 24 to 64 bytes", "不是 webhook 的密钥：应为 whsec_ 加 24 到 64 字节的 base64"},
 	{"{type} signs nothing: want no secret", "{type} 不签名，不要写 secret"},
 	{"{type} has no {key}", "{type} 没有 {key} 这一项"},
