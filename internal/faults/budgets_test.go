@@ -205,6 +205,7 @@ func TestReserveAndGrantOverLatchAndMidnight(t *testing.T) {
 	reached("with the reserve", 130)
 	before(midnight)
 
+	time.Sleep(time.Until(midnight.Add(-2 * time.Second)))
 	for time.Now().Before(midnight.Add(1500 * time.Millisecond)) {
 		f.as(t, web, 64, 64)
 	}

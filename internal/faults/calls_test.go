@@ -71,6 +71,7 @@ type load struct {
 	calls   int             // in all; 0: until stop is closed
 	stop    <-chan struct{} // nil: after calls
 	pause   time.Duration   // of a caller after a call
+	refused time.Duration   // of a caller after a call that was not sent, when that is longer
 	only    []*process      // default all gateways
 }
 
@@ -119,8 +120,12 @@ func (f *fleet) fire(ctx context.Context, l load) heard {
 					got.slowest, got.at = took, begun.Sub(start)
 				}
 				mu.Unlock()
-				if l.pause > 0 {
-					time.Sleep(l.pause)
+				pause := l.pause
+				if said != passed && said != alone {
+					pause = max(pause, l.refused)
+				}
+				if pause > 0 {
+					time.Sleep(pause)
 				}
 			}
 		})

@@ -107,7 +107,7 @@ func TestF12UnderLoad(t *testing.T) {
 			stop := make(chan struct{})
 			fire := func(p *process) {
 				loads.Go(func() {
-					f.fire(t.Context(), load{call: call{path: sendPath}, callers: callers, only: []*process{p}, stop: stop, pause: time.Millisecond})
+					f.fire(t.Context(), load{call: call{path: sendPath}, callers: callers, only: []*process{p}, stop: stop, pause: time.Millisecond, refused: 20 * time.Millisecond})
 				})
 			}
 			for _, p := range f.gateways {

@@ -85,7 +85,7 @@ func TestDrained(t *testing.T) {
 			}
 		}
 	}()
-	got := f.fire(t.Context(), load{call: call{path: sendPath}, callers: 3 * 16, stop: stop})
+	got := f.fire(t.Context(), load{call: call{path: sendPath}, callers: 3 * 16, stop: stop, refused: 10 * time.Millisecond})
 	t.Logf("callers heard %v", got)
 	if executed := f.executed(0, sendPath); executed != quota {
 		t.Errorf("WeChat executed %d, want %d", executed, quota)

@@ -396,7 +396,7 @@ func (f *fleet) drain(t *testing.T, app int, counter, path string, quota int64) 
 		}
 		time.Sleep(time.Second)
 	}()
-	got := f.fire(t.Context(), load{call: call{app: app, path: path}, callers: 24, stop: stop, pause: time.Millisecond})
+	got := f.fire(t.Context(), load{call: call{app: app, path: path}, callers: 24, stop: stop, pause: time.Millisecond, refused: 20 * time.Millisecond})
 	executed := f.executed(app, path)
 	t.Logf("%s: executed %d of %d; callers heard %v", counter, executed, quota, got)
 	if over := f.over + int64(got.of[alone]); executed < quota || executed > quota+over {

@@ -55,7 +55,11 @@ func TestF4(t *testing.T) {
 		got[i] = make(map[string]heard)
 		for _, path := range []string{sendPath, textPath, menuPath} {
 			wg.Go(func() {
-				h := f.fire(t.Context(), load{call: call{path: path}, callers: 2, only: []*process{p}, pause: 20 * time.Millisecond, stop: stop})
+				pause := 100 * time.Millisecond
+				if path == textPath {
+					pause = 20 * time.Millisecond // so that each gateway uses up its share
+				}
+				h := f.fire(t.Context(), load{call: call{path: path}, callers: 2, only: []*process{p}, pause: pause, refused: 100 * time.Millisecond, stop: stop})
 				mu.Lock()
 				defer mu.Unlock()
 				got[i][path] = h
@@ -218,7 +222,7 @@ func (f *fleet) upstream(t *testing.T, stop <-chan struct{}) (slowest time.Durat
 		select {
 		case <-stop:
 			return slowest
-		case <-time.After(time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 		response, err := f.client.Get(f.wechat.URL + menuPath)
 		if err != nil {
