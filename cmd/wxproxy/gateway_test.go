@@ -260,7 +260,7 @@ func waitFor(t *testing.T, what string, is func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within a minute", what)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -293,6 +293,7 @@ func TestMidnightStartsAnew(t *testing.T) {
 			if executed := wechat.Executed(appA, "/cgi-bin/menu/create"); executed != 20 {
 				t.Fatalf("before midnight WeChat executed %d, want 20", executed)
 			}
+			time.Sleep(time.Until(midnight.Add(-time.Second)))
 			for time.Now().Before(midnight.Add(time.Second)) {
 				fire(t, gateways, 16, 64, "POST", target, menu)
 			}
