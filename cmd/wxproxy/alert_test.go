@@ -148,7 +148,7 @@ func TestAlertsOfOneGateway(t *testing.T) {
 	command := func(args ...string) (string, error) {
 		token := filepath.Join(t.TempDir(), "token")
 		writeFile(t, token, canaryAdmin)
-		cmd := exec.CommandContext(t.Context(), program, append(args, "--admin", p.admin, "--token-file", token, "--lang", "en")...)
+		cmd := exec.CommandContext(t.Context(), built(t), append(args, "--admin", p.admin, "--token-file", token, "--lang", "en")...)
 		cmd.Env = append(os.Environ(), "NO_PROXY=*")
 		out, err := cmd.CombinedOutput()
 		return string(out), err

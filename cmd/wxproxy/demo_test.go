@@ -30,7 +30,7 @@ type demoProcess struct {
 func newDemo(t *testing.T, args ...string) *demoProcess {
 	t.Helper()
 	d := &demoProcess{
-		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), program, append([]string{"demo"}, args...)...),
+		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), built(t), append([]string{"demo"}, args...)...),
 		stdout: newOutput(), stderr: newOutput(), temp: t.TempDir(), exited: make(chan error, 1), began: time.Now(),
 	}
 	d.cmd.Stdout, d.cmd.Stderr, d.cmd.Dir = d.stdout, d.stderr, d.temp
@@ -151,7 +151,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("metrics: %v", a)
 	}
 	config := d.sees(t, `usage --config (\S+)`)[1]
-	out, err := exec.CommandContext(t.Context(), program, "usage", "--config", config, "--lang", "en").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), built(t), "usage", "--config", config, "--lang", "en").CombinedOutput()
 	if err != nil || !regexp.MustCompile(`\b2/2\s.*menu\.create`).Match(out) {
 		t.Errorf("usage: %v\n%s", err, out)
 	}

@@ -54,7 +54,7 @@ apps:
 // runDoctor runs the built program on a configuration. What it prints holds no secret.
 func runDoctor(t *testing.T, config string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, append([]string{"doctor", "--config", config}, args...)...)
+	cmd := exec.CommandContext(t.Context(), built(t), append([]string{"doctor", "--config", config}, args...)...)
 	cmd.Dir = filepath.Dir(config)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GOMEMLIMIT=1GiB", "CANARY_ADMIN=" + canaryAdmin, "SHOP_SECRET=" + sandbox.DefaultSecret}
 	var out, errs bytes.Buffer

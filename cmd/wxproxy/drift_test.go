@@ -220,7 +220,7 @@ func TestOperatorsCommands(t *testing.T) {
 	address := strings.TrimPrefix(p.admin, "http://")
 	writeFile(t, config, strings.Replace(text, `admin: {listen: "127.0.0.1:0"`, `admin: {listen: "`+address+`"`, 1))
 	run := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), program, append(args, "--config", config)...)
+		cmd := exec.CommandContext(t.Context(), built(t), append(args, "--config", config)...)
 		cmd.Env = append(cmd.Environ(), "CANARY_ADMIN="+canaryAdmin, "CANARY_SECRET="+canarySecret)
 		out, err := cmd.CombinedOutput()
 		return string(out), err

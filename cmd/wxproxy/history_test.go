@@ -26,7 +26,7 @@ func (p *process) operator(t *testing.T, args ...string) string {
 	t.Helper()
 	token := filepath.Join(t.TempDir(), "token")
 	writeFile(t, token, canaryAdmin)
-	cmd := exec.CommandContext(t.Context(), program, append(args, "--admin", p.admin, "--token-file", token)...)
+	cmd := exec.CommandContext(t.Context(), built(t), append(args, "--admin", p.admin, "--token-file", token)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "NO_PROXY=*")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

@@ -23,12 +23,21 @@ import (
 	"wxproxy/sandbox"
 )
 
-// program is the built program. TestMain builds it once.
+// program is the built program. TestMain builds it once, but not under the race detector.
 var program string
+
+// built returns the path of the built program. It skips the test under the race detector, which would see only the test.
+func built(t *testing.T) string {
+	t.Helper()
+	if faults.Race {
+		t.Skip("drives the built program, which has no race detector")
+	}
+	return program
+}
 
 func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "wxproxy-test-")
-	if err == nil {
+	if err == nil && !faults.Race {
 		program = filepath.Join(folder, "wxproxy")
 		build := exec.CommandContext(context.Background(), "go", "build", "-o", program, ".")
 		build.Stderr = os.Stderr
@@ -143,10 +152,7 @@ func start(t *testing.T, config string, wechat *sandbox.Server, env ...string) *
 // startBy starts it by a command line that it is put behind.
 func startBy(t *testing.T, by []string, config string, wechat *sandbox.Server, env ...string) *process {
 	t.Helper()
-	if faults.Race {
-		t.Skip("drives the built program, which has no race detector")
-	}
-	args := append(slices.Clone(by), program, "serve", "--config", config)
+	args := append(slices.Clone(by), built(t), "serve", "--config", config)
 	p := &process{
 		// Not t.Context(): it ends before the cleanup that asks the process to stop.
 		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...),

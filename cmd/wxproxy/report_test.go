@@ -22,7 +22,7 @@ import (
 // reportOn runs the built program's report and returns what it prints as JSON.
 func reportOn(t *testing.T, args ...string) *report.Result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, append([]string{"report", "--json"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), built(t), append([]string{"report", "--json"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -153,7 +153,7 @@ func TestReportInterrupted(t *testing.T) {
 	t.Parallel()
 	master, slave := pseudoTerminal(t)
 	line := `{"time":"2026-11-29T15:04:05.000+08:00","request_id":"1","client_ip":"10.0.0.7","caller":"crm","app":"shop","appid":"wx0123456789abcdef","method":"POST","path":"/cgi-bin/menu/create","rule":"menu.create","decision":"pass","reason":"","quota":1000,"used":1,"remaining":999,"reset_s":1,"status":200,"errcode":0,"rid":"","duration_ms":1,"upstream_ms":1,"attempts":1,"bytes_in":1,"bytes_out":1,"user_agent":""}` + "\n"
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "report", "-", "--json", "--by", "app")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), built(t), "report", "-", "--json", "--by", "app")
 	cmd.Dir = t.TempDir()
 	var stdout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, slave

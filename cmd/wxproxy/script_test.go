@@ -19,11 +19,12 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // The commands, as scripts: each file of testdata is one.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	bin := filepath.Dir(built(t))
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", filepath.Dir(program)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			for _, name := range []string{"PORT1", "PORT2", "PORT3"} {
 				l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -126,7 +126,7 @@ func wantNoCanary(t *testing.T, p *process, config string, commands ...string) {
 		check(path, fmt.Sprint(send(t, r)))
 	}
 	for _, command := range commands {
-		cmd := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--config", config)...)
+		cmd := exec.CommandContext(t.Context(), built(t), append(strings.Fields(command), "--config", config)...)
 		cmd.Env = append(cmd.Environ(), "CANARY_SECRET="+canarySecret, "CANARY_ADMIN="+canaryAdmin)
 		out, err := cmd.CombinedOutput()
 		check(command, fmt.Sprint(string(out), err))
@@ -321,7 +321,7 @@ func TestValidateQuotesNoSecret(t *testing.T) {
 			if fine && command == "serve" {
 				continue
 			}
-			cmd := exec.CommandContext(t.Context(), program, command, "--config", config)
+			cmd := exec.CommandContext(t.Context(), built(t), command, "--config", config)
 			out, err := cmd.CombinedOutput()
 			if strings.Contains(string(out), hex) || (err == nil) != fine {
 				t.Errorf("%s of %s: %v\n%s\nwant it to be fine: %t, without the secret", command, text, err, out, fine)
@@ -329,7 +329,7 @@ func TestValidateQuotesNoSecret(t *testing.T) {
 		}
 	}
 	writeFile(t, config, "tls: {cert_file: a.pem, key_file: "+hex+"}\n"+shopApps)
-	out, err := exec.CommandContext(t.Context(), program, "serve", "--config", config).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), built(t), "serve", "--config", config).CombinedOutput()
 	if err == nil || strings.Contains(string(out), hex) {
 		t.Errorf("serve with the key in the place of its file: %v\n%s", err, out)
 	}

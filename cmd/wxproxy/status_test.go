@@ -172,7 +172,7 @@ func TestQuestionsOfStatus(t *testing.T) {
 	writeFile(t, config, strings.Replace(text, `admin: {listen: "127.0.0.1:0"`, `admin: {listen: "`+address+`"`, 1))
 	run := func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), program, append(args, "--config", config, "--lang=en")...)
+		cmd := exec.CommandContext(t.Context(), built(t), append(args, "--config", config, "--lang=en")...)
 		cmd.Env = append(os.Environ(), "CANARY_ADMIN="+canaryAdmin, "CANARY_SECRET="+canarySecret)
 		out, err := cmd.CombinedOutput()
 		if err != nil {

@@ -307,7 +307,7 @@ func TestTailCommand(t *testing.T) {
 	writeFile(t, config, strings.Replace(readFile(t, config), `admin: {listen: "127.0.0.1:0"`, `admin: {listen: "`+socket+`"`, 1))
 	p := start(t, config, wechat)
 	tail := func(args ...string) (*exec.Cmd, *output, *output) {
-		cmd := exec.CommandContext(t.Context(), program, append([]string{"tail", "--config", config}, args...)...)
+		cmd := exec.CommandContext(t.Context(), built(t), append([]string{"tail", "--config", config}, args...)...)
 		cmd.Env = append(cmd.Environ(), "CANARY_SECRET="+canarySecret, "CANARY_ADMIN="+canaryAdmin, "LC_ALL=C")
 		stdout, stderr := newOutput(), newOutput()
 		cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -362,7 +362,7 @@ func TestTailCommand(t *testing.T) {
 			t.Errorf("%s: interrupted, it ends with %v", name, err)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), program, "tail", "nosuch", "--config", config).CombinedOutput(); err == nil {
+	if out, err := exec.CommandContext(t.Context(), built(t), "tail", "nosuch", "--config", config).CombinedOutput(); err == nil {
 		t.Errorf("tail of an unknown account: %s", out)
 	}
 }

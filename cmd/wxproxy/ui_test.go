@@ -195,7 +195,7 @@ func signedInAddress(t *testing.T, p *process) string {
 	t.Helper()
 	token := filepath.Join(t.TempDir(), "token")
 	writeFile(t, token, canaryAdmin)
-	cmd := exec.CommandContext(t.Context(), program, "ui", "--print", "--admin", p.admin, "--token-file", token)
+	cmd := exec.CommandContext(t.Context(), built(t), "ui", "--print", "--admin", p.admin, "--token-file", token)
 	out, err := cmd.Output()
 	address := strings.TrimSpace(string(out))
 	if err != nil || !strings.HasPrefix(address, p.admin+"/#code=") {

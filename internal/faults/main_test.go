@@ -21,7 +21,7 @@ var repeat = flag.Int("faults.repeat", 1, "how often the tests F1 to F3, F12 and
 // second, and is looked at once a second.
 const idle = 2500 * time.Millisecond
 
-// program is the built program.
+// program is the built program. There is none under the race detector: newFleet skips the test.
 var program string
 
 // quiet says nothing of dials that fail: they are meant to.
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	redis.SetLogger(quiet{})
 	folder, err := os.MkdirTemp("", "wxproxy-faults-")
-	if err == nil {
+	if err == nil && !Race {
 		program = filepath.Join(folder, "wxproxy")
 		build := exec.CommandContext(context.Background(), "go", "build", "-o", program, "wxproxy/cmd/wxproxy")
 		build.Stderr = os.Stderr
