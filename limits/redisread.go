@@ -156,16 +156,18 @@ func parseGeneration(text string, last int64) (int64, bool) {
 // parseRecord reads "generation used version[ lost until grant[ at]]". It reports false for text that
 // is not a counter.
 func parseRecord(text string, last int64) (record, bool) {
-	words := strings.Split(text, " ")
-	if len(words) != 3 && len(words) != 6 && len(words) != 7 {
-		return record{}, false
-	}
 	var f [7]int64
-	for i, word := range words {
-		var ok bool
-		if f[i], ok = parseFigure(word); !ok {
+	n := 0
+	for word := range strings.SplitSeq(text, " ") {
+		figure, ok := parseFigure(word)
+		if !ok || n == len(f) {
 			return record{}, false
 		}
+		f[n] = figure
+		n++
+	}
+	if n != 3 && n != 6 && n != 7 {
+		return record{}, false
 	}
 	c := record{Lost: f[3]}
 	c.CounterState = CounterState{Generation: f[0], Used: f[1], Version: f[2], Latch: Latch{Until: f[4], At: f[6]}, Grant: grantUntil(f[5], last)}

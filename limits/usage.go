@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,32 +53,42 @@ func (l *Limiter) Usage(ctx context.Context, app string) ([]Usage, error) {
 	return lines[0], nil
 }
 
-// maxReaders is how many processors read the counters of all apps for one answer.
-const maxReaders = 4
+// maxReaders is how many processors read the counters of all apps for one answer, and appsOfReading how many apps each
+// reads at a time: the two windows of each in one pipeline.
+const (
+	maxReaders    = 4
+	appsOfReading = readBatch / 2
+)
 
 // UsageAll returns the lines of Usage of each app, in the order of apps: nil for one that has no rules.
-// With usedOnly, lines with nothing counted and no latch are left out. Each processor reads a part of the apps
-// from the store, a hundred in a pipeline. Beside an error it returns the lines of the apps that could be read.
+// With usedOnly, lines with nothing counted and no latch are left out. Several processors read the store, a
+// hundred apps at a time. Beside an error it returns the lines of the apps that could be read.
 func (l *Limiter) UsageAll(ctx context.Context, apps []string, usedOnly bool) ([][]Usage, error) {
 	now := l.now()
-	cal := l.calendar(now)
+	reader := usageReader{cal: l.calendar(now), now: now.store, usedOnly: usedOnly}
 	lines := make([][]Usage, len(apps))
-	errs := make([]error, min(runtime.GOMAXPROCS(0), maxReaders))
-	part := max(len(apps)/len(errs)+1, readBatch/len(cal.of))
-	var parts sync.WaitGroup
-	for i := range errs {
-		at, end := min(i*part, len(apps)), min((i+1)*part, len(apps))
-		parts.Go(func() {
-			errs[i] = l.usageOf(ctx, apps[at:end], lines[at:end], usageReader{cal: cal, now: now.store, usedOnly: usedOnly})
+	parts := (len(apps) + appsOfReading - 1) / appsOfReading
+	errs := make([]error, parts)
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxReaders, parts) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < parts; i = int(next.Add(1)) - 1 {
+				at, end := i*appsOfReading, min((i+1)*appsOfReading, len(apps))
+				errs[i] = l.usageOf(ctx, apps[at:end], lines[at:end], reader)
+				if _, answered := errors.AsType[*StoreError](errs[i]); errs[i] != nil && !answered {
+					next.Store(int64(parts)) // the others would have no answer either
+				}
+			}
 		})
 	}
-	parts.Wait()
+	readers.Wait()
 	return lines, cmp.Or(errs...)
 }
 
 // usageOf sets the lines of apps.
 func (l *Limiter) usageOf(ctx context.Context, apps []string, lines [][]Usage, reader usageReader) error {
-	var queries []Query
+	queries := make([]Query, 0, 2*len(apps))
 	for _, app := range apps {
 		for _, w := range reader.cal.of {
 			queries = append(queries, Query{App: app, Window: w})

@@ -1,5 +1,5 @@
 // The one place that knows the paths and fields of /api/v1. Views get what is below, and nothing else of the answers.
-import { begun, opened, tab } from "./kept.js";
+import { begun, painted, tab } from "./kept.js";
 import { zone, zoneOf } from "./words.js";
 
 let token = tab.get("token");
@@ -117,7 +117,7 @@ export async function usage(app, { live } = {}, signal) {
 }
 
 export async function status(app, signal) {
-  await opened;
+  await painted;
   const s = await get("/api/v1/status", { app }, signal);
   if (s.config?.timezone) zoneOf(s.config.timezone);
   return {
@@ -133,6 +133,7 @@ export async function status(app, signal) {
 }
 
 export async function history({ app, from, to, step, by }, signal) {
+  await painted;
   const answer = await get("/api/v1/history", { app, from, to, step, by }, signal);
   zone(answer.from);
   return {

@@ -18,8 +18,13 @@ const keep = (storage) => ({
   },
 });
 
-// opened is when all that early.js has begun is answered. What the first view does not need waits for it.
+// opened is when all that early.js has begun is answered, and painted when it is shown: what the first view does not
+// need waits for that.
 export const opened = Promise.allSettled([...(window.begun?.values() ?? [])]);
+export const painted = opened.then(() => new Promise((resolve) => {
+  requestAnimationFrame(() => requestAnimationFrame(resolve));
+  setTimeout(resolve, 300); // a page in the background has no frames
+}));
 
 // begun is the answer to a request that early.js has begun, once; undefined if it has not.
 export function begun(address) {

@@ -88,20 +88,8 @@ func New() *Pages {
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(p.parts[name].plain), p.parts[name].plain)
 	}
 	p.base = "/ui/" + hex.EncodeToString(sum.Sum(nil))[:16] + "/"
-	page := strings.NewReplacer("{base}", p.base, "{preloads}", p.preloads()).Replace(string(index))
-	p.index = newPart("text/html; charset=utf-8", []byte(page))
+	p.index = newPart("text/html; charset=utf-8", bytes.ReplaceAll(index, []byte("{base}"), []byte(p.base)))
 	return p
-}
-
-// preloads names the modules that the first one imports, so that a browser asks for them together.
-func (p *Pages) preloads() string {
-	var links strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(p.parts)) {
-		if kinds[path.Ext(name)] == kinds[".js"] && name != "early.js" && !strings.HasPrefix(name, "vendor/uPlot") {
-			fmt.Fprintf(&links, "<link rel=\"modulepreload\" href=\"%s%s\">\n", p.base, name)
-		}
-	}
-	return links.String()
 }
 
 var key = regexp.MustCompile(`\bt\("([A-Z]\w*)"`)

@@ -61,7 +61,7 @@ export function useTheme() {
 // useRows is how many rows of a long table to draw: at first those that a window has room for, and all of them once
 // these are painted.
 export function useRows() {
-  const [rows, draw] = useState(() => Math.max(20, Math.ceil(innerHeight / 32)));
+  const [rows, draw] = useState(() => Math.max(20, Math.ceil(innerHeight / 40)));
   useLayoutEffect(() => {
     let frame = requestAnimationFrame(() => (frame = requestAnimationFrame(() => draw(Infinity)))); // the frame after the first
     return () => cancelAnimationFrame(frame);
