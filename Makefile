@@ -9,8 +9,8 @@ GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # that start no goroutine; and of others simulations of days by a clock of their own, and tests in which one goroutine
 # fills something or measures its size. TestSerial looks that each of them is in a package of SERIAL_IN.
 SERIAL       := config|internal/words|wechat
-SERIAL_TESTS := TestModel|TestDay|TestHonestSendsNeverTrip|TestExpiredWindowsAreDropped|TestLostClearOfYesterday|TestWindowsWhereClocksChange|TestListBounded|TestBounded|TestWhatIsRememberedIsBounded|TestLogEnd|TestStores|TestWhatItTakes|TestWhatTheFileTakes
-SERIAL_IN    := ./limits ./alert ./proxy/fuse ./drift ./doctor ./history
+SERIAL_TESTS := TestModel|TestDay|TestHonestSendsNeverTrip|TestExpiredWindowsAreDropped|TestLostClearOfYesterday|TestWindowsWhereClocksChange|TestListBounded|TestBounded|TestWhatIsRememberedIsBounded|TestLogEnd|TestStores|TestWhatItTakes|TestWhatTheFileTakes|TestLearnedDeadAllTheTime|TestDamagedFiles|TestFileIsSwept
+SERIAL_IN    := ./limits ./alert ./proxy/fuse ./drift ./doctor ./history ./store ./token
 
 # Where scripts/deps.sh unpacks redis-server when it may not install it.
 export PATH := $(CURDIR)/.cache/deps/usr/bin:$(PATH)
