@@ -394,7 +394,7 @@ func TestSmallPostLargeAnswer(t *testing.T) {
 		say(w, string(large))
 	})
 	g := newGateway(t, u.URL, nil)
-	const calls, workers = 500, 8
+	const calls, workers = 200, 8
 	var left atomic.Int64
 	left.Store(calls)
 	var wg sync.WaitGroup
