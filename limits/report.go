@@ -70,8 +70,12 @@ func (m *meter) confirm(counters []*counter, r *Request, a *Answer, err error, s
 	return a.Status == Again
 }
 
-// restateAll marks everything for a report that the store has confirmed before: it may have lost it.
+// restateAll marks everything for a report that the store has confirmed before: it may have lost it. Of an app that was
+// taken out of the configuration it marks nothing: what is erased next must not be written back.
 func (m *meter) restateAll() {
+	if m.retired {
+		return
+	}
 	for _, c := range m.counters {
 		if c.remote.Version > 0 {
 			c.restate, c.urgent = true, true

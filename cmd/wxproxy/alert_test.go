@@ -119,22 +119,22 @@ func TestAlertOnceByTwoGateways(t *testing.T) {
 	if n := strings.Count(text, "【已用 "); n != 2 || !strings.Contains(text, "wxproxy usage a") || !strings.Contains(text, "https://gateway.example.com/") {
 		t.Errorf("%d messages about thresholds, want 2, with what to do and the link:\n%s", n, text)
 	}
-	sent := 0
-	for _, p := range gateways {
-		page := do(t, "GET", p.admin+"/metrics", nil).body
-		for line := range strings.Lines(page) {
-			if n, ok := strings.CutPrefix(strings.TrimSpace(line), `wxproxy_alerts_total{event="used",result="sent",sink="oncall"} `); ok {
-				count, err := strconv.Atoi(n)
+	sent := regexp.MustCompile(`(?m)^wxproxy_alerts_total\{event="used",result="sent",sink="oncall"\} (\d+)$`)
+	waitFor(t, "wxproxy_alerts_total of both gateways to be 2", func() bool { // a message is counted after its answer
+		sum := 0
+		for _, p := range gateways {
+			for _, found := range sent.FindAllStringSubmatch(do(t, "GET", p.admin+"/metrics", nil).body, -1) {
+				n, err := strconv.Atoi(found[1])
 				if err != nil {
-					t.Error(err)
+					t.Fatal(err)
 				}
-				sent += count
+				sum += n
 			}
 		}
+		return sum == 2
+	})
+	for _, p := range gateways {
 		wantNoRobot(t, p)
-	}
-	if sent != 2 {
-		t.Errorf("wxproxy_alerts_total of both gateways: %d sent, want 2", sent)
 	}
 }
 
