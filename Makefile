@@ -22,7 +22,7 @@ build:
 
 # The one test command: everything that has to hold before a change goes in.
 test:
-	@echo 'make test: gofmt, vet, golangci-lint, and all tests, with the race detector where it sees the code. About 10 minutes on'
+	@echo 'make test: gofmt, vet, golangci-lint, and all tests, with the race detector where it sees the code. 10 to 13 minutes on'
 	@echo 'two idle cores, and up to 10 more the first time, for what is installed and for compiling the linter. In a hurry: make quick'
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory check
