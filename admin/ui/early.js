@@ -13,8 +13,8 @@
 
   const begun = (window.begun = new Map()); // answers by address, with what they hold already read
   const read = async (response) => {
-    const value = await response.json().catch(() => ({}));
-    return { ok: response.ok, status: response.status, json: async () => value };
+    const text = await response.text();
+    return { ok: response.ok, status: response.status, json: async () => JSON.parse(text) };
   };
   const begin = (address, options) => {
     const answer = fetch(address, options).then(read);
